@@ -1,0 +1,108 @@
+# The image: what a PyTorch user expects, started by the launcher.
+#
+#   docker build -t pytorch-cuda:v2.6 .
+#
+# Inputs, all optional (--build-arg NAME=…):
+#   BASE_IMAGE               any Debian or Ubuntu with Python 3.10 or newer, an NGC PyTorch image too
+#   TORCH                    what pip installs as PyTorch; empty where the base image brings its own
+#   WHEELS                   an image whose root folder holds wheels for pip to use
+#   PIP_NO_INDEX=1           use nothing but those wheels (air-gapped builds)
+#   PIP_INDEX_URL            another package index
+#   VERSION REVISION CREATED for the labels
+# and --secret id=ca,src=FILE: a CA bundle, for a build behind a proxy that inspects TLS.
+#
+# Docker 20.10 builds it (there with DOCKER_BUILDKIT=1): so no heredocs, no COPY --link, and no
+# "# syntax=" line, which would fetch a frontend from a registry.
+
+ARG BASE_IMAGE=debian:bookworm-slim
+ARG WHEELS=scratch
+
+# hadolint ignore=DL3006
+FROM ${WHEELS} AS wheels
+
+
+# ------------------------------------------------------- the distribution's part, and the user
+# hadolint ignore=DL3006
+FROM ${BASE_IMAGE} AS system
+COPY image/dpkg-excludes /etc/dpkg/dpkg.cfg.d/launcher
+# openssh-server's postinst makes host keys; in a layer they would be the same for everyone, and
+# public.  Each container makes its own.
+RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
+    /image/install-packages \
+ && rm /etc/ssh/ssh_host_*
+RUN --mount=type=bind,source=image,target=/image \
+    /image/make-user dev 1000
+
+
+# ------------------------------------------------------- /opt/venv: PyTorch, Jupyter, the user's
+FROM system AS notebook
+ARG TORCH="torch==2.6.0 torchvision==0.21.0 torchaudio==2.6.0"
+ARG PIP_NO_INDEX
+ARG PIP_INDEX_URL
+# hadolint ignore=SC2086
+RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
+    --mount=type=bind,from=wheels,target=/wheels \
+    if [ -n "$TORCH" ]; then \
+        /image/make-venv && umask 0002 && /image/pip-install /opt/venv/bin/python $TORCH; \
+    else \
+        /image/make-venv --system-site-packages; \
+    fi
+# Left out, 110 MB: the hub's own web pages (a user's server has JupyterLab's), pandas' tests.
+RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
+    --mount=type=bind,from=wheels,target=/wheels \
+    umask 0002 && /image/pip-install /opt/venv/bin/python --requirement /image/requirements.txt \
+ && rm -r /opt/venv/share/jupyterhub/static/components \
+    /opt/venv/lib/python3*/site-packages/pandas/tests
+
+
+# ------------------------------------------------------- /opt/launcher: ours, out of users' reach
+FROM system AS launcher
+ARG PIP_NO_INDEX
+ARG PIP_INDEX_URL
+RUN python3 -m venv /opt/launcher
+COPY pyproject.toml README.md /source/
+COPY launcher /source/launcher
+# pip is not needed afterwards, and root's environment is not to be changed by hand.
+RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
+    --mount=type=bind,from=wheels,target=/wheels \
+    /image/pip-install /opt/launcher/bin/python /source \
+ && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip
+COPY entrypoint.py /opt/launcher/
+COPY supervisord.conf /etc/launcher/
+COPY image/launcher /usr/local/bin/
+
+
+# ------------------------------------------------------- the image
+FROM notebook
+COPY image/profile.sh /etc/profile.d/zz-launcher.sh
+COPY --chmod=0440 image/sudoers /etc/sudoers.d/dev
+RUN --mount=type=bind,source=image,target=/image \
+    /image/prepare-folders
+COPY --from=launcher /opt/launcher /opt/launcher
+COPY --from=launcher /usr/local/bin/launcher /usr/local/bin/launcher
+COPY --from=launcher /etc/launcher/supervisord.conf /etc/launcher/supervisord.conf
+
+# The user's environment comes first: python, pip and jupyter are the workspace's.
+ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    LANG=C.UTF-8 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+WORKDIR /workspace
+EXPOSE 8888 22
+VOLUME /var/lib/launcher
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --retries=2 --start-period=60s CMD ["launcher", "healthcheck"]
+# -I: root's Python must not import from the workspace or from the user's PYTHONPATH.
+ENTRYPOINT ["/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
+
+ARG BASE_IMAGE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="pytorch-cuda" \
+      org.opencontainers.image.description="PyTorch with JupyterLab and SSH, started by a launcher that knows its GPUs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="$BASE_IMAGE" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"

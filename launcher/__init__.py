@@ -1,0 +1,3 @@
+"""Container entrypoint and launcher daemon for PyTorch-CUDA images."""
+
+__version__ = "0.1.0"

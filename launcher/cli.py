@@ -1,0 +1,240 @@
+"""The command line: the only place that prints to the user and that picks exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from launcher import config
+from launcher.model import BadSetting, LauncherError
+
+_HELP = """\
+usage: launcher COMMAND [ARGUMENT …]
+
+  banner            print the banner again: URL, SSH line, devices
+  url               print the Jupyter URL alone
+  doctor            say why there is no usable GPU, and what mends it
+  settings          list every setting, its default and its value here
+  exec -- CMD …     run CMD as the workspace user with the planned environment
+  healthcheck       exit 0 when the box is healthy, 1 with the reason when not
+
+The pipeline, one stage at a time (JSON):
+  detect            what this machine is
+  plan              what will be done, and why
+  render DIR        write what the services would read, below DIR
+  start             do it all: what the container's entrypoint does
+
+Inside the box:
+  exec NAME         become the service NAME (supervisor calls this)
+  watch             readiness, banner, health (supervisor calls this)
+
+Settings are environment variables: docs/settings.md."""
+
+
+def entrypoint(argv: Sequence[str]) -> int:
+    """Be PID 1.  Imports nothing that the way to the banner does not need."""
+    from launcher import pipeline
+
+    return pipeline.run(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments.pop(0) if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        print(_HELP)
+        return 0
+    command = _COMMANDS.get(name)
+    if command is None:
+        print(f"launcher: there is no command {name!r}\n\n{_HELP}", file=sys.stderr)
+        return 2
+    try:
+        return command(arguments)
+    except LauncherError as err:
+        print(f"launcher: {err}", file=sys.stderr)
+        return err.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at exit
+        return 1
+
+
+# --- what is running -----------------------------------------------------------------------
+
+
+def _banner(arguments: list[str]) -> int:
+    print(_read_run_file("banner"), end="")
+    return 0
+
+
+def _url(arguments: list[str]) -> int:
+    from launcher import report
+
+    plan = _running_plan()
+    if plan is None or plan.jupyter is None:
+        raise BadSetting("no Jupyter runs here")
+    print(report.jupyter_url(plan.jupyter))
+    return 0
+
+
+def _healthcheck(arguments: list[str]) -> int:
+    if _in_command_mode():
+        return 0
+    from launcher import health
+
+    reason = health.check(config.run_dir())
+    if reason:
+        print(reason)
+    return 1 if reason else 0
+
+
+def _in_command_mode() -> bool:
+    """Return whether the box runs a command, and so has no service to be ready."""
+    try:
+        with open("/proc/1/cmdline", "rb") as stream:
+            words = stream.read().split(b"\0")
+    except OSError:
+        return False
+    entry = next((i for i, word in enumerate(words) if word.endswith(b"/entrypoint.py")), None)
+    return entry is not None and any(words[entry + 1 :])
+
+
+def _watch(arguments: list[str]) -> int:
+    from launcher import codec, watch
+    from launcher.model import Machine
+
+    plan = _running_plan()
+    if plan is None:
+        raise BadSetting("nothing runs here to be watched")
+    machine = codec.from_json(Machine, _read_run_file("machine.json"))
+    watch.run(plan, machine, lambda text: print(text, flush=True))
+    return 0
+
+
+def _exec(arguments: list[str]) -> int:
+    from launcher import service
+
+    if arguments[:1] == ["--"] and arguments[1:]:
+        plan = _running_plan()
+        if plan is None:
+            raise BadSetting("no box runs here, so there is no environment to run in")
+        os.environ.update(plan.user_environment())
+        service.drop_to_identity(plan.identity)
+        return _replace_process(arguments[1:])
+    if len(arguments) != 1:
+        raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
+    service.become(service.load(config.run_dir(), arguments[0]))
+    return 0
+
+
+def _replace_process(argv: list[str]) -> int:
+    from launcher import service
+
+    service.restore_signals()
+    try:
+        os.execvp(argv[0], argv)
+    except FileNotFoundError:
+        print(f"launcher: cannot run {argv[0]!r}: not found", file=sys.stderr)
+        return 127
+    except OSError as err:
+        print(f"launcher: cannot run {argv[0]!r}: {err.strerror}", file=sys.stderr)
+        return 126
+
+
+# --- the pipeline, one stage at a time -----------------------------------------------------
+
+
+def _detect(arguments: list[str]) -> int:
+    from launcher import codec, pipeline
+
+    print(codec.to_json(pipeline.detect_machine(config.load()), indent=2))
+    return 0
+
+
+def _plan(arguments: list[str]) -> int:
+    from launcher import codec, pipeline
+
+    plan = _running_plan() or pipeline.preview_plan(config.load())
+    print(codec.to_json(plan, indent=2))
+    return 0
+
+
+def _render(arguments: list[str]) -> int:
+    from dataclasses import replace
+
+    from launcher import pipeline, render, service
+
+    if len(arguments) != 1:
+        raise BadSetting("usage: launcher render DIR")
+    plan = _running_plan() or pipeline.preview_plan(config.load())
+    top = os.path.abspath(arguments[0])
+    service.write([replace(file, path=top + file.path) for file in render.render(plan)])
+    return 0
+
+
+def _start(arguments: list[str]) -> int:
+    return entrypoint(())
+
+
+def _doctor(arguments: list[str]) -> int:
+    from launcher import checks, pipeline, report
+
+    settings = config.load()
+    machine = pipeline.detect_machine(settings)
+    seen = checks.Evidence(machine.report, machine.hardware, dict(settings.environ))
+    finding = checks.diagnose(seen)
+    if finding is None:
+        print("\n".join(report.device_lines(machine)))
+        return 0
+    print("\n".join([*report.finding_lines(finding), f"   id:  {finding.id}"]))
+    return 10
+
+
+def _settings(arguments: list[str]) -> int:
+    print("\n".join(config.describe()))
+    return 0
+
+
+_COMMANDS = {
+    "banner": _banner,
+    "url": _url,
+    "doctor": _doctor,
+    "settings": _settings,
+    "exec": _exec,
+    "healthcheck": _healthcheck,
+    "detect": _detect,
+    "plan": _plan,
+    "render": _render,
+    "start": _start,
+    "watch": _watch,
+}
+
+
+def _read_run_file(name: str) -> str:
+    """Return a file of the running box.
+
+    Raises BadSetting with what to do where there is none, or where it is root's to read.
+    """
+    path = f"{config.run_dir()}/{name}"
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except PermissionError:
+        raise BadSetting(f"cannot read {path}: only root may; try: sudo launcher …") from None
+    except OSError as err:
+        raise BadSetting(f"cannot read {path}: {err.strerror}; is the box ready?") from None
+
+
+def _running_plan():  # type: ignore[no-untyped-def]
+    """Return the plan of the running box, or None where no box runs here."""
+    from launcher import codec
+    from launcher.model import Plan
+
+    if not os.path.exists(f"{config.run_dir()}/plan.json"):
+        return None
+    return codec.from_json(Plan, _read_run_file("plan.json"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

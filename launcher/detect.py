@@ -1,0 +1,218 @@
+"""Find out what this machine is: hardware, limits, accounts, ports.  Reads only.
+
+Everything is read under `root`, so that a recorded tree can stand for a machine.  NVML is
+not here: it runs in a child of its own (`nvml`), because a driver library can hang.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from launcher.model import Account, CpuBudget, Hardware, Host, Limits
+
+_NVIDIA = "0x10de"
+_DISPLAY_CLASSES = ("0x0300", "0x0302")  # VGA controller, 3D controller
+
+# cgroup v1 writes "no limit" as the largest page-aligned 64-bit number.
+_UNLIMITED = 1 << 60
+
+
+def read_hardware(root: Path = Path("/")) -> Hardware:
+    """Return what shows of NVIDIA GPUs without asking the driver library."""
+    nodes = sorted(
+        str(node.relative_to(root))
+        for pattern in ("dev/nvidia[0-9]*", "dev/nvidiactl", "dev/nvidia-uvm", "dev/dxg")
+        for node in root.glob(pattern)
+    )
+    return Hardware(
+        pci_ids=tuple(_display_controllers(root)),
+        kernel_driver=_kernel_driver(root),
+        device_nodes=tuple(f"/{node}" for node in nodes),
+    )
+
+
+def read_limits(root: Path = Path("/")) -> Limits:
+    """Return the CPU, memory, /dev/shm, process and memlock limits in force here."""
+    memlock = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    shm = _attempt(lambda: os.statvfs(root / "dev/shm"))
+    return Limits(
+        cpus=CpuBudget(
+            online=os.cpu_count() or 1,
+            allowed=len(os.sched_getaffinity(0)),
+            quota=_cpu_quota(root),
+        ),
+        memory=_memory(root),
+        shm=shm.f_blocks * shm.f_frsize if shm else None,
+        pids=_smallest(root, "pids", ("pids.max", "pids.max")),
+        memlock=None if memlock == resource.RLIM_INFINITY else memlock,
+    )
+
+
+def read_host(
+    environ: Mapping[str, str], user: str, workspace: str, root: Path = Path("/")
+) -> Host:
+    """Return the box: platform, accounts, workspace, sshd, ports in use."""
+    me = _account_of(os.geteuid())
+    account = me if user == me.name else (_account(user) if me.uid == 0 else None)
+    return Host(
+        platform=_platform(environ, root),
+        image=(root / "etc/launcher/supervisord.conf").exists(),
+        hostname=os.uname().nodename,
+        me=me,
+        account=account,
+        workspace_missing=not os.path.isdir(workspace),
+        workspace_writable=_writable_by(account or me, workspace),
+        sshd=next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if _executable(p)), None),
+        busy_ports=frozenset(_listening_ports(root)),
+    )
+
+
+def _text(path: Path) -> str | None:
+    return _attempt(lambda: path.read_text(errors="replace").strip())
+
+
+def _attempt(read):  # type: ignore[no-untyped-def]
+    """Return read(), or None where the kernel, a mask or a mount hides it."""
+    try:
+        return read()
+    except (OSError, ValueError):
+        return None
+
+
+def _display_controllers(root: Path) -> Iterator[str]:
+    for device in sorted(root.glob("sys/bus/pci/devices/*")):
+        if _text(device / "vendor") == _NVIDIA:
+            kind = _text(device / "class") or ""
+            if kind.startswith(_DISPLAY_CLASSES):
+                yield f"10de:{(_text(device / 'device') or '0x????').removeprefix('0x')}"
+
+
+def _kernel_driver(root: Path) -> str | None:
+    """Return the loaded module's version: "NVRM version: … Kernel Module [for x86_64]  550.54.15"."""
+    line = _text(root / "proc/driver/nvidia/version") or ""
+    match = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", line)
+    return match[1] if match else None
+
+
+def _cgroup_dirs(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the directories that may limit us, ours first, up to the mount's root.
+
+    In a container the cgroup mount usually starts at our own group, whatever path
+    /proc/self/cgroup names; on a plain machine the path counts.  kernel.org,
+    admin-guide/cgroup-v2 and cgroup-v1/cgroups.
+    """
+    v1 = root / "sys/fs/cgroup" / controller
+    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+        _, names, path = line.split(":", 2)
+        if controller in names.split(","):
+            mount = v1
+        elif names == "" and not v1.exists():
+            mount = root / "sys/fs/cgroup"
+        else:
+            continue
+        inside = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(inside), -1, -1):
+            directory = mount.joinpath(*inside[:depth])
+            if directory.is_dir():
+                yield directory
+
+
+def _smallest(root: Path, controller: str, names: tuple[str, str]) -> int | None:
+    """Return the tightest limit among our cgroups; `names` are the v1 and v2 files."""
+    found = [
+        int(text)
+        for directory in _cgroup_dirs(root, controller)
+        for name in dict.fromkeys(names)
+        if (text := _text(directory / name)) and text.isdecimal() and int(text) < _UNLIMITED
+    ]
+    return min(found, default=None)
+
+
+def _cpu_quota(root: Path) -> float | None:
+    quotas = []
+    for directory in _cgroup_dirs(root, "cpu"):
+        both = _text(directory / "cpu.max")  # v2: "$MAX $PERIOD", microseconds
+        if both is None:
+            both = "{} {}".format(
+                _text(directory / "cpu.cfs_quota_us"), _text(directory / "cpu.cfs_period_us")
+            )
+        quota, _, period = both.partition(" ")
+        if quota.isdecimal() and period.isdecimal() and int(period) > 0:
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def _memory(root: Path) -> int | None:
+    limit = _smallest(root, "memory", ("memory.limit_in_bytes", "memory.max"))
+    total = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "")
+    physical = int(total[1]) * 1024 if total else None
+    return min((n for n in (limit, physical) if n is not None), default=None)
+
+
+def _platform(environ: Mapping[str, str], root: Path) -> str:
+    version = _text(root / "proc/version") or ""
+    signs = (
+        ("runpod", "RUNPOD_POD_ID" in environ),
+        ("vast", "VAST_CONTAINERLABEL" in environ),
+        ("kubernetes", "KUBERNETES_SERVICE_HOST" in environ),
+        ("wsl2", (root / "dev/dxg").exists()),
+        ("gvisor", "gVisor" in version),
+        ("podman", (root / "run/.containerenv").exists()),
+        ("docker", (root / ".dockerenv").exists()),
+    )
+    return next((name for name, seen in signs if seen), "plain")
+
+
+def _account(name: str) -> Account | None:
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    shell = entry.pw_shell or "/bin/sh"
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, shell, groups)
+
+
+def _account_of(uid: int) -> Account:
+    import pwd
+
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # `docker run --user 1234` without a passwd line
+        gid = os.getegid()
+        return Account(str(uid), uid, gid, "/tmp", "/bin/sh", tuple(os.getgroups()))
+    account = _account(name)
+    assert account is not None
+    return account
+
+
+def _executable(path: str) -> bool:
+    return os.access(path, os.X_OK)
+
+
+def _writable_by(account: Account, path: str) -> bool:
+    """Return whether the permission bits let `account` create files in `path`."""
+    if account.uid in (0, os.geteuid()):
+        return os.access(path, os.W_OK | os.X_OK)
+    info = _attempt(lambda: os.stat(path))
+    if info is None:
+        return False
+    if info.st_uid == account.uid:
+        return bool(info.st_mode & 0o300 == 0o300)
+    if info.st_gid in (account.gid, *account.groups):
+        return bool(info.st_mode & 0o030 == 0o030)
+    return bool(info.st_mode & 0o003 == 0o003)
+
+
+def _listening_ports(root: Path) -> Iterator[int]:
+    for table in ("tcp", "tcp6"):
+        for line in (_text(root / "proc/net" / table) or "").splitlines()[1:]:
+            _, local, _, status, *_ = line.split()
+            if status == "0A":  # TCP_LISTEN, include/net/tcp_states.h
+                yield int(local.rsplit(":", 1)[1], 16)

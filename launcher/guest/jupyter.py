@@ -1,0 +1,56 @@
+"""Start JupyterLab, in half its usual time, with the launcher's configuration.
+
+    python jupyter.py CONFIG.json
+
+CONFIG has "default" (a user's own Jupyter configuration overrides it) and "final" (nothing
+does: another port than the published one would be of no use).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any, ClassVar
+
+# jsonschema[format-nongpl] compiles some 35 Lark grammars for iri formats that no Jupyter
+# schema uses: about one second of every start (jupyter_server#1559).  jsonschema guards the
+# import, so it only drops those formats.  Kernels are other processes and do not inherit it.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
+from jupyter_server.serverapp import ServerApp  # noqa: E402
+from jupyterlab.labapp import LabApp  # noqa: E402
+from tornado.ioloop import IOLoop  # noqa: E402
+from traitlets.config import Config  # noqa: E402
+
+
+# What an ordinary start says is said within this time; then Jupyter's log opens.
+QUIET_SECONDS = 1.5
+
+
+class Server(ServerApp):  # type: ignore[misc]
+    """Jupyter Server that leaves the URL and the token to the launcher's banner."""
+
+    configuration: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def load_config_file(self, suppress_errors: bool = True) -> None:
+        self.update_config(Config(self.configuration["default"]))
+        super().load_config_file(suppress_errors)
+        self.update_config(Config(self.configuration["final"]))
+
+    def start_app(self) -> None:
+        super().start_app()
+        IOLoop.current().call_later(QUIET_SECONDS, logging.disable, logging.NOTSET)
+
+
+def main() -> None:
+    path = sys.argv[1]
+    with open(path, encoding="utf-8") as stream:
+        Server.configuration = json.load(stream)
+    logging.disable(logging.INFO)  # warnings still come through
+    LabApp.serverapp_class = Server
+    LabApp.launch_instance(argv=[])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""The order of things: detect → plan → render → run.  What PID 1 does, from exec to exit.
+
+The driver is asked in one child, the state directory opened in a second, and supervisor
+imported in a third, all at once: none of the three needs another, and each may be slow.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from launcher import codec, config, detect, init, report, service
+from launcher.config import Settings
+from launcher.init import Child, Init
+from launcher.model import (
+    BadSetting,
+    DriverFailure,
+    GpuReport,
+    Host,
+    LauncherError,
+    Machine,
+    Plan,
+    Secret,
+    StartFailed,
+    State,
+)
+from launcher.plan import make_plan
+from launcher.pump import Pump
+from launcher.render import machine_file, render
+
+# The first line appears by then, whatever the driver does.
+FIRST_LINE = 0.1
+_DISK_TIMEOUT = 20.0
+_GUEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Be the box: services without arguments, else that command.  Returns the exit status."""
+    started = time.monotonic()
+    out = Pump(2 if argv else 1)
+    box = Init(out)
+    try:
+        driver = box.fork(_ask_driver)
+        if argv:
+            return _run_command(box, driver, list(argv), started)
+        return _run_services(box, driver, started)
+    except init.Stopped as stop:
+        return 128 + stop.number if argv else 0
+    except LauncherError as err:
+        for line in str(err).splitlines():
+            out.say(f"launcher: {line}")
+        return err.exit_code
+    finally:
+        box.end_stragglers()
+        out.flush(timeout=0.5)
+
+
+def detect_machine(settings: Settings) -> Machine:
+    """Return what this machine is, without starting anything."""
+    box = Init(Pump(2))
+    driver = box.fork(_ask_driver)
+    host = detect.read_host(settings.environ, settings.user, settings.workspace)
+    return _machine(box, driver, settings, host, time.monotonic())
+
+
+def preview_plan(settings: Settings) -> Plan:
+    """Return what a start would do here; the secrets in it are made up."""
+    machine = detect_machine(settings)
+    state = State(Secret("made-at-the-start"), Secret("made-at-the-start"), None, None, ())
+    return make_plan(machine, settings, state, _GUEST, time.monotonic())
+
+
+# --- the two ways to run ---------------------------------------------------------------------
+
+
+def _run_services(box: Init, driver: Child, started: float) -> int:
+    go = os.pipe()
+    supervise_pid = box.spawn(lambda: _supervise(*go))
+    os.close(go[0])
+    settings = config.load()
+    for warning in settings.warnings:
+        box.out.say(f"launcher: {warning}")
+    host = detect.read_host(settings.environ, settings.user, settings.workspace)
+    state_child = box.fork(lambda: _encode(_open_state(settings, host)))
+    machine = _machine(box, driver, settings, host, started)
+    box.out.say(report.first_line(machine))
+    state = codec.from_json(State, _answer(box, state_child, "open its state"))
+    plan = make_plan(machine, settings, state, _GUEST, started)
+    _answer(box, box.fork(lambda: _write(plan, machine)), "write its files")
+    os.write(go[1], settings.run_dir.encode())
+    os.close(go[1])
+
+    def on_signal(number: int) -> None:
+        if number == signal.SIGHUP:
+            box.spawn(lambda: _reload(machine, started, supervise_pid))
+        elif number in init.STOP:
+            os.kill(supervise_pid, signal.SIGTERM)
+
+    status = box.run_until_end(supervise_pid, on_signal)
+    code = os.waitstatus_to_exitcode(status)
+    if box.stopping:
+        return 0
+    if code not in (0, StartFailed.exit_code):
+        raise StartFailed(f"supervise ended by itself: {init.describe_end(status)}")
+    return code
+
+
+def _run_command(box: Init, driver: Child, argv: list[str], started: float) -> int:
+    settings = config.load()
+    host = detect.read_host(settings.environ, settings.user, settings.workspace)
+    machine = _machine(box, driver, settings, host, started)
+    plan = make_plan(machine, settings, None, _GUEST, started)
+    if not settings.quiet:
+        for line in report.summary_lines(machine, plan):
+            box.out.say(line)
+    box.out.flush(timeout=0.5)
+    env = {**settings.environ, **{var.name: var.value for var in plan.environment}}
+    return init.run_command(box, argv, env, lambda: service.drop_to_identity(plan.identity))
+
+
+# --- what the children do --------------------------------------------------------------------
+
+
+def _ask_driver() -> bytes:
+    from launcher import nvml  # pynvml takes 40 ms to import; here it is beside the way
+
+    return _encode(nvml.read_report())
+
+
+def _supervise(go_reader: int, go_writer: int) -> int:
+    """Import supervisor while the plan is made, then wait for the word to start."""
+    os.close(go_writer)
+    os.setpgid(0, 0)  # Ctrl-C is PID 1's to hear
+    from launcher import supervise
+
+    run_dir = os.read(go_reader, 4096).decode()
+    os.close(go_reader)
+    return supervise.run(run_dir) if run_dir else 0
+
+
+def _open_state(settings: Settings, host: Host) -> State:
+    return service.open_state(
+        settings.state_dir, settings.key_lines, login_key=not host.image
+    )
+
+
+def _write(plan: Plan, machine: Machine) -> bytes:
+    if plan.ssh:
+        service.prepare_sshd()
+        fault = service.set_password(plan.ssh.user, plan.ssh.password)
+        if fault:
+            ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")
+            plan = replace(plan, ssh=ssh)
+    service.remove_stale(plan.paths.run)
+    service.write((*render(plan), machine_file(plan, machine)))
+    return b""
+
+
+def _reload(machine: Machine, started: float, supervise_pid: int) -> int:
+    """HUP: read the settings' files again, rewrite keys and configuration, tell supervise.
+
+    What runs keeps running: nothing here ends a kernel or a login.
+    """
+    out = Pump(1)
+    idle = replace(machine.host, busy_ports=frozenset())  # those in use now are our own
+    machine = replace(machine, host=idle)
+    try:
+        settings = config.load()
+        plan = make_plan(machine, settings, _open_state(settings, idle), _GUEST, started)
+        _write(plan, machine)
+    except LauncherError as err:
+        out.say(f"launcher: not reloaded, everything stays as it was: {err}")
+        return err.exit_code
+    os.kill(supervise_pid, signal.SIGHUP)
+    out.say("launcher: keys and configuration reloaded")
+    return 0
+
+
+def _encode(value: object) -> bytes:
+    return codec.to_json(value, reveal=True).encode()
+
+
+# --- waiting for them ------------------------------------------------------------------------
+
+
+def _machine(
+    box: Init, driver: Child, settings: Settings, host: Host, started: float
+) -> Machine:
+    hardware, limits = detect.read_hardware(), detect.read_limits()
+    return Machine(_driver_answer(box, driver, settings, started), hardware, limits, host)
+
+
+def _driver_answer(box: Init, driver: Child, settings: Settings, started: float) -> GpuReport:
+    """Return the driver's answer; silence and a crash are values too."""
+
+    def wait_until(seconds: float) -> bool:
+        return box.wait_for(driver, started + seconds - time.monotonic())
+
+    if not wait_until(min(FIRST_LINE, settings.detect_timeout)):
+        box.out.say("launcher: still asking the NVIDIA driver …")
+        if not wait_until(settings.detect_timeout):
+            box.abandon(driver)
+            reason = f"no answer within {settings.detect_timeout:g} s"
+            return GpuReport(failure=DriverFailure("hung", reason))
+    assert driver.status is not None
+    if driver.status != 0:
+        return GpuReport(failure=DriverFailure("crashed", init.describe_end(driver.status)))
+    return codec.from_json(GpuReport, bytes(driver.answer))
+
+
+def _answer(box: Init, child: Child, task: str) -> bytes:
+    """Return what `child` answers.
+
+    Raises BadSetting for what is the user's to mend, StartFailed for anything else.
+    """
+    if not box.wait_for(child, _DISK_TIMEOUT):
+        raise StartFailed(f"cannot {task}: the disk did not answer within {_DISK_TIMEOUT:g} s")
+    assert child.status is not None
+    if os.waitstatus_to_exitcode(child.status) == BadSetting.exit_code:
+        raise BadSetting(child.answer.decode(errors="replace"))
+    if child.status != 0:
+        raise StartFailed(f"cannot {task}: {init.describe_end(child.status)}")
+    return bytes(child.answer)

@@ -1,0 +1,85 @@
+"""Ask the services whether they really answer.  The only module that imports paramiko.
+
+A port that accepts is not a service that works: Jupyter must accept the very token that is
+printed, and sshd must finish a handshake with the very host key whose fingerprint is shown.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from launcher.hostkey import key_blob
+from launcher.model import Jupyter, Probe, Ssh
+
+_ANSWER_TIMEOUT = 3.0  # seconds for one answer
+
+
+def probe_jupyter(jupyter: Jupyter) -> Probe:
+    """GET api/status with the token; anything but 200 is not ready.
+
+    By hand, since http.client would stay in watch's memory (6 MB) for one request line.
+    /api/status counts as no activity and is not logged when it succeeds.
+    """
+    request = (
+        f"GET {jupyter.base_url}api/status HTTP/1.0\r\n"
+        f"Host: localhost:{jupyter.port}\r\n"
+        f"Authorization: token {jupyter.token.reveal()}\r\n\r\n"
+    )
+    try:
+        with _connect(jupyter.listen, jupyter.port) as connection:
+            connection.sendall(request.encode())
+            status_line = connection.makefile("rb").readline(200).decode(errors="replace")
+    except OSError as err:
+        return Probe("jupyter", False, f"no answer on port {jupyter.port}: {_reason(err)}")
+    status = status_line.split()[1:2]
+    if status == ["200"]:
+        return Probe("jupyter", True, "answers")
+    return Probe("jupyter", False, f"answered {status_line.strip() or 'nothing'!r}")
+
+
+def probe_sshd(ssh: Ssh) -> Probe:
+    """Complete an SSH handshake and compare the host key with the one we print.
+
+    Costs 40 MB while it runs: call it in a child that exits.
+    """
+    import paramiko
+
+    try:
+        with _connect(ssh.listen, ssh.port) as connection:
+            transport = paramiko.Transport(connection)
+            try:
+                transport.start_client(timeout=_ANSWER_TIMEOUT)
+                offered = transport.get_remote_server_key()
+            finally:
+                transport.close()
+    except (OSError, EOFError, paramiko.SSHException) as err:
+        return Probe("ssh", False, f"no handshake on port {ssh.port}: {_reason(err)}")
+    if offered.asbytes() != key_blob(ssh.host_key):
+        return Probe("ssh", False, f"another SSH server answers on port {ssh.port}")
+    return Probe("ssh", True, "answers")
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody listens on the port, from the kernel's table.
+
+    Connecting would leave a line in sshd's log each time (kex_exchange_identification).
+    """
+    wanted = f"{port:04X}"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as lines:
+                for line in lines:
+                    _, local, _, state, *_ = line.split()
+                    if state == "0A" and local.endswith(f":{wanted}"):
+                        return True
+        except OSError:
+            continue
+    return False
+
+
+def _connect(listen: str, port: int) -> socket.socket:
+    return socket.create_connection((listen or "127.0.0.1", port), timeout=_ANSWER_TIMEOUT)
+
+
+def _reason(err: Exception) -> str:
+    return getattr(err, "strerror", None) or str(err) or type(err).__name__

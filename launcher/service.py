@@ -1,0 +1,230 @@
+"""Write what was rendered, keep the state directory, and become a service.
+
+Root never writes below a directory that the user owns; every file is made under a new name
+with its final mode and then renamed, so a reader sees the old or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+
+from launcher import codec
+from launcher.model import BadSetting, Identity, KeyLine, RenderedFile, Secret, Service, State
+
+LAST_LINES = 15
+_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def write(files: Sequence[RenderedFile]) -> None:
+    """Write every file.
+
+    Raises BadSetting that names the directory and what it needs, where it cannot be written.
+    """
+    for file in files:
+        try:
+            _make_directory(file) if file.content is None else _replace(file)
+        except OSError as err:
+            raise _cannot_write(os.path.dirname(file.path), err) from err
+
+
+def remove_stale(run_dir: str) -> None:
+    """Remove what the box of before `docker restart` left: none of it is true any more."""
+    for name in ("supervisor.sock", "supervisord.pid", "banner"):
+        with contextlib.suppress(OSError):
+            os.unlink(f"{run_dir}/{name}")
+
+
+def _cannot_write(path: str, err: OSError) -> BadSetting:
+    fix = (
+        f"with --read-only add: --tmpfs {path if path.count('/') < 2 else '/run'} --tmpfs /tmp, "
+        "and a volume for /var/lib/launcher"
+    )
+    return BadSetting(f"cannot write {path}: {err.strerror}; {fix}")
+
+
+def _make_directory(file: RenderedFile) -> None:
+    os.makedirs(file.path, exist_ok=True)
+    os.chmod(file.path, file.mode)
+    _own(file.path, file)
+
+
+def _replace(file: RenderedFile) -> None:
+    assert file.content is not None
+    new = f"{file.path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(os.open(new, flags, 0o600), "w", encoding="utf-8", errors="surrogateescape") as out:
+        out.write(file.content)
+        os.fchmod(out.fileno(), file.mode)
+        _own(out.fileno(), file)
+    os.rename(new, file.path)
+
+
+def _own(where: str | int, file: RenderedFile) -> None:
+    """Give the file to its owner; what we may not give away stays ours (uid -1: leave it)."""
+    if os.geteuid() == 0:
+        os.chown(where, file.uid, file.gid)
+
+
+# --- state: what outlives a restart ---------------------------------------------------------
+
+
+def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) -> State:
+    """Read the token, the password and the host key, making each at the first start.
+
+    Args:
+        key_lines: the lines of every key source, to be validated by ssh-keygen.
+        login_key: make a key pair for the owner too, for a machine whose accounts are not ours.
+
+    Raises BadSetting where the directory cannot be written.
+    """
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        return State(
+            token=Secret(_kept(f"{directory}/token")),
+            password=Secret(_kept(f"{directory}/password")[:22]),
+            host_key=_key_pair(f"{directory}/ssh_host_ed25519_key", "launcher"),
+            login_key=_key_pair(f"{directory}/login_key", "launcher-login") if login_key else None,
+            keys=tuple(_validated(line) for line in key_lines),
+        )
+    except OSError as err:
+        raise _cannot_write(directory, err) from err
+
+
+def _kept(path: str) -> str:
+    """Return the secret in `path`, made at first use: 32 random bytes in base64url."""
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as stream:
+        if text := stream.read().strip():
+            return text
+    import secrets
+
+    text = secrets.token_urlsafe(32)
+    _replace(RenderedFile(path, text, 0o600, -1, -1))
+    return text
+
+
+def _key_pair(path: str, comment: str) -> str | None:
+    """Return the public half of an ed25519 pair, made at first use; None without ssh-keygen."""
+    if not os.path.exists(path):
+        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path]
+        try:
+            subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        except (FileNotFoundError, subprocess.CalledProcessError):
+            return None
+    os.chmod(path, 0o600)  # sshd ignores a host key that others can read
+    with open(f"{path}.pub", encoding="ascii") as stream:
+        return " ".join(stream.read().split()[:2])
+
+
+def _validated(line: KeyLine) -> KeyLine:
+    """Return the line, with its fault where ssh-keygen cannot read it as a public key."""
+    try:
+        seen = subprocess.run(
+            ["ssh-keygen", "-l", "-f", "-"],
+            input=line.text.encode(errors="surrogateescape"),
+            capture_output=True,
+            timeout=10,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return line
+    if seen.returncode == 0:
+        return line
+    shown = line.text[:24] + ("…" if len(line.text) > 24 else "")
+    return KeyLine(line.source, line.number, line.text, f"not a public key: {shown!r}")
+
+
+# --- root's own preparations ----------------------------------------------------------------
+
+
+def prepare_sshd() -> None:
+    """Make sshd's privilege separation directory, which it demands of root (sshd(8), FILES)."""
+    if os.geteuid() == 0:
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+
+
+def set_password(user: str, password: Secret | None) -> str | None:
+    """Set the user's password; return why it could not be done, or None.
+
+    `-c` hashes without PAM, which a container may not have configured (chpasswd(8)).
+    """
+    if password is None:
+        return None
+    line = f"{user}:{password.reveal()}\n"
+    argv = ["chpasswd", "-c", "SHA512"]
+    try:
+        done = subprocess.run(argv, input=line, text=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as err:
+        return str(err)
+    return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+# --- becoming ------------------------------------------------------------------------------
+
+
+def load(run_dir: str, name: str) -> Service:
+    """Read how to become `name`.  Raises BadSetting where nothing of that name is planned."""
+    try:
+        with open(f"{run_dir}/services/{name}.json", encoding="utf-8") as stream:
+            return codec.from_json(Service, stream.read())
+    except OSError as err:
+        raise BadSetting(f"cannot start {name}: {err.strerror}: {err.filename}") from err
+
+
+def become(service: Service) -> None:
+    """Turn this process into the service.  Returns only by raising OSError."""
+    restore_signals()
+    if service.uid >= 0:
+        drop_to(service.uid, service.gid, service.groups)
+    with contextlib.suppress(OSError):
+        os.chdir(service.cwd)
+    os.umask(service.umask)
+    env = dict(service.env)
+    os.execvpe(service.argv[0], service.argv, env)
+
+
+def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Become another user for good; where we are not root, we already are who we can be."""
+    if os.geteuid() != 0:
+        return
+    for fd in (0, 1, 2):
+        # /dev/stdout reopens the descriptor's file, which is still root's (EACCES otherwise).
+        with contextlib.suppress(OSError):
+            os.fchown(fd, uid, gid)
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def drop_to_identity(identity: Identity) -> None:
+    account = identity.account
+    drop_to(account.uid, account.gid, account.groups)
+
+
+def restore_signals() -> None:
+    """Undo what Python and PID 1 set, since exec keeps the mask and what is ignored."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):
+            if signal.getsignal(number) is not signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def launcher_path() -> str:
+    """Return root's PATH: our own scripts first, nothing that a user can write to."""
+    return f"{os.path.dirname(sys.executable)}:{_SAFE_PATH}"
+
+
+def last_lines(path: str) -> list[str]:
+    """Return the last lines of a program's log, or none where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as log:
+            return [line.rstrip() for line in deque(log, maxlen=LAST_LINES)]
+    except OSError:
+        return []

@@ -1,0 +1,159 @@
+"""Wait until the services answer, say so, verify PyTorch, then keep health.json true."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from launcher import codec, health, ready, report, service
+from launcher.model import Machine, Plan, Probe, RenderedFile
+
+_PROBE_INTERVAL = 0.03
+_VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
+
+
+def run(plan: Plan, machine: Machine, say: Callable[[str], None]) -> None:
+    """Never returns: ends with the signal that stops the box."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to finish, nothing to report
+    path = f"{plan.paths.run}/health.json"
+    if _announced(path, plan):  # we were restarted: the banner is in the log already
+        probes = look(plan)
+    else:
+        probes = await_services(plan)
+        health.write(path, plan.started, probes)
+        banner = report.banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
+        service.write([RenderedFile(f"{plan.paths.run}/banner", banner + "\n", 0o600, -1, -1)])
+        say(banner)
+        say(report.verdict_line(verify(plan), plan.devices))
+    while True:
+        health.write(path, plan.started, probes)
+        time.sleep(health.INTERVAL)
+        before, probes = probes, look(plan)
+        for line in report.changes(before, probes):
+            say(line)
+
+
+def await_services(plan: Plan) -> tuple[Probe, ...]:
+    """Return once everything answers, or what does by the plan's deadline."""
+    deadline = plan.started + plan.ready_timeout
+    handshake = _SshHandshake(plan) if plan.ssh else None
+    while True:
+        probes: list[Probe] = []
+        if plan.jupyter:
+            probes.append(ready.probe_jupyter(plan.jupyter))
+        if handshake:
+            probes.append(handshake.look())
+        if all(probe.ready for probe in probes) or time.monotonic() >= deadline:
+            return tuple(probes)
+        time.sleep(_PROBE_INTERVAL)
+
+
+def look(plan: Plan) -> tuple[Probe, ...]:
+    """Return how the services are, cheaply enough for every few seconds."""
+    probes: list[Probe] = []
+    if plan.jupyter:
+        probes.append(ready.probe_jupyter(plan.jupyter))
+    if plan.ssh:
+        alive = ready.listens(plan.ssh.port)
+        probes.append(Probe("ssh", alive, "listens" if alive else "does not listen"))
+    return tuple(probes)
+
+
+class _SshHandshake:
+    """Tries the handshake in a child of its own, since paramiko takes 40 MB and keeps them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._probe = Probe("ssh", False, "no handshake yet")
+        self._reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._run(writer)
+        os.close(writer)
+
+    def look(self) -> Probe:
+        if self._pid and select.select([self._reader], [], [], 0)[0]:
+            line = os.read(self._reader, 65536)
+            if line:
+                self._probe = codec.from_json(Probe, line.splitlines()[-1])
+            else:
+                os.waitpid(self._pid, 0)
+                self._pid = 0
+        return self._probe
+
+    def _run(self, writer: int) -> None:
+        assert self._plan.ssh is not None
+        deadline = self._plan.started + self._plan.ready_timeout
+        seen: Probe | None = None
+        try:
+            while (seen is None or not seen.ready) and time.monotonic() < deadline:
+                seen = ready.probe_sshd(self._plan.ssh)
+                os.write(writer, codec.to_json(seen).encode() + b"\n")
+                time.sleep(0 if seen.ready else 0.1)
+        finally:
+            os._exit(0)
+
+
+# --- PyTorch -------------------------------------------------------------------------------
+
+
+def verify(plan: Plan) -> dict[str, object]:
+    """Let the user's own PyTorch run a kernel on each device, as the user; return its report."""
+    argv = [plan.paths.python, f"{plan.paths.guest}/verify.py"]
+    account = plan.identity.account
+
+    def become() -> None:
+        os.nice(10)  # a notebook that starts now goes first
+        service.restore_signals()
+        service.drop_to(account.uid, account.gid, account.groups)
+
+    try:
+        done = subprocess.run(
+            argv,
+            env=plan.user_environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_VERIFY_TIMEOUT,
+            preexec_fn=become,
+        )
+    except subprocess.TimeoutExpired:
+        return {"torch": None, "error": f"no answer within {_VERIFY_TIMEOUT:g} s"}
+    except OSError as err:
+        return {"torch": None, "error": f"{plan.paths.python}: {err.strerror}"}
+    try:
+        result = json.loads(done.stdout.splitlines()[-1])
+        assert isinstance(result, dict)
+        return result
+    except (ValueError, IndexError, AssertionError):
+        return {"torch": None, "error": _why_no_answer(done)}
+
+
+def _why_no_answer(done: subprocess.CompletedProcess[bytes]) -> str:
+    if done.returncode < 0:
+        return f"PyTorch was killed by {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"PyTorch ended with status {done.returncode}"
+
+
+# --- telling ---------------------------------------------------------------------------------
+
+
+def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:
+    """Return the last lines of each service that is not ready."""
+    programs = {"jupyter": "jupyter", "ssh": "sshd"}
+    return {
+        probe.service: service.last_lines(f"{plan.paths.run}/log/{programs[probe.service]}.log")
+        for probe in probes
+        if not probe.ready
+    }
+
+
+def _announced(path: str, plan: Plan) -> bool:
+    report = health.read(path)
+    return report is not None and report.get("started") == plan.started

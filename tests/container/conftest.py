@@ -1,0 +1,82 @@
+"""One engine, one image and as few containers as possible for the whole suite.
+
+Nothing here skips: where the suite cannot run, it fails and says what is missing.  SKIP_CONTAINERS=1
+leaves it out on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.container import base_image
+from tests.container.box import Box, Boxes, boxes
+from tests.container.engine import DOCKER, Docker, running_engine
+from tools import image as project_image
+
+HERE = Path(__file__).parent
+# Docker offers --gpus once dockerd finds a program of this name.
+HOOK = HERE.parent / "sim" / "nvidia-container-runtime-hook"
+BUILD_TIMEOUT = 1800.0  # seconds; the default pins are three gigabytes of downloads
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("SKIP_CONTAINERS") == "1":
+        for item in items:
+            if item.path.is_relative_to(HERE):
+                item.add_marker(pytest.mark.skip(reason="SKIP_CONTAINERS=1"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the log of each container that a failed test used."""
+    report = yield
+    if report.failed:
+        for box in _boxes_of(item):
+            report.sections.append((f"docker logs {box.name}", box.logs()[-20_000:]))
+    return report
+
+
+def _boxes_of(item: pytest.Item) -> Iterator[Box]:
+    for value in getattr(item, "funcargs", {}).values():
+        if isinstance(value, Box):
+            yield value
+        elif isinstance(value, Boxes):
+            yield from value.running
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Docker]:
+    """The docker command line, with a running engine behind it."""
+    with running_engine(programs=[HOOK]) as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def image(docker: Docker) -> str:
+    """The project's image, built from its Dockerfile with its default pins."""
+    base_image.provide(docker)
+    build = project_image.build_command(
+        DOCKER, tag=project_image.TAG, arguments={}, environ=os.environ
+    )
+    docker(*build[1:], timeout=BUILD_TIMEOUT)
+    return project_image.TAG
+
+
+@pytest.fixture
+def box(docker: Docker, image: str) -> Iterator[Boxes]:
+    """Start containers for one test."""
+    with boxes(docker, image) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_box(docker: Docker, image: str) -> Iterator[Boxes]:
+    """Start containers for all tests of a module: for a fixture of that module to use."""
+    with boxes(docker, image) as started:
+        yield started

@@ -1,0 +1,102 @@
+"""Build the image: `make image`.
+
+TORCH, BASE_IMAGE and IMAGE (the tag) are taken from the environment where they are set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tools.engine import NoEngineError, docker_environment, find_docker
+
+PROJECT = Path(__file__).parents[1]
+TAG = "pytorch-cuda:v2.6"
+# What this machine trusts, for a build behind a proxy that inspects TLS: where people name their CA
+# bundle, and Debian's own place for it.
+CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
+# Docker knows these build arguments by itself and keeps them out of the image.
+PROXY_VARIABLES = tuple(
+    variant for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY") for variant in (name, name.lower())
+)
+
+
+def build_command(
+    docker: str, *, tag: str, arguments: Mapping[str, str], environ: Mapping[str, str]
+) -> list[str]:
+    """Return the `docker build` command for these build arguments on this machine."""
+    command = [docker, "build", "--tag", tag]
+    for name, value in {**_labels(), **arguments}.items():
+        command += ["--build-arg", f"{name}={value}"]
+    for name in PROXY_VARIABLES:
+        if environ.get(name):
+            command += ["--build-arg", name]
+    if bundle := _ca_bundle(environ):
+        command += ["--secret", f"id=ca,src={bundle}"]
+    return [*command, str(PROJECT)]
+
+
+def build(docker: str, *, tag: str = TAG, arguments: Mapping[str, str] | None = None) -> None:
+    """Build the project's image.  Raises CalledProcessError; the build's output says why."""
+    command = build_command(docker, tag=tag, arguments=arguments or {}, environ=os.environ)
+    subprocess.run(command, env=docker_environment(), check=True)
+
+
+def import_wheelhouse(docker: str, folder: Path, tag: str) -> None:
+    """Make the wheels in `folder` an image, for the build argument WHEELS."""
+    with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as dockerfile:
+        dockerfile.write("FROM scratch\nCOPY *.whl /\n")
+        dockerfile.flush()
+        command = [docker, "build", "--quiet", "--tag", tag, "--file", dockerfile.name, str(folder)]
+        subprocess.run(command, env=docker_environment(), check=True, stdout=subprocess.DEVNULL)
+
+
+def _labels() -> dict[str, str]:
+    found = re.search(r'^version = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
+    labels = {"VERSION": found[1] if found else "unknown"}
+    revision, created = _git("rev-parse", "HEAD"), _git("log", "-1", "--format=%ct")
+    if revision and created:
+        # The commit's time, not the build's: the same source gives the same labels.
+        moment = datetime.fromtimestamp(int(created), tz=timezone.utc)
+        labels |= {"REVISION": revision, "CREATED": moment.isoformat()}
+    return labels
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:  # a tarball, and no git
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _ca_bundle(environ: Mapping[str, str]) -> str | None:
+    places = [*(environ.get(name) for name in CA_VARIABLES), SYSTEM_CA]
+    return next((path for path in places if path and Path(path).is_file()), None)
+
+
+def main() -> int:
+    arguments = {name: os.environ[name] for name in ("TORCH", "BASE_IMAGE", "WHEELS") if name in os.environ}
+    tag = os.environ.get("IMAGE", TAG)
+    try:
+        build(find_docker(), tag=tag, arguments=arguments)
+    except NoEngineError as err:
+        print(f"cannot build the image: {err}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as err:
+        return err.returncode
+    print(f"built {tag}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Install what is missing from the distribution: `python3 -m tools.system_packages NAME`.
+
+Only root on a machine with apt gets anything installed; anybody else is told what is missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# Each package with the program that shows it is there.
+SETS: dict[str, dict[str, str]] = {
+    "venv": {"python3-venv": ""},  # shown by a module, see _is_missing
+    "ssh": {"openssh-server": "sshd"},
+    "test": {
+        "openssh-server": "sshd",
+        "openssh-client": "ssh",
+        "sshpass": "sshpass",
+        "rsync": "rsync",
+        "gcc": "gcc",
+        "libc6-dev": "",  # shown by a header
+        "git": "git",
+    },
+    "containers": {
+        "docker.io": "dockerd",
+        "debootstrap": "debootstrap",
+        "iptables": "iptables",
+        "iproute2": "ip",
+        "tini": "tini",
+    },
+}
+SHOWN_OTHERWISE = {
+    "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
+    "libc6-dev": lambda: Path("/usr/include/stdio.h").exists(),
+}
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # not on everybody's PATH
+
+
+def missing(name: str) -> list[str]:
+    """Return the packages of the set that this machine lacks."""
+    return [package for package, program in SETS[name].items() if not _is_there(package, program)]
+
+
+def provide(name: str) -> bool:
+    """Install what is missing, if we may; say whether everything is there afterwards."""
+    packages = missing(name)
+    if not packages:
+        return True
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        print(f"missing: {' '.join(packages)} (as root: apt-get install {' '.join(packages)})")
+        return False
+    print(f"installing through apt: {' '.join(packages)}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        # Its output only where it failed: one source that is down must not hide the rest.
+        done = subprocess.run(
+            ["apt-get", "-qq", *command], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            print(done.stdout + done.stderr, file=sys.stderr)
+    return not missing(name)
+
+
+def _is_there(package: str, program: str) -> bool:
+    if package in SHOWN_OTHERWISE:
+        return SHOWN_OTHERWISE[package]()
+    return shutil.which(program, path=PATH) is not None
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:]
+    if not wanted or not set(wanted) <= set(SETS):
+        sys.exit(f"usage: python3 -m tools.system_packages {{{','.join(SETS)}}}...")
+    sys.exit(0 if all([provide(name) for name in wanted]) else 1)

@@ -1,0 +1,77 @@
+"""Keep the project's virtual environment, `.venv`, as the pinned versions say.
+
+    python3 -m tools.venv run     the launcher, and the notebook set of the image
+    python3 -m tools.venv test    the same, and what the tests and `make lint` need
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tools import system_packages
+
+PROJECT = Path(__file__).parents[1]
+VENV = PROJECT / ".venv"
+PYTHON = VENV / "bin" / "python"
+OLDEST = (3, 10)
+
+PINS = ("pyproject.toml", "image/requirements.txt")
+NOTEBOOK = ("--requirement", "image/requirements.txt")
+SETS: dict[str, tuple[str, ...]] = {
+    "run": ("--editable", ".", *NOTEBOOK),
+    "test": ("--editable", ".[test]", *NOTEBOOK),
+}
+
+
+def provide(name: str) -> None:
+    """Make `.venv` if it is not there, and install the set unless its pins are installed already."""
+    if sys.version_info < OLDEST:
+        sys.exit(f"cannot go on: Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version}")
+    if not _works():
+        _make()
+    install(name, SETS[name])
+
+
+def install(name: str, arguments: tuple[str, ...]) -> None:
+    """pip-install `arguments` into `.venv` unless that was done with the same pins."""
+    stamp = VENV / "installed" / name
+    digest = _digest(arguments)
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    print(f"installing into .venv: {' '.join(arguments)}", flush=True)
+    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
+    if code := subprocess.run(command, cwd=PROJECT, check=False).returncode:
+        sys.exit(code)
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(digest)
+
+
+def _digest(arguments: tuple[str, ...]) -> str:
+    pins = [(PROJECT / name).read_bytes() for name in PINS]
+    return hashlib.sha256(b"\0".join([*pins, repr(arguments).encode()])).hexdigest()
+
+
+def _works() -> bool:
+    """Say whether `.venv` has a Python that starts: an upgrade of the system's may have taken it."""
+    try:
+        return subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _make() -> None:
+    system_packages.provide("venv")
+    print("making .venv", flush=True)
+    shutil.rmtree(VENV, ignore_errors=True)
+    if code := subprocess.run([sys.executable, "-m", "venv", VENV], check=False).returncode:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in SETS:
+        sys.exit(f"usage: python3 -m tools.venv {{{','.join(SETS)}}}")
+    provide(sys.argv[1])
