@@ -76,10 +76,13 @@ CHECKS: tuple[Check, ...] = (
             and seen.failure.kind == "library"
         ),
         lambda seen: (
-            (f"this machine has {_cards(seen)} and driver" if seen.hardware.pci_ids
-             else "this machine has NVIDIA driver")
+            (
+                f"this machine has {_cards(seen)} and driver"
+                if seen.hardware.pci_ids
+                else "this machine has NVIDIA driver"
+            )
             + f" {seen.hardware.kernel_driver}, but the container was started without them"
-        ),  # fmt: skip
+        ),
         _RUN_WITH_GPUS,
     ),
     Check(
@@ -138,9 +141,11 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.no_devices",
-        lambda seen: not seen.report.gpus
-        and not seen.report.lost
-        and seen.environ.get("NVIDIA_VISIBLE_DEVICES") == "none",
+        lambda seen: (
+            not seen.report.gpus
+            and not seen.report.lost
+            and seen.environ.get("NVIDIA_VISIBLE_DEVICES") == "none"
+        ),
         lambda seen: "NVIDIA_VISIBLE_DEVICES=none gives the driver without a device",
         "docker run --gpus all …  without that variable",
     ),
@@ -153,8 +158,10 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "hardware.all_lost",
         lambda seen: not seen.report.gpus,
-        lambda seen: "no GPU can be opened: "
-        + "; ".join(f"GPU {gpu.index}: {gpu.error}" for gpu in seen.report.lost),
+        lambda seen: (
+            "no GPU can be opened: "
+            + "; ".join(f"GPU {gpu.index}: {gpu.error}" for gpu in seen.report.lost)
+        ),
         "on the host: sudo nvidia-smi --gpu-reset, or reboot",
     ),
 )

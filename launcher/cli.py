@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from launcher import config
 from launcher.model import BadSetting, LauncherError
+
+if TYPE_CHECKING:
+    from launcher.model import Plan
 
 _HELP = """\
 usage: launcher COMMAND [ARGUMENT …]
@@ -226,7 +230,7 @@ def _read_run_file(name: str) -> str:
         raise BadSetting(f"cannot read {path}: {err.strerror}; is the box ready?") from None
 
 
-def _running_plan():  # type: ignore[no-untyped-def]
+def _running_plan() -> Plan | None:
     """Return the plan of the running box, or None where no box runs here."""
     from launcher import codec
     from launcher.model import Plan

@@ -10,7 +10,7 @@ import json
 import types
 import typing
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 from launcher.model import Secret
@@ -45,7 +45,7 @@ def _plain(value: Any, reveal: bool) -> Any:
     return value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _field_types(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 

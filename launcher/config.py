@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from launcher import accepts
 from launcher.model import BadSetting, KeyLine, Secret
 
 
@@ -29,136 +30,55 @@ class Setting:
     secret: bool = False
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise ValueError("a port number from 1 to 65535")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 86400:
-        raise ValueError("a number of seconds above 0, at most 86400")
-    return value
-
-
-_WORDS = {"1": True, "true": True, "yes": True, "on": True}
-_WORDS |= {"0": False, "false": False, "no": False, "off": False}
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in _WORDS:
-        raise ValueError("1, true, yes, on, or 0, false, no, off")
-    return _WORDS[text.lower()]
-
-
-def _gpu_count(text: str) -> int:
-    if text.isdecimal() and int(text) <= 64:
-        return int(text)
-    try:
-        return int(_flag(text))
-    except ValueError:
-        raise ValueError("0, or how many usable GPUs are needed (1 = at least one)") from None
-
-
-def _gpu_request(text: str) -> tuple[str, ...]:
-    """Return () for every GPU, else the wanted indices and UUIDs."""
-    if text == "all":
-        return ()
-    wanted = tuple(part.strip() for part in text.split(","))
-    one_index = len(wanted) == 1 and wanted[0].isdecimal()
-    if one_index or not all(re.fullmatch(r"\d+|GPU-[0-9a-fA-F-]+", part) for part in wanted):
-        raise ValueError("all, or a list of two or more indices or UUIDs such as 0,1 or GPU-8f2a…")
-    return wanted
-
-
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(" or ".join(choices))
-        return text
-
-    return parse
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or "\n" in text:
-        raise ValueError("an absolute path")
-    return os.path.normpath(text)
-
-
-def _user(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text):
-        raise ValueError("a user name: letters, digits, '_', '-', '.', at most 32")
-    return text
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[0-9A-Fa-f:.]{2,45}", text):
-        raise ValueError("an IPv4 or IPv6 address to listen on, such as 0.0.0.0 or 127.0.0.1")
-    return text
-
-
-def _token(text: str) -> Secret:
-    if not text.isprintable() or len(text) > 4096:
-        raise ValueError("up to 4096 printable characters, without line breaks")
-    return Secret(text)
-
-
-def _text(text: str) -> str:
-    return text
-
-
+# fmt: off
 TABLE: tuple[Setting, ...] = (
-    Setting("jupyter_token", "JUPYTER_TOKEN", None, _token,
+    Setting("jupyter_token", "JUPYTER_TOKEN", None, accepts.token,
             "Jupyter's token. Unset: 32 random bytes, kept in the state directory.",
             secret=True),
-    Setting("jupyter_token_file", "JUPYTER_TOKEN_FILE", None, _absolute,
+    Setting("jupyter_token_file", "JUPYTER_TOKEN_FILE", None, accepts.absolute,
             "File that holds the token (white space around it is ignored)."),
-    Setting("jupyter_port", "JUPYTER_PORT", 8888, _port,
+    Setting("jupyter_port", "JUPYTER_PORT", 8888, accepts.port,
             "Port that Jupyter listens on, in the container."),
-    Setting("jupyter_port_host", "JUPYTER_PORT_HOST", None, _port,
+    Setting("jupyter_port_host", "JUPYTER_PORT_HOST", None, accepts.port,
             "Port that you published it on, for the banner."),
-    Setting("ssh_port", "SSH_PORT", 22, _port,
+    Setting("ssh_port", "SSH_PORT", 22, accepts.port,
             "Port that SSH listens on, in the container.", ("LISTEN_PORT",)),
-    Setting("ssh_port_host", "SSH_PORT_HOST", None, _port,
+    Setting("ssh_port_host", "SSH_PORT_HOST", None, accepts.port,
             "Port that you published it on, for the banner. Unset: 2222 stands for 22."),
-    Setting("public_key", "PUBLIC_KEY", None, _text,
+    Setting("public_key", "PUBLIC_KEY", None, accepts.text,
             "Public keys that may log in, one a line. Every name and file given counts.",
             ("SSH_PUBLIC_KEY", "AUTHORIZED_KEYS")),
-    Setting("keys_dir", "LAUNCHER_KEYS_DIR", "/etc/launcher/authorized_keys.d", _absolute,
+    Setting("keys_dir", "LAUNCHER_KEYS_DIR", "/etc/launcher/authorized_keys.d", accepts.absolute,
             "Directory of mounted authorized_keys files."),
-    Setting("ssh_password", "LAUNCHER_SSH_PASSWORD", "auto", _choice("auto", "off"),
+    Setting("ssh_password", "LAUNCHER_SSH_PASSWORD", "auto", accepts.choice("auto", "off"),
             "auto: a random password when no key source is set; off: never a password."),
-    Setting("gpus", "LAUNCHER_GPUS", (), _gpu_request,
+    Setting("gpus", "LAUNCHER_GPUS", (), accepts.gpu_request,
             "GPUs that CUDA sees: all, or a list of indices or UUIDs."),
-    Setting("gpu_ids", "LAUNCHER_GPU_IDS", "auto", _choice("auto", "index", "uuid"),
+    Setting("gpu_ids", "LAUNCHER_GPU_IDS", "auto", accepts.choice("auto", "index", "uuid"),
             "How CUDA_VISIBLE_DEVICES names them. auto: indices where they are safe."),
-    Setting("require_gpu", "LAUNCHER_REQUIRE_GPU", 0, _gpu_count,
+    Setting("require_gpu", "LAUNCHER_REQUIRE_GPU", 0, accepts.gpu_count,
             "Exit with 69 unless this many GPUs are usable (1 = at least one)."),
-    Setting("detect_timeout", "LAUNCHER_DETECT_TIMEOUT", 30.0, _seconds,
+    Setting("detect_timeout", "LAUNCHER_DETECT_TIMEOUT", 30.0, accepts.seconds,
             "Seconds to wait for the driver library before starting without GPUs."),
-    Setting("ready_timeout", "LAUNCHER_READY_TIMEOUT", 60.0, _seconds,
+    Setting("ready_timeout", "LAUNCHER_READY_TIMEOUT", 60.0, accepts.seconds,
             "Seconds to wait for the services before saying what is not ready."),
-    Setting("quiet", "LAUNCHER_QUIET", False, _flag,
+    Setting("quiet", "LAUNCHER_QUIET", False, accepts.flag,
             "Command mode prints no summary line."),
-    Setting("listen", "LAUNCHER_LISTEN", "", _host,
+    Setting("listen", "LAUNCHER_LISTEN", "", accepts.host,
             "Address that Jupyter and SSH listen on. Unset: every address."),
-    Setting("user", "NB_USER", "dev", _user,
+    Setting("user", "NB_USER", "dev", accepts.user,
             "The workspace user: who notebooks, terminals and SSH logins run as."),
-    Setting("workspace", "WORKSPACE", "/workspace", _absolute,
+    Setting("workspace", "WORKSPACE", "/workspace", accepts.absolute,
             "Where notebooks open and commands start.",
             ("JUPYTER_DIR", "NOTEBOOK_ROOT_DIR", "RP_WORKSPACE")),
-    Setting("python", "LAUNCHER_PYTHON", "", _absolute,
+    Setting("python", "LAUNCHER_PYTHON", "", accepts.absolute,
             "Python of the user environment. Unset: /opt/venv/bin/python, else the launcher's."),
-    Setting("state_dir", "LAUNCHER_STATE_DIR", "/var/lib/launcher", _absolute,
+    Setting("state_dir", "LAUNCHER_STATE_DIR", "/var/lib/launcher", accepts.absolute,
             "Directory kept over restarts: token, password, host keys."),
-    Setting("run_dir", "LAUNCHER_RUN_DIR", "/run/launcher", _absolute,
+    Setting("run_dir", "LAUNCHER_RUN_DIR", "/run/launcher", accepts.absolute,
             "Directory of this run's own files."),
 )
+# fmt: on
 
 KEY_VARIABLES = ("PUBLIC_KEY", "SSH_PUBLIC_KEY", "AUTHORIZED_KEYS")
 
@@ -224,7 +144,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             text = env.get(name, "").strip()
             if not text:
                 continue
-            if row.parse is _port and text.startswith("tcp://"):
+            if row.parse is accepts.port and text.startswith("tcp://"):
                 warnings.append(
                     f"{name}={text} comes from a Kubernetes service of that name and is ignored; "
                     "set enableServiceLinks: false in the pod to be rid of it"
@@ -324,7 +244,7 @@ def _token_from_file(path: str, problems: list[str]) -> Secret | None:
         text = _read(path).strip()
         if not text:
             raise ValueError("a token in the file, which is empty")
-        return _token(text)
+        return accepts.token(text)
     except OSError as err:
         problems.append(f"JUPYTER_TOKEN_FILE={path!r}: cannot read it: {err.strerror}")
     except ValueError as accepted:

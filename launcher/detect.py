@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import re
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from launcher.model import Account, CpuBudget, Hardware, Host, Limits
+
+T = TypeVar("T")
 
 _NVIDIA = "0x10de"
 _DISPLAY_CLASSES = ("0x0300", "0x0302")  # VGA controller, 3D controller
@@ -75,7 +78,7 @@ def _text(path: Path) -> str | None:
     return _attempt(lambda: path.read_text(errors="replace").strip())
 
 
-def _attempt(read):  # type: ignore[no-untyped-def]
+def _attempt(read: Callable[[], T]) -> T | None:
     """Return read(), or None where the kernel, a mask or a mount hides it."""
     try:
         return read()
@@ -92,7 +95,7 @@ def _display_controllers(root: Path) -> Iterator[str]:
 
 
 def _kernel_driver(root: Path) -> str | None:
-    """Return the loaded module's version: "NVRM version: … Kernel Module [for x86_64]  550.54.15"."""
+    """Return the loaded module's version, from "… Kernel Module [for x86_64]  550.54.15  …"."""
     line = _text(root / "proc/driver/nvidia/version") or ""
     match = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", line)
     return match[1] if match else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -25,10 +26,8 @@ def write(path: str, started: float, probes: Sequence[Probe]) -> None:
         "healthy": all(probe.ready for probe in probes),
         "services": {probe.service: probe.detail for probe in probes},
     }
-    try:
+    with contextlib.suppress(BadSetting):
         service.write([RenderedFile(path, json.dumps(content), 0o644, -1, -1)])
-    except BadSetting:
-        pass
 
 
 def read(path: str) -> Mapping[str, object] | None:

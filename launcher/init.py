@@ -13,10 +13,11 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from launcher.model import LauncherError
+from launcher.processes import descendants, kill, kill_descendants
 from launcher.pump import Pump
 from launcher.service import restore_signals
 
@@ -115,7 +116,7 @@ class Init:
     def abandon(self, child: Child) -> None:
         """Kill a child that is not wanted any more (in vain, where the kernel holds it)."""
         if child.status is None:
-            _kill(child.pid, signal.SIGKILL)
+            kill(child.pid, signal.SIGKILL)
 
     # --- signals ---
 
@@ -143,7 +144,7 @@ class Init:
                 return
             if os.WIFSTOPPED(status):
                 # Nobody is above us to continue it: a stopped command would hang the box.
-                _kill(pid, signal.SIGCONT)
+                kill(pid, signal.SIGCONT)
                 continue
             self._ended[pid] = status
             if child := self._children.pop(pid, None):
@@ -178,11 +179,11 @@ class Init:
         """End whatever is left: TERM, a moment of grace, KILL."""
         kill_descendants(signal.SIGTERM)
         deadline = time.monotonic() + _STRAGGLER_GRACE
-        while _descendants() and time.monotonic() < deadline:
+        while descendants() and time.monotonic() < deadline:
             self.next_signal(0.02)
         kill_descendants(signal.SIGKILL)
         deadline = time.monotonic() + _STRAGGLER_GRACE
-        while _descendants() and time.monotonic() < deadline:
+        while descendants() and time.monotonic() < deadline:
             self.next_signal(0.02)
 
 
@@ -235,96 +236,3 @@ def child_reset() -> None:
     """
     restore_signals()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def run_command(init: Init, argv: list[str], env: Mapping[str, str], become: Callable[[], None]) -> int:
-    """Run the user's command as the box's only program; return the box's exit code.
-
-    The command gets a process group of its own and the terminal: in ours, Ctrl-C would
-    arrive twice, and with setsid job control would be gone.
-    """
-    terminal = os.isatty(0)
-    pid = os.fork()
-    if pid == 0:
-        _exec_command(argv, env, become, terminal)
-    _set_group(pid)
-    status = init.run_until_end(pid, lambda number: _forward(pid, number))
-    init.end_stragglers()
-    return exit_code(status)
-
-
-def _exec_command(
-    argv: list[str], env: Mapping[str, str], become: Callable[[], None], terminal: bool
-) -> None:
-    status = 127
-    try:
-        os.setpgid(0, 0)
-        if terminal:
-            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or taking the terminal stops us
-            os.tcsetpgrp(0, os.getpgrp())
-        restore_signals()
-        become()
-        os.execvpe(argv[0], argv, dict(env))
-    except FileNotFoundError:
-        os.write(2, f"launcher: cannot run {argv[0]!r}: not found\n".encode())
-    except OSError as err:
-        os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())
-        status = 126
-    finally:
-        os._exit(status)
-
-
-def _set_group(pid: int) -> None:
-    try:
-        os.setpgid(pid, pid)  # by both sides, so that neither has to wait for the other
-    except OSError:
-        pass
-
-
-def _forward(pid: int, number: int) -> None:
-    if number == signal.SIGTSTP:
-        return  # as PID 1 we would be immune; a stopped box helps nobody
-    try:
-        os.killpg(pid, number)
-    except OSError:
-        _kill(pid, number)
-
-
-def _kill(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except OSError:
-        pass
-
-
-def kill_descendants(number: int) -> None:
-    for pid in _descendants():
-        _kill(pid, number)
-
-
-def _descendants() -> list[int]:
-    """Return every process of the box but us: as PID 1 all there are, else our descendants."""
-    me = os.getpid()
-    parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as stat:
-                state, parent = stat.read().rpartition(b")")[2].split()[:2]
-        except OSError:
-            continue
-        if state != b"Z":
-            parents[int(name)] = int(parent)
-    if me == 1:
-        return [pid for pid in parents if pid != 1]
-    return [pid for pid in parents if _is_below(pid, me, parents)]
-
-
-def _is_below(pid: int, ancestor: int, parents: Mapping[int, int]) -> bool:
-    pid = parents.get(pid, 0)
-    while pid > 1:
-        if pid == ancestor:
-            return True
-        pid = parents.get(pid, 0)
-    return False

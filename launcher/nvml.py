@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import pynvml
@@ -72,11 +73,9 @@ def _read_gpu(index: int) -> Gpu | LostGpu:
 
 
 def _mig_uuids(device: Any) -> list[str]:
+    instance = pynvml.nvmlDeviceGetMigDeviceHandleByIndex
     slots = _field(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(device)) or 0
-    handles = (
-        _field(lambda slot=slot: pynvml.nvmlDeviceGetMigDeviceHandleByIndex(device, slot))
-        for slot in range(slots)
-    )
+    handles = [_field(partial(instance, device, slot)) for slot in range(slots)]
     return [pynvml.nvmlDeviceGetUUID(handle) for handle in handles if handle is not None]
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher import codec, config, detect, init, report, service
+from launcher import codec, command, config, detect, init, report, service
 from launcher.config import Settings
 from launcher.init import Child, Init
 from launcher.model import (
@@ -89,6 +89,7 @@ def _run_services(box: Init, driver: Child, started: float) -> int:
     box.out.say(report.first_line(machine))
     state = codec.from_json(State, _answer(box, state_child, "open its state"))
     plan = make_plan(machine, settings, state, _GUEST, started)
+    service.remove_stale(settings.run_dir)
     _answer(box, box.fork(lambda: _write(plan, machine)), "write its files")
     os.write(go[1], settings.run_dir.encode())
     os.close(go[1])
@@ -118,7 +119,7 @@ def _run_command(box: Init, driver: Child, argv: list[str], started: float) -> i
             box.out.say(line)
     box.out.flush(timeout=0.5)
     env = {**settings.environ, **{var.name: var.value for var in plan.environment}}
-    return init.run_command(box, argv, env, lambda: service.drop_to_identity(plan.identity))
+    return command.run(box, argv, env, lambda: service.drop_to_identity(plan.identity))
 
 
 # --- what the children do --------------------------------------------------------------------
@@ -142,9 +143,7 @@ def _supervise(go_reader: int, go_writer: int) -> int:
 
 
 def _open_state(settings: Settings, host: Host) -> State:
-    return service.open_state(
-        settings.state_dir, settings.key_lines, login_key=not host.image
-    )
+    return service.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
 
 
 def _write(plan: Plan, machine: Machine) -> bytes:
@@ -154,7 +153,6 @@ def _write(plan: Plan, machine: Machine) -> bytes:
         if fault:
             ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")
             plan = replace(plan, ssh=ssh)
-    service.remove_stale(plan.paths.run)
     service.write((*render(plan), machine_file(plan, machine)))
     return b""
 
@@ -186,9 +184,7 @@ def _encode(value: object) -> bytes:
 # --- waiting for them ------------------------------------------------------------------------
 
 
-def _machine(
-    box: Init, driver: Child, settings: Settings, host: Host, started: float
-) -> Machine:
+def _machine(box: Init, driver: Child, settings: Settings, host: Host, started: float) -> Machine:
     hardware, limits = detect.read_hardware(), detect.read_limits()
     return Machine(_driver_answer(box, driver, settings, started), hardware, limits, host)
 

@@ -6,14 +6,13 @@ machine still starts; only a contradiction with what the user asked for is an er
 
 from __future__ import annotations
 
-from launcher import checks
+from collections.abc import Mapping
+
 from launcher.config import Settings, inherited
 from launcher.model import (
-    Account,
     Address,
     BadSetting,
     EnvVar,
-    Finding,
     Gpu,
     Identity,
     Jupyter,
@@ -22,11 +21,12 @@ from launcher.model import (
     NoUsableGpu,
     Paths,
     Plan,
+    Secret,
     Ssh,
     State,
 )
+from launcher.notes import diagnose, plan_notes
 
-_GIB = 1 << 30
 _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere
 
 
@@ -121,9 +121,7 @@ def select_gpus(machine: Machine, settings: Settings) -> tuple[Gpu, ...]:
     return tuple(chosen)
 
 
-def plan_devices(
-    machine: Machine, settings: Settings, gpus: tuple[Gpu, ...]
-) -> tuple[EnvVar, ...]:
+def plan_devices(machine: Machine, settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[EnvVar, ...]:
     """Return CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES.
 
     Without GPUs both are left alone: an empty CUDA_VISIBLE_DEVICES hides every device from
@@ -167,15 +165,11 @@ def _visible_ids(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
 def _check_required(machine: Machine, settings: Settings, usable: int) -> None:
     if usable >= settings.require_gpu:
         return
-    finding = checks.diagnose(_evidence(machine, settings))
+    finding = diagnose(machine, settings)
     reason = f"{finding.what}\n  fix: {finding.fix}" if finding else "the others are not here"
     raise NoUsableGpu(
         f"LAUNCHER_REQUIRE_GPU={settings.require_gpu}, but {usable} GPUs are usable: {reason}"
     )
-
-
-def _evidence(machine: Machine, settings: Settings) -> checks.Evidence:
-    return checks.Evidence(machine.report, machine.hardware, dict(settings.environ))
 
 
 # --- services ------------------------------------------------------------------------------
@@ -187,7 +181,9 @@ def _check_ports(machine: Machine, settings: Settings) -> None:
         (settings.given.get("ssh_port", "SSH_PORT"), settings.ssh_port),
     )
     if settings.jupyter_port == settings.ssh_port:
-        raise BadSetting(f"JUPYTER_PORT and SSH_PORT are both {settings.ssh_port}: choose two ports")
+        raise BadSetting(
+            f"JUPYTER_PORT and SSH_PORT are both {settings.ssh_port}: choose two ports"
+        )
     for name, port in ports:
         if port in machine.host.busy_ports:
             raise BadSetting(
@@ -237,7 +233,9 @@ def plan_ssh(
     return ssh, None
 
 
-def _password(machine: Machine, settings: Settings, state: State, identity: Identity):  # type: ignore[no-untyped-def]
+def _password(
+    machine: Machine, settings: Settings, state: State, identity: Identity
+) -> tuple[Secret | None, str]:
     """Return the workspace user's password, or None and why there is none."""
     refusals = (
         (settings.ssh_password == "off", "LAUNCHER_SSH_PASSWORD=off"),
@@ -268,74 +266,6 @@ def _address(machine: Machine, settings: Settings, port: int, told: int | None) 
     return Address(_public_ip(env) or "127.0.0.1", assumed, port, certain=False)
 
 
-def _public_ip(env) -> str | None:  # type: ignore[no-untyped-def]
+def _public_ip(env: Mapping[str, str]) -> str | None:
     names = sorted(name for name in env if name.endswith("_PUBLIC_IP") or name == "PUBLIC_IPADDR")
     return next((env[name] for name in names if env[name]), None)
-
-
-# --- what is not as it should be -------------------------------------------------------------
-
-
-def plan_notes(machine: Machine, settings: Settings, ssh: Ssh | None) -> tuple[Finding, ...]:
-    """Return everything the user should know, most important first."""
-    notes: list[Finding] = []
-    if finding := checks.diagnose(_evidence(machine, settings)):
-        notes.append(finding)
-    else:
-        notes += [
-            Finding(
-                "hardware.lost",
-                f"GPU {gpu.index} is lost: {gpu.error}",
-                "CUDA sees only the others",
-                "on the host: sudo nvidia-smi --gpu-reset -i "
-                f"{gpu.index}, or reboot",
-            )
-            for gpu in machine.report.lost
-        ]  # fmt: skip
-    notes += [
-        Finding("hardware.mig_empty", f"GPU {gpu.index} is in MIG mode without instances",
-                "CUDA cannot use it", f"on the host: sudo nvidia-smi mig -i {gpu.index} -cgi … -C")
-        for gpu in machine.report.gpus
-        if gpu.mig_enabled and not gpu.mig_uuids
-    ]  # fmt: skip
-    notes += _resource_notes(machine)
-    notes += _workspace_notes(machine, settings)
-    notes += [
-        Finding("ssh.bad_key", f"{key.source} line {key.number}: {key.fault}",
-                "this key cannot log in", "paste the whole line of the .pub file")
-        for key in (ssh.keys if ssh else ())
-        if key.fault
-    ]  # fmt: skip
-    return tuple(notes)
-
-
-def _resource_notes(machine: Machine) -> list[Finding]:
-    shm = machine.limits.shm
-    if shm is None or shm >= _GIB:
-        return []
-    return [
-        Finding(
-            "resources.shm",
-            f"/dev/shm is {shm >> 20} MiB",
-            "DataLoader workers and NCCL run out of shared memory",
-            "docker run --shm-size=8g …   (or --ipc=host; "
-            "Kubernetes: an emptyDir with medium: Memory on /dev/shm)",
-        )
-    ]
-
-
-def _workspace_notes(machine: Machine, settings: Settings) -> list[Finding]:
-    host = machine.host
-    user: Account = host.account or host.me
-    if host.workspace_missing:
-        return [
-            Finding("workspace.missing", f"{settings.workspace} does not exist",
-                    "Jupyter opens in the home directory", f"mount one: -v $PWD:{settings.workspace}")
-        ]  # fmt: skip
-    if not host.workspace_writable:
-        return [
-            Finding("workspace.readonly", f"{user.name} (uid {user.uid}) cannot write "
-                    f"{settings.workspace}", "notebooks cannot be saved there",
-                    f"on the host: sudo chown -R {user.uid} DIRECTORY, the one mounted there")
-        ]  # fmt: skip
-    return []

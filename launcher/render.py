@@ -117,7 +117,9 @@ def setenv_variables(plan: Plan) -> tuple[dict[str, str], tuple[str, ...]]:
     size = 0
     planned = [var.name for var in plan.environment]
     everything = plan.user_environment()
-    for name in sorted(everything.keys() - _ACCOUNT_VARIABLES, key=lambda name: (name not in planned, name)):
+    for name in sorted(
+        everything.keys() - _ACCOUNT_VARIABLES, key=lambda name: (name not in planned, name)
+    ):
         cost = len(f"{name}={everything[name]}".encode()) + 3
         fits = len(carried) < SETENV_VARIABLES and size + cost <= SETENV_BYTES
         if fits and not set(everything[name]) & {"\n", "\r", "\0"}:
@@ -171,9 +173,7 @@ def jupyter_service(plan: Plan) -> Service:
     )
 
 
-def _user_service(
-    plan: Plan, name: str, argv: tuple[str, ...], extra: dict[str, str]
-) -> Service:
+def _user_service(plan: Plan, name: str, argv: tuple[str, ...], extra: dict[str, str]) -> Service:
     account = plan.identity.account
     return Service(
         name=name,

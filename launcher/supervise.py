@@ -8,6 +8,7 @@ internals that are subclassed here move.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -43,10 +44,8 @@ def run(run_dir: str) -> int:
     options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
     options.first, options.test = True, False
     supervisor = BoxSupervisor(options)
-    try:
+    with contextlib.suppress(asyncore.ExitNow):
         supervisor.main()
-    except asyncore.ExitNow:
-        pass
     options.close_httpservers()
     options.pump.flush(timeout=0.3)
     return supervisor.exit_code

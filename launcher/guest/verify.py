@@ -7,6 +7,8 @@ process holds it, when its memory has faults: only doing something tells.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 
 def verify() -> dict[str, object]:
@@ -30,7 +32,7 @@ def verify() -> dict[str, object]:
     return {**result, "devices": count, "failures": dict(_failures(torch, count))}
 
 
-def _failures(torch, count):  # type: ignore[no-untyped-def]
+def _failures(torch: Any, count: int) -> Iterator[tuple[int, str]]:
     for index in range(count):
         try:
             ones = torch.ones(8, 8, device=f"cuda:{index}")

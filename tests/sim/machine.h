@@ -25,6 +25,7 @@ enum { STATE_OK, STATE_LOST, STATE_LOST_AFTER_HANDLE, STATE_NO_PERMISSION };
 /* Key, type, and for WORD the accepted words: their positions are the numbers NVML uses. */
 #define MACHINE_KEYS(X) \
     X(driver_version, TEXT, NULL) \
+    X(kernel_module_version, TEXT, NULL) \
     X(nvml_version, TEXT, NULL) \
     X(cuda_version, VERSION, NULL) \
     X(mig_enumeration, WORD, "one|per-gpu-instance")

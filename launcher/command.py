@@ -1,0 +1,63 @@
+"""Command mode: the user's command as the box's only program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping
+
+from launcher.init import Init, exit_code
+from launcher.processes import kill
+from launcher.service import restore_signals
+
+
+def run(box: Init, argv: list[str], env: Mapping[str, str], become: Callable[[], None]) -> int:
+    """Run the user's command as the box's only program; return the box's exit code.
+
+    The command gets a process group of its own and the terminal: in ours, Ctrl-C would
+    arrive twice, and with setsid job control would be gone.
+    """
+    terminal = os.isatty(0)
+    pid = os.fork()
+    if pid == 0:
+        _exec_command(argv, env, become, terminal)
+    _set_group(pid)
+    status = box.run_until_end(pid, lambda number: _forward(pid, number))
+    box.end_stragglers()
+    return exit_code(status)
+
+
+def _exec_command(
+    argv: list[str], env: Mapping[str, str], become: Callable[[], None], terminal: bool
+) -> None:
+    status = 127
+    try:
+        os.setpgid(0, 0)
+        if terminal:
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or taking the terminal stops us
+            os.tcsetpgrp(0, os.getpgrp())
+        restore_signals()
+        become()
+        os.execvpe(argv[0], argv, dict(env))
+    except FileNotFoundError:
+        os.write(2, f"launcher: cannot run {argv[0]!r}: not found\n".encode())
+    except OSError as err:
+        os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())
+        status = 126
+    finally:
+        os._exit(status)
+
+
+def _set_group(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)  # by both sides, so that neither has to wait for the other
+
+
+def _forward(pid: int, number: int) -> None:
+    if number == signal.SIGTSTP:
+        return  # as PID 1 we would be immune; a stopped box helps nobody
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        kill(pid, number)

@@ -1,0 +1,200 @@
+"""What is in the image, and what must not be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.container.engine import Docker
+from tools import image_size
+
+# MB per part on top of base and PyTorch, a tenth above what was measured; all of them at most 850.
+BUDGET = {
+    "distribution packages": 400,
+    "Jupyter and notebook set": 430,
+    "launcher": 35,
+    "everything else": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def config(docker: Docker, image: str) -> dict[str, Any]:
+    """Return the image's configuration."""
+    found = docker("image", "inspect", "--format", "{{json .Config}}", image).stdout
+    return dict(json.loads(found))
+
+
+class Shell:
+    """Looks into the image, without its entrypoint."""
+
+    def __init__(self, docker: Docker, image: str, user: str) -> None:
+        self._docker = docker
+        self._start = ("run", "--rm", "--user", user, "--entrypoint", "bash", image, "-c")
+
+    def __call__(self, script: str) -> str:
+        return self._docker(*self._start, script).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def as_root(docker: Docker, image: str) -> Shell:
+    return Shell(docker, image, "root")
+
+
+@pytest.fixture(scope="module")
+def as_dev(docker: Docker, image: str) -> Shell:
+    return Shell(docker, image, "dev")
+
+
+def test_configuration(config: dict[str, Any]) -> None:
+    """The contract with docker run, Compose and Kubernetes."""
+    assert config["Entrypoint"] == ["/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
+    assert not config["Cmd"], "no command: services mode"
+    assert set(config["ExposedPorts"]) == {"8888/tcp", "22/tcp"}
+    assert set(config["Volumes"]) == {"/var/lib/launcher"}
+    assert config["WorkingDir"] == "/workspace"
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["User"] in ("", "root", "0"), "the launcher drops root itself"
+
+
+def test_environment(config: dict[str, Any]) -> None:
+    """NVIDIA's runtime is asked for everything PyTorch needs; python and pip are the user's."""
+    env = dict(item.split("=", 1) for item in config["Env"])
+    assert env["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert env["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+    assert env["PATH"].split(":")[0] == "/opt/venv/bin"
+    assert set(env) == {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "PATH", "LANG"}
+
+
+def test_healthcheck(config: dict[str, Any]) -> None:
+    seconds = 1_000_000_000
+    health = config["Healthcheck"]
+    assert health["Test"] == ["CMD", "launcher", "healthcheck"]
+    assert (health["Interval"], health["Timeout"]) == (10 * seconds, 3 * seconds)
+    assert health["Retries"] == 2
+
+
+def test_labels(config: dict[str, Any]) -> None:
+    labels = config["Labels"]
+    prefix = "org.opencontainers.image."
+    for name in ("title", "description", "licenses", "version", "revision", "created"):
+        assert labels[prefix + name] not in ("", "unknown"), name
+    assert labels[prefix + "base.name"] == "debian:bookworm-slim"
+
+
+def test_no_layer_has_secrets_or_leftovers(docker: Docker, image: str) -> None:
+    """What a later layer deletes is still in the image: so look into each layer."""
+    template = "{{.GraphDriver.Data.UpperDir}}:{{.GraphDriver.Data.LowerDir}}"
+    layers = docker("image", "inspect", "--format", template, image).stdout.strip().split(":")
+    assert any(Path(layer, "opt/venv").exists() for layer in layers), "these are not the layers"
+    unwanted = (
+        "etc/ssh/ssh_host_*",  # they would be everybody's
+        "root/.ssh",
+        "run/secrets/*",
+        "var/lib/apt/lists/*Packages*",
+        "var/cache/apt/archives/*.deb",
+        "root/.cache/*",
+        "tmp/*",
+    )
+    found = [path for layer in layers for name in unwanted for path in Path(layer).glob(name)]
+    assert found == []
+
+
+def test_dev_can_log_in_and_become_root(as_root: Shell, as_dev: Shell) -> None:
+    assert as_root("getent passwd 1000") == "dev:x:1000:1000::/home/dev:/bin/bash"
+    assert as_root("getent group 1000") == "dev:x:1000:"
+    # '*' is "no password"; '!' would be "locked", which sshd without PAM refuses even with a key.
+    assert as_root("getent shadow dev").split(":")[1] == "*"
+    assert as_root("stat -c '%U %a' /home/dev /workspace /home/dev/.bashrc").split("\n") == [
+        "dev 700",
+        "dev 755",
+        "dev 644",
+    ]
+    assert as_dev("sudo -n id -u") == "0"
+
+
+def test_root_s_folders(as_root: Shell) -> None:
+    """Nothing that root runs or reads can be written by anybody else, group 0 included."""
+    assert as_root("stat -c '%U %a' /var/lib/launcher") == "root 700"
+    empty = "/etc/launcher/authorized_keys.d /etc/launcher/supervisor.d /var/lib/launcher"
+    assert as_root(f"ls -d {empty}").split() == empty.split()
+    assert as_root(f"find {empty} -mindepth 1") == ""
+    writable = "find /opt/launcher /etc/launcher /usr/local/bin /etc/profile.d ! -type l -perm /022"
+    assert as_root(writable) == ""
+    assert as_root("find /opt/launcher /etc/launcher ! -user root") == ""
+
+
+def test_venv_is_writable_for_the_workspace_group(as_root: Shell) -> None:
+    """Every file and folder, bytecode included: pip uninstalls file by file."""
+    assert as_root("find /opt/venv ! -group dev | head") == ""
+    assert as_root("find /opt/venv ! -type l ! -perm -g=w | head") == ""
+    assert as_root("find /opt/venv -type d ! -perm -g=s | head") == ""
+
+
+def test_every_module_is_compiled(as_root: Shell) -> None:
+    """Without bytecode Jupyter starts two seconds later, each time where / is read-only."""
+    script = """
+import importlib.util, pathlib, sys
+for root in sys.argv[1:]:
+    for source in pathlib.Path(root, "lib").rglob("*.py"):
+        if not pathlib.Path(importlib.util.cache_from_source(source)).exists():
+            print(source)
+"""
+    assert as_root(f"python3 - /opt/venv /opt/launcher <<'END'{script}END") == ""
+
+
+@pytest.mark.parametrize(
+    "tool",
+    "bash curl g++ gcc git htop less nvitop nvtop ps rsync sftp ssh sshd sudo tmux vi vim".split(),
+)
+def test_tool_is_there(as_root: Shell, tool: str) -> None:
+    assert as_root(f"PATH=$PATH:/usr/sbin; command -v {tool}")
+
+
+def test_python_is_the_user_s(as_dev: Shell) -> None:
+    assert as_dev("command -v python pip jupyter").split() == [
+        "/opt/venv/bin/python",
+        "/opt/venv/bin/pip",
+        "/opt/venv/bin/jupyter",
+    ]
+    assert as_dev("python -c 'import torch; print(torch.__version__)'") == "2.6.0+cu124"
+
+
+def test_launcher_has_three_dependencies(as_root: Shell) -> None:
+    """Ours, the three, and what those need; no pip to change it with."""
+    script = """
+from importlib.metadata import distributions, requires
+from re import match
+wanted = ["pytorch-cuda-launcher"]
+needed = set()
+while wanted:
+    name = wanted.pop().lower()
+    if name not in needed:
+        needed.add(name)
+        wanted += [match(r"[\\w.-]+", r)[0] for r in requires(name) or () if "extra" not in r]
+installed = {d.metadata["Name"].lower() for d in distributions()}
+print(len([r for r in requires("pytorch-cuda-launcher") if "extra" not in r]))
+print(*sorted(installed - needed))
+"""
+    output = as_root(f"/opt/launcher/bin/python -I - <<'END'{script}END")
+    assert output == "3", "three dependencies, and nothing that they do not need"
+
+
+def test_launcher_command_is_everybody_s(as_dev: Shell) -> None:
+    assert as_dev("command -v launcher") == "/usr/local/bin/launcher"
+    assert "usage: launcher" in as_dev("launcher --help")
+
+
+def test_size(docker: Docker, image: str) -> None:
+    """What we add on top of base and PyTorch stays within its budget, part by part."""
+    history = docker(
+        "history", "--human=false", "--no-trunc", "--format", "{{json .}}", image
+    ).stdout
+    sizes = image_size.sizes_by_part(history)
+    measured = {part: size / 1e6 for part, size in sizes.items() if part in BUDGET}
+    assert set(measured) == set(BUDGET)
+    assert {part: mb for part, mb in measured.items() if mb > BUDGET[part]} == {}
+    assert sum(measured.values()) <= image_size.MOST_MEGABYTES
+    assert all(sizes[part] > 0 for part in image_size.PARTS), "a part was not recognised"
