@@ -104,7 +104,7 @@ CHECKS: tuple[Check, ...] = (
         "driver.absent",
         lambda seen: seen.failure is not None and seen.failure.kind == "library",
         lambda seen: "no NVIDIA GPU and no NVIDIA driver on this machine",
-        "nothing to mend if this is meant to be a CPU machine; else install GPU and driver",
+        "none needed on a CPU machine; on a GPU machine install the NVIDIA driver on the host",
     ),
     Check(
         "driver.mismatch",

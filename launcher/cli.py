@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from launcher import config
-from launcher.model import BadSetting, LauncherError
+from launcher.errors import BadSetting, LauncherError
 
 if TYPE_CHECKING:
     from launcher.model import Plan
@@ -73,12 +73,12 @@ def _banner(arguments: list[str]) -> int:
 
 
 def _url(arguments: list[str]) -> int:
-    from launcher import report
+    from launcher import banner
 
     plan = _running_plan()
     if plan is None or plan.jupyter is None:
         raise BadSetting("no Jupyter runs here")
-    print(report.jupyter_url(plan.jupyter))
+    print(banner.jupyter_url(plan.jupyter))
     return 0
 
 
@@ -117,25 +117,25 @@ def _watch(arguments: list[str]) -> int:
 
 
 def _exec(arguments: list[str]) -> int:
-    from launcher import service
+    from launcher import become
 
     if arguments[:1] == ["--"] and arguments[1:]:
         plan = _running_plan()
         if plan is None:
             raise BadSetting("no box runs here, so there is no environment to run in")
         os.environ.update(plan.user_environment())
-        service.drop_to_identity(plan.identity)
+        become.drop_to_identity(plan.identity)
         return _replace_process(arguments[1:])
     if len(arguments) != 1:
         raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
-    service.become(service.load(config.run_dir(), arguments[0]))
+    become.become(become.load(config.run_dir(), arguments[0]))
     return 0
 
 
 def _replace_process(argv: list[str]) -> int:
-    from launcher import service
+    from launcher import become
 
-    service.restore_signals()
+    become.restore_signals()
     try:
         os.execvp(argv[0], argv)
     except FileNotFoundError:

@@ -7,12 +7,12 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 
+from launcher.become import restore_signals
 from launcher.init import Init, exit_code
 from launcher.processes import kill
-from launcher.service import restore_signals
 
 
-def run(box: Init, argv: list[str], env: Mapping[str, str], become: Callable[[], None]) -> int:
+def run(box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], None]) -> int:
     """Run the user's command as the box's only program; return the box's exit code.
 
     The command gets a process group of its own and the terminal: in ours, Ctrl-C would
@@ -21,7 +21,7 @@ def run(box: Init, argv: list[str], env: Mapping[str, str], become: Callable[[],
     terminal = os.isatty(0)
     pid = os.fork()
     if pid == 0:
-        _exec_command(argv, env, become, terminal)
+        _exec_command(argv, env, drop, terminal)
     _set_group(pid)
     status = box.run_until_end(pid, lambda number: _forward(pid, number))
     box.end_stragglers()
@@ -29,7 +29,7 @@ def run(box: Init, argv: list[str], env: Mapping[str, str], become: Callable[[],
 
 
 def _exec_command(
-    argv: list[str], env: Mapping[str, str], become: Callable[[], None], terminal: bool
+    argv: list[str], env: Mapping[str, str], drop: Callable[[], None], terminal: bool
 ) -> None:
     status = 127
     try:
@@ -38,7 +38,7 @@ def _exec_command(
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or taking the terminal stops us
             os.tcsetpgrp(0, os.getpgrp())
         restore_signals()
-        become()
+        drop()
         os.execvpe(argv[0], argv, dict(env))
     except FileNotFoundError:
         os.write(2, f"launcher: cannot run {argv[0]!r}: not found\n".encode())

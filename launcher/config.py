@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher import accepts
-from launcher.model import BadSetting, KeyLine, Secret
+from launcher.errors import BadSetting
+from launcher.model import KeyLine, Secret
 
 
 @dataclass(frozen=True, slots=True)

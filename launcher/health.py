@@ -8,7 +8,8 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from launcher.model import BadSetting, Probe, RenderedFile
+from launcher.errors import BadSetting
+from launcher.model import Probe, RenderedFile
 
 INTERVAL = 5.0  # seconds between two looks of watch
 _STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from launcher.model import LauncherError
+from launcher.become import restore_signals
+from launcher.errors import LauncherError
 from launcher.processes import descendants, kill, kill_descendants
 from launcher.pump import Pump
-from launcher.service import restore_signals
 
 # Docker kills everything 10 s after its TERM: leave in order, and before that.
 STOP_DEADLINE = 8.0

@@ -1,4 +1,4 @@
-"""The values that travel between the stages, and the errors.  Imports nothing of ours.
+"""The values that travel between the stages.  Imports nothing of ours.
 
 Every unit is in the field's name or comment.  `None` means "this machine does not say".
 """
@@ -6,28 +6,6 @@ Every unit is in the field's name or comment.  `None` means "this machine does n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-
-class LauncherError(Exception):
-    """A stop that is the user's to mend; `exit_code` is the process's status."""
-
-    exit_code = 70
-
-
-class BadSetting(LauncherError):
-    """A setting that cannot be used: sysexits EX_CONFIG."""
-
-    exit_code = 78
-
-
-class NoUsableGpu(LauncherError):
-    """LAUNCHER_REQUIRE_GPU asked for GPUs that are not there: sysexits EX_UNAVAILABLE."""
-
-    exit_code = 69
-
-
-class StartFailed(LauncherError):
-    """Something the box cannot do without did not come up: sysexits EX_SOFTWARE."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -12,21 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher import codec, command, config, detect, init, report, service
+from launcher import become, codec, command, config, detect, init, report, service
 from launcher.config import Settings
+from launcher.errors import BadSetting, LauncherError, StartFailed
 from launcher.init import Child, Init
-from launcher.model import (
-    BadSetting,
-    DriverFailure,
-    GpuReport,
-    Host,
-    LauncherError,
-    Machine,
-    Plan,
-    Secret,
-    StartFailed,
-    State,
-)
+from launcher.model import DriverFailure, GpuReport, Host, Machine, Plan, Secret, State
 from launcher.plan import make_plan
 from launcher.pump import Pump
 from launcher.render import machine_file, render
@@ -119,7 +109,7 @@ def _run_command(box: Init, driver: Child, argv: list[str], started: float) -> i
             box.out.say(line)
     box.out.flush(timeout=0.5)
     env = {**settings.environ, **{var.name: var.value for var in plan.environment}}
-    return command.run(box, argv, env, lambda: service.drop_to_identity(plan.identity))
+    return command.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
 
 
 # --- what the children do --------------------------------------------------------------------

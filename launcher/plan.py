@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from launcher.config import Settings, inherited
+from launcher.errors import BadSetting, NoUsableGpu
 from launcher.model import (
     Address,
-    BadSetting,
     EnvVar,
     Gpu,
     Identity,
     Jupyter,
     KeyLine,
     Machine,
-    NoUsableGpu,
     Paths,
     Plan,
     Secret,

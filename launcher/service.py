@@ -2,23 +2,21 @@
 
 Root never writes below a directory that the user owns; every file is made under a new name
 with its final mode and then renamed, so a reader sees the old or the new one, whole.
+
+`subprocess` and `secrets` are imported where they are used: in children, off PID 1's way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
 
-from launcher import codec
-from launcher.model import BadSetting, Identity, KeyLine, RenderedFile, Secret, Service, State
+from launcher.errors import BadSetting
+from launcher.model import KeyLine, RenderedFile, Secret, State
 
 LAST_LINES = 15
-_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def write(files: Sequence[RenderedFile]) -> None:
@@ -113,6 +111,8 @@ def _kept(path: str) -> str:
 def _key_pair(path: str, comment: str) -> str | None:
     """Return the public half of an ed25519 pair, made at first use; None without ssh-keygen."""
     if not os.path.exists(path):
+        import subprocess
+
         argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path]
         try:
             subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -125,6 +125,8 @@ def _key_pair(path: str, comment: str) -> str | None:
 
 def _validated(line: KeyLine) -> KeyLine:
     """Return the line, with its fault where ssh-keygen cannot read it as a public key."""
+    import subprocess
+
     try:
         seen = subprocess.run(
             ["ssh-keygen", "-l", "-f", "-"],
@@ -156,6 +158,8 @@ def set_password(user: str, password: Secret | None) -> str | None:
     """
     if password is None:
         return None
+    import subprocess
+
     line = f"{user}:{password.reveal()}\n"
     argv = ["chpasswd", "-c", "SHA512"]
     try:
@@ -163,62 +167,6 @@ def set_password(user: str, password: Secret | None) -> str | None:
     except (OSError, subprocess.TimeoutExpired) as err:
         return str(err)
     return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
-
-
-# --- becoming ------------------------------------------------------------------------------
-
-
-def load(run_dir: str, name: str) -> Service:
-    """Read how to become `name`.  Raises BadSetting where nothing of that name is planned."""
-    try:
-        with open(f"{run_dir}/services/{name}.json", encoding="utf-8") as stream:
-            return codec.from_json(Service, stream.read())
-    except OSError as err:
-        raise BadSetting(f"cannot start {name}: {err.strerror}: {err.filename}") from err
-
-
-def become(service: Service) -> None:
-    """Turn this process into the service.  Returns only by raising OSError."""
-    restore_signals()
-    if service.uid >= 0:
-        drop_to(service.uid, service.gid, service.groups)
-    with contextlib.suppress(OSError):
-        os.chdir(service.cwd)
-    os.umask(service.umask)
-    env = dict(service.env)
-    os.execvpe(service.argv[0], service.argv, env)
-
-
-def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:
-    """Become another user for good; where we are not root, we already are who we can be."""
-    if os.geteuid() != 0:
-        return
-    for fd in (0, 1, 2):
-        # /dev/stdout reopens the descriptor's file, which is still root's (EACCES otherwise).
-        with contextlib.suppress(OSError):
-            os.fchown(fd, uid, gid)
-    os.setgroups(groups)
-    os.setgid(gid)
-    os.setuid(uid)
-
-
-def drop_to_identity(identity: Identity) -> None:
-    account = identity.account
-    drop_to(account.uid, account.gid, account.groups)
-
-
-def restore_signals() -> None:
-    """Undo what Python and PID 1 set, since exec keeps the mask and what is ignored."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with contextlib.suppress(OSError, ValueError):
-            if signal.getsignal(number) is not signal.SIG_DFL:
-                signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def launcher_path() -> str:
-    """Return root's PATH: our own scripts first, nothing that a user can write to."""
-    return f"{os.path.dirname(sys.executable)}:{_SAFE_PATH}"
 
 
 def last_lines(path: str) -> list[str]:

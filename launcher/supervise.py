@@ -21,8 +21,8 @@ from supervisor.options import ProcessConfig, ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
-from launcher import config, service
-from launcher.model import StartFailed
+from launcher import become, config, service
+from launcher.errors import StartFailed
 from launcher.pump import Pump
 
 # Beside ours in an installed image, beside the package in a checkout.
@@ -39,7 +39,7 @@ def run(run_dir: str) -> int:
     planned = frozenset(
         name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")
     ) | {"watch"}
-    config.replace_environment({"PATH": service.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
+    config.replace_environment({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
     options = BoxOptions(run_dir, planned, Pump(1))
     options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
     options.first, options.test = True, False
@@ -147,7 +147,9 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         """Close nothing: the descriptors above 2 are our own."""
 
     def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
-        service.restore_signals()  # what Python ignores would stay ignored in the program
+        if argv[:2] == ["launcher", "exec"]:  # what it would do, without a second interpreter
+            become.become(become.load(self.run_dir, argv[2]))
+        become.restore_signals()  # what Python ignores would stay ignored in the program
         os.execve(filename, argv, env)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-from launcher import codec, health, ready, report, service
+from launcher import banner, become, codec, health, ready, report, service
 from launcher.model import Machine, Plan, Probe, RenderedFile
 
 _PROBE_INTERVAL = 0.03
@@ -26,9 +26,9 @@ def run(plan: Plan, machine: Machine, say: Callable[[str], None]) -> None:
     else:
         probes = await_services(plan)
         health.write(path, plan.started, probes)
-        banner = report.banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
-        service.write([RenderedFile(f"{plan.paths.run}/banner", banner + "\n", 0o600, -1, -1)])
-        say(banner)
+        text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
+        service.write([RenderedFile(f"{plan.paths.run}/banner", text + "\n", 0o600, -1, -1)])
+        say(text)
         say(report.verdict_line(verify(plan), plan.devices))
     while True:
         health.write(path, plan.started, probes)
@@ -107,10 +107,10 @@ def verify(plan: Plan) -> dict[str, object]:
     argv = [plan.paths.python, f"{plan.paths.guest}/verify.py"]
     account = plan.identity.account
 
-    def become() -> None:
+    def as_user() -> None:
         os.nice(10)  # a notebook that starts now goes first
-        service.restore_signals()
-        service.drop_to(account.uid, account.gid, account.groups)
+        become.restore_signals()
+        become.drop_to(account.uid, account.gid, account.groups)
 
     try:
         done = subprocess.run(
@@ -120,7 +120,7 @@ def verify(plan: Plan) -> dict[str, object]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_VERIFY_TIMEOUT,
-            preexec_fn=become,
+            preexec_fn=as_user,
         )
     except subprocess.TimeoutExpired:
         return {"torch": None, "error": f"no answer within {_VERIFY_TIMEOUT:g} s"}

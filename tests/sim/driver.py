@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).resolve().parent
 MACHINES = SOURCES / "machines"
+HOOK = SOURCES / "nvidia-container-runtime-hook"
 
 CC = ("gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
 LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-ldl")
@@ -92,6 +94,19 @@ def environment(dest: Path, machine: str | Path, base: Mapping[str, str] | None 
     env["LD_LIBRARY_PATH"] = ":".join(filter(None, [str(dest), env.get("LD_LIBRARY_PATH")]))
     env["NVSIM_MACHINE"] = str(find(machine).resolve())
     return env
+
+
+def install_hook(dest: Path, machine: str | Path) -> Path:
+    """Make `dest` a folder for dockerd's PATH, with which `--gpus` gives containers `machine`.
+
+    Replacing `dest/default.machine` changes the machine of the containers started after that.
+    """
+    check(dest, machine)
+    shutil.copyfile(find(machine), dest / "default.machine")
+    link = dest / HOOK.name
+    link.unlink(missing_ok=True)
+    link.symlink_to(HOOK)
+    return dest
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"""The banner: how to get in, what CUDA sees, what was set and why, what is not right.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote
+
+from launcher.hostkey import fingerprint
+from launcher.model import Jupyter, Limits, Machine, Plan, Probe, Ssh
+from launcher.report import (
+    BOLD,
+    DIM,
+    GIB,
+    GREEN,
+    WIDTH,
+    YELLOW,
+    device_lines,
+    finding_lines,
+    paint,
+    row,
+    shorten,
+    wrap,
+)
+
+
+def render_banner(
+    machine: Machine,
+    plan: Plan,
+    probes: Sequence[Probe],
+    now: float,
+    tails: Mapping[str, Sequence[str]],
+) -> str:
+    """Return the banner.
+
+    Args:
+        probes: what the readiness probes saw.
+        now: CLOCK_MONOTONIC, seconds.
+        tails: of each service that is not ready, the last lines of its log.
+    """
+    waiting = [probe for probe in probes if not probe.ready]
+    title = "NOT READY: " + ", ".join(p.service for p in waiting) if waiting else "Ready"
+    after = f"after {now - plan.started:.1f} s"
+    heading = f" {title} {after:>{WIDTH - len(title) - 3}}"
+    lines = [
+        "═" * WIDTH,
+        paint(heading, YELLOW if waiting else GREEN, plan.color),
+        "═" * WIDTH,
+        *_access_lines(plan),
+        "",
+        *device_lines(machine),
+        *_environment_lines(plan),
+        *row("Limits", limits_text(machine.limits)),
+        *row("Runs as", f"{plan.identity.account.name} (uid {plan.identity.account.uid}): "
+              f"{plan.identity.why}; workspace {plan.paths.workspace}"),
+    ]  # fmt: skip
+    for finding in plan.notes:
+        lines += finding_lines(finding, plan.color)
+    for probe in waiting:
+        lines += ["", *wrap(" ! ", f"{probe.service} is not ready: {probe.detail}", "   ")]
+        lines += [f"   | {line}" for line in tails.get(probe.service, ())]
+    lines.append("═" * WIDTH)
+    return "\n".join(lines)
+
+
+def _access_lines(plan: Plan) -> Iterator[str]:
+    if plan.jupyter:
+        yield " Jupyter   " + paint(_where(plan.jupyter.address.container_port,
+                                           plan.jupyter.address.port), DIM, plan.color)  # fmt: skip
+        yield f"   {paint(jupyter_url(plan.jupyter), BOLD, plan.color)}"
+    if plan.ssh:
+        yield " SSH       " + paint(_where(plan.ssh.address.container_port,
+                                           plan.ssh.address.port), DIM, plan.color)  # fmt: skip
+        yield f"   {paint(ssh_command(plan.ssh), BOLD, plan.color)}"
+        yield from (f"   {line}" for line in _login_lines(plan.ssh))
+    if plan.ssh_off:
+        yield from row("SSH", f"off: {plan.ssh_off}")
+
+
+def jupyter_url(jupyter: Jupyter) -> str:
+    """Return the URL to open: any token is data, so it is percent-encoded."""
+    address = jupyter.address
+    token = quote(jupyter.token.reveal(), safe="")
+    return f"http://{_bracket(address.host)}:{address.port}{jupyter.base_url}lab?token={token}"
+
+
+def ssh_command(ssh: Ssh) -> str:
+    key = f" -i {ssh.login_key_file}" if ssh.login_key_file else ""
+    return f"ssh -p {ssh.address.port}{key} {ssh.user}@{ssh.address.host}"
+
+
+def _login_lines(ssh: Ssh) -> Iterator[str]:
+    usable = sum(key.fault is None for key in ssh.keys)
+    if ssh.password:
+        yield f"password {ssh.password.reveal()}"
+    elif usable:
+        yield f"{usable} public key{'s' if usable > 1 else ''} may log in"
+    else:
+        yield f"nobody can log in: no key, and no password ({ssh.password_why});"
+        yield 'set one: -e PUBLIC_KEY="$(cat ~/.ssh/id_ed25519.pub)"'
+    yield f"host key {fingerprint(ssh.host_key)}"
+
+
+def _where(container_port: int, port: int) -> str:
+    if port == container_port:
+        return f"container port {container_port}"
+    return f"container port {container_port}, published as {port}"
+
+
+def _environment_lines(plan: Plan) -> Iterator[str]:
+    for var in plan.environment:
+        if var.name.startswith("CUDA_"):
+            yield from row("Set", f"{var.name}={shorten(var.value, 44)} ({var.why})")
+
+
+def limits_text(limits: Limits) -> str:
+    cpus = limits.cpus
+    of = f" of {cpus.online}" if cpus.usable < cpus.online else ""
+    parts = [f"{cpus.usable:g}{of} CPUs"]
+    if limits.memory:
+        parts.append(f"{limits.memory / GIB:.1f} GiB memory")
+    if limits.shm is not None:
+        small = limits.shm < GIB
+        shm = f"{limits.shm >> 20} MiB" if small else f"{limits.shm / GIB:.1f} GiB"
+        parts.append(f"{shm} /dev/shm")
+    if limits.pids is not None:
+        parts.append(f"{limits.pids} processes")
+    return ", ".join(parts)
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

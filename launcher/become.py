@@ -1,0 +1,68 @@
+"""Become another program or another user: the last steps before exec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from launcher import codec
+from launcher.errors import BadSetting
+from launcher.model import Identity, Service
+
+_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def load(run_dir: str, name: str) -> Service:
+    """Read how to become `name`.  Raises BadSetting where nothing of that name is planned."""
+    try:
+        with open(f"{run_dir}/services/{name}.json", encoding="utf-8") as stream:
+            return codec.from_json(Service, stream.read())
+    except OSError as err:
+        raise BadSetting(f"cannot start {name}: {err.strerror}: {err.filename}") from err
+
+
+def become(service: Service) -> None:
+    """Turn this process into the service.  Returns only by raising OSError."""
+    restore_signals()
+    if service.uid >= 0:
+        drop_to(service.uid, service.gid, service.groups)
+    with contextlib.suppress(OSError):
+        os.chdir(service.cwd)
+    os.umask(service.umask)
+    env = dict(service.env)
+    os.execvpe(service.argv[0], service.argv, env)
+
+
+def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Become another user for good; where we are not root, we already are who we can be."""
+    if os.geteuid() != 0:
+        return
+    for fd in (0, 1, 2):
+        # /dev/stdout reopens the descriptor's file, which is still root's (EACCES otherwise).
+        with contextlib.suppress(OSError):
+            os.fchown(fd, uid, gid)
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def drop_to_identity(identity: Identity) -> None:
+    account = identity.account
+    drop_to(account.uid, account.gid, account.groups)
+
+
+def restore_signals() -> None:
+    """Undo what Python and PID 1 set, since exec keeps the mask and what is ignored."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):
+            if signal.getsignal(number) is not signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def launcher_path() -> str:
+    """Return root's PATH: our own scripts first, nothing that a user can write to."""
+    return f"{os.path.dirname(sys.executable)}:{_SAFE_PATH}"
