@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from launcher.hostkey import fingerprint
-from launcher.model import Jupyter, Limits, Machine, Plan, Probe, Ssh
+from launcher.model import Address, Jupyter, Limits, Machine, Plan, Probe, Ssh
 from launcher.report import (
     BOLD,
     DIM,
@@ -45,7 +45,7 @@ def render_banner(
         "═" * WIDTH,
         paint(heading, YELLOW if waiting else GREEN, plan.color),
         "═" * WIDTH,
-        *_access_lines(plan),
+        *_access_lines(machine, plan),
         "",
         *device_lines(machine),
         *_environment_lines(plan),
@@ -62,18 +62,36 @@ def render_banner(
     return "\n".join(lines)
 
 
-def _access_lines(plan: Plan) -> Iterator[str]:
+def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
     if plan.jupyter:
-        yield " Jupyter   " + paint(_where(plan.jupyter.address.container_port,
-                                           plan.jupyter.address.port), DIM, plan.color)  # fmt: skip
+        yield _heading("Jupyter", plan.jupyter.address, plan.color)
         yield f"   {paint(jupyter_url(plan.jupyter), BOLD, plan.color)}"
     if plan.ssh:
-        yield " SSH       " + paint(_where(plan.ssh.address.container_port,
-                                           plan.ssh.address.port), DIM, plan.color)  # fmt: skip
+        yield _heading("SSH", plan.ssh.address, plan.color)
         yield f"   {paint(ssh_command(plan.ssh), BOLD, plan.color)}"
         yield from (f"   {line}" for line in _login_lines(plan.ssh))
     if plan.ssh_off:
         yield from row("SSH", f"off: {plan.ssh_off}")
+    if machine.host.platform == "kubernetes":
+        yield from wrap("   first: ", _port_forward(machine, plan), "          ")
+
+
+def _heading(name: str, address: Address, color: bool) -> str:
+    return f" {name:<9} {paint(_where(address), DIM, color)}"
+
+
+def _where(address: Address) -> str:
+    """Say which port this is, and what we assume of the one it is published on."""
+    inside, outside = address.container_port, address.port
+    if not address.certain:
+        return f"container port {inside}, reached with -p {outside}:{inside}"
+    return f"port {inside}" if inside == outside else f"container port {inside}, here {outside}"
+
+
+def _port_forward(machine: Machine, plan: Plan) -> str:
+    addresses = [service.address for service in (plan.jupyter, plan.ssh) if service]
+    ports = " ".join(f"{address.port}:{address.container_port}" for address in addresses)
+    return f"kubectl port-forward pod/{machine.host.hostname} {ports}"
 
 
 def jupyter_url(jupyter: Jupyter) -> str:
@@ -98,12 +116,6 @@ def _login_lines(ssh: Ssh) -> Iterator[str]:
         yield f"nobody can log in: no key, and no password ({ssh.password_why});"
         yield 'set one: -e PUBLIC_KEY="$(cat ~/.ssh/id_ed25519.pub)"'
     yield f"host key {fingerprint(ssh.host_key)}"
-
-
-def _where(container_port: int, port: int) -> str:
-    if port == container_port:
-        return f"container port {container_port}"
-    return f"container port {container_port}, published as {port}"
 
 
 def _environment_lines(plan: Plan) -> Iterator[str]:

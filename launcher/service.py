@@ -39,11 +39,11 @@ def remove_stale(run_dir: str) -> None:
 
 
 def _cannot_write(path: str, err: OSError) -> BadSetting:
-    fix = (
-        f"with --read-only add: --tmpfs {path if path.count('/') < 2 else '/run'} --tmpfs /tmp, "
-        "and a volume for /var/lib/launcher"
+    return BadSetting(
+        f"cannot write {path}: {err.strerror}. The launcher needs /run and /tmp to write to, and "
+        "its state directory; with --read-only: "
+        "docker run --tmpfs /run --tmpfs /tmp -v launcher-state:/var/lib/launcher …"
     )
-    return BadSetting(f"cannot write {path}: {err.strerror}; {fix}")
 
 
 def _make_directory(file: RenderedFile) -> None:

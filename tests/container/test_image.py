@@ -107,11 +107,8 @@ def test_dev_can_log_in_and_become_root(as_root: Shell, as_dev: Shell) -> None:
     assert as_root("getent group 1000") == "dev:x:1000:"
     # '*' is "no password"; '!' would be "locked", which sshd without PAM refuses even with a key.
     assert as_root("getent shadow dev").split(":")[1] == "*"
-    assert as_root("stat -c '%U %a' /home/dev /workspace /home/dev/.bashrc").split("\n") == [
-        "dev 700",
-        "dev 755",
-        "dev 644",
-    ]
+    assert as_root("stat -c %U /home/dev /home/dev/.bashrc /workspace").split() == ["dev"] * 3
+    assert as_root("find /home/dev -perm /022") == "", "sshd's StrictModes would refuse the keys"
     assert as_dev("sudo -n id -u") == "0"
 
 
@@ -167,14 +164,14 @@ def test_launcher_has_three_dependencies(as_root: Shell) -> None:
     script = """
 from importlib.metadata import distributions, requires
 from re import match
-wanted = ["pytorch-cuda-launcher"]
+installed = {d.metadata["Name"].lower() for d in distributions()}
+wanted = {"pytorch-cuda-launcher"}
 needed = set()
 while wanted:
-    name = wanted.pop().lower()
-    if name not in needed:
-        needed.add(name)
-        wanted += [match(r"[\\w.-]+", r)[0] for r in requires(name) or () if "extra" not in r]
-installed = {d.metadata["Name"].lower() for d in distributions()}
+    name = wanted.pop()
+    needed.add(name)
+    names = {match(r"[\\w.-]+", r)[0].lower() for r in requires(name) or () if "extra" not in r}
+    wanted |= names & installed - needed
 print(len([r for r in requires("pytorch-cuda-launcher") if "extra" not in r]))
 print(*sorted(installed - needed))
 """
