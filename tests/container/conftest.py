@@ -15,11 +15,12 @@ import pytest
 from tests.container import base_image
 from tests.container.box import Box, Boxes, boxes
 from tests.container.engine import DOCKER, Docker, running_engine
+from tests.sim import driver
 from tools import image as project_image
 
 HERE = Path(__file__).parent
-# Docker offers --gpus once dockerd finds a program of this name.
-HOOK = HERE.parent / "sim" / "nvidia-container-runtime-hook"
+# What `--gpus` gives a container that names no other machine: NVSIM_CONTAINER_MACHINE (tests/sim).
+MACHINE = "h100-8x"
 BUILD_TIMEOUT = 1800.0  # seconds; the default pins are three gigabytes of downloads
 
 
@@ -53,7 +54,7 @@ def _boxes_of(item: pytest.Item) -> Iterator[Box]:
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """The docker command line, with a running engine behind it."""
-    with running_engine(programs=[HOOK]) as command:
+    with running_engine(lambda folder: driver.install_hook(folder, MACHINE)) as command:
         yield command
 
 

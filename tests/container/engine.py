@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -23,8 +23,7 @@ RUN = Path("/run/pytorch-cuda-launcher-tests")
 SOCKET = RUN / "docker.sock"
 PIDFILE = RUN / "dockerd.pid"
 LOG = RUN / "dockerd.log"
-# dockerd finds the hook through its PATH, which is fixed once it runs: so a link in a fixed place,
-# pointing into the checkout whose tests run.
+# First on dockerd's PATH, which is fixed once it runs.
 PROGRAMS = RUN / "bin"
 
 PATH = f"{PROGRAMS}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -82,19 +81,23 @@ class Docker:
 
 
 @contextmanager
-def running_engine(programs: Sequence[Path] = ()) -> Iterator[Docker]:
-    """Keep the engine running for the block, with `programs` on dockerd's PATH."""
+def running_engine(install_programs: Callable[[Path], object]) -> Iterator[Docker]:
+    """Keep the engine running for the block.
+
+    `install_programs` is given the folder that comes first on dockerd's PATH, before dockerd starts:
+    it offers --gpus only if it finds NVIDIA's hook by then.
+    """
     _require_this_machine_can()
-    RUN.mkdir(mode=0o700, exist_ok=True)
+    PROGRAMS.mkdir(mode=0o700, parents=True, exist_ok=True)
     docker = Docker()
     with open(RUN / "users.lock", "w") as users:
         with _turn():
+            install_programs(PROGRAMS)
             if not _answers(docker):
                 _stop()  # a half-dead one
                 _start(docker)
             if _is_alone(users):
                 _remove_containers(docker)  # of a test run that was killed
-            _link(programs)
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield docker
@@ -217,14 +220,6 @@ def _make_bridge() -> None:
     for table, chain, rule in RULES:
         _root("iptables", "-w", "-t", table, "-D", chain, *rule, check=False)
         _root("iptables", "-w", "-t", table, "-I", chain, *rule)
-
-
-def _link(programs: Sequence[Path]) -> None:
-    PROGRAMS.mkdir(exist_ok=True)
-    for program in programs:
-        link = PROGRAMS / program.name
-        link.unlink(missing_ok=True)
-        link.symlink_to(program.resolve())
 
 
 def _root(*command: str, check: bool = True) -> None:

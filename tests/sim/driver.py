@@ -22,14 +22,15 @@ HOOK = SOURCES / "nvidia-container-runtime-hook"
 CC = ("gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
 LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-ldl")
 
+MACHINE = ("machine.c", "description.c", "values.c")
 NVML = ("nvml.c", "nvml_device.c", "nvml_topology.c")
 CUDA = ("cuda.c", "cuda_visible.c")
 
 # What is built, from which sources, and with which arguments.
 TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "libnvidia-ml.so.1": ((*NVML, "machine.c"), (*LIBRARY, "-Wl,-soname,libnvidia-ml.so.1")),
-    "libcuda.so.1": ((*CUDA, "machine.c"), (*LIBRARY, "-Wl,-soname,libcuda.so.1")),
-    "nvsim-check": (("check.c", *NVML, *CUDA, "machine.c"), ("-rdynamic", "-pthread", "-ldl")),
+    "libnvidia-ml.so.1": ((*NVML, *MACHINE), (*LIBRARY, "-Wl,-soname,libnvidia-ml.so.1")),
+    "libcuda.so.1": ((*CUDA, *MACHINE), (*LIBRARY, "-Wl,-soname,libcuda.so.1")),
+    "nvsim-check": (("check.c", *NVML, *CUDA, *MACHINE), ("-rdynamic", "-pthread", "-ldl")),
 }
 
 

@@ -1,0 +1,47 @@
+"""Fixtures of every suite: golden files and the simulated NVIDIA driver."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.sim import driver
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+
+# A shared machine is slow now and then; that is no property of the code.
+settings.register_profile("launcher", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("launcher")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/golden from what is printed now"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with tests/golden/NAME, or write that file (`pytest --update-golden`)."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Callable[[str | Path], Mapping[str, str]]:
+    """Return the variables that make a program see a simulated machine as its own."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed, so the simulated driver cannot be built")
+    libraries = driver.build(ROOT / ".cache" / "sim")
+    return lambda machine: driver.environment(libraries, machine, base={})
