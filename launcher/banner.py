@@ -53,6 +53,8 @@ def render_banner(
         *row("Runs as", f"{plan.identity.account.name} (uid {plan.identity.account.uid}): "
               f"{plan.identity.why}; workspace {plan.paths.workspace}"),
     ]  # fmt: skip
+    if plan.notes:
+        lines.append("")
     for finding in plan.notes:
         lines += finding_lines(finding, plan.color)
     for probe in waiting:

@@ -123,21 +123,21 @@ def _exec(arguments: list[str]) -> int:
         plan = _running_plan()
         if plan is None:
             raise BadSetting("no box runs here, so there is no environment to run in")
-        os.environ.update(plan.user_environment())
         become.drop_to_identity(plan.identity)
-        return _replace_process(arguments[1:])
+        env = {**config.without_secrets(), **plan.user_environment()}
+        return _replace_process(arguments[1:], env)
     if len(arguments) != 1:
         raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
     become.become(become.load(config.run_dir(), arguments[0]))
     return 0
 
 
-def _replace_process(argv: list[str]) -> int:
+def _replace_process(argv: list[str], env: dict[str, str]) -> int:
     from launcher import become
 
     become.restore_signals()
     try:
-        os.execvp(argv[0], argv)
+        os.execvpe(argv[0], argv, env)
     except FileNotFoundError:
         print(f"launcher: cannot run {argv[0]!r}: not found", file=sys.stderr)
         return 127

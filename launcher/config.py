@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from launcher import accepts
@@ -125,7 +125,7 @@ class Settings:
     given: Mapping[str, str]  # setting -> the variable it came from
     key_lines: tuple[KeyLine, ...]  # every line of every key source
     key_source_set: bool  # some key source was set, valid or not
-    environ: Mapping[str, str]  # the container's environment, whole
+    environ: Mapping[str, str] = field(repr=False)  # the container's environment, whole
     warnings: tuple[str, ...]
 
 
@@ -202,6 +202,12 @@ def inherited(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         for name, value in sorted(environ.items())
         if name not in NOT_INHERITED and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
     )
+
+
+def without_secrets() -> dict[str, str]:
+    """Return this process's environment, but for our own secrets."""
+    secret = {row.name for row in TABLE if row.secret}
+    return {name: value for name, value in os.environ.items() if name not in secret}
 
 
 def replace_environment(environ: Mapping[str, str]) -> None:

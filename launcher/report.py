@@ -96,7 +96,7 @@ def device_lines(machine: Machine) -> list[str]:
 def _gpu_cells(gpu: Gpu) -> str:
     memory = f"{gpu.memory_bytes / GIB:.0f} GiB" if gpu.memory_bytes else "-"
     capability = "sm_{}{}".format(*gpu.compute_capability) if gpu.compute_capability else "-"
-    mig = f"  MIG: {len(gpu.mig_uuids)}" if gpu.mig_enabled else ""
+    mig = f" MIG×{len(gpu.mig_uuids)}" if gpu.mig_enabled else ""
     return f"{gpu.name[:34]:<34} {memory:>8}  {capability:<7} {gpu.pci_bus_id}{mig}"
 
 

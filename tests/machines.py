@@ -36,8 +36,8 @@ ROOT = Account("root", 0, 0, "/root", "/bin/bash", (0,))
 DEV = Account("dev", 1000, 1000, "/home/dev", "/bin/bash", (1000, 27))
 
 # Made for these tests with `ssh-keygen -t ed25519`; their private halves are thrown away.
-HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBx1rlAzwaFm1dHkNYVOoE7JvhGHJ6R2NuB8Aj/bNn9d"
-LOGIN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHHQB7V5YsdRRg2ICg/9HPoCDH8scUZBMVkOcQFPvlg2"
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIF7cMosylM1KchCTtxhDmChIEfgSRogins9YmBokF2AK"
+LOGIN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMD0QXduLz/35kyC9wea2nnVPHEM1mDN+V2CaaQxgIRg"
 
 TOKEN = "t" * 43  # as long as one that the launcher makes
 PASSWORD = "p" * 22
@@ -71,21 +71,20 @@ def answering(*gpus: Gpu, lost: tuple[LostGpu, ...] = ()) -> GpuReport:
     return GpuReport(gpus, lost, driver_version="550.54.15", cuda_version=(12, 4))
 
 
-def hardware(cards: int) -> Hardware:
-    """Return what shows of `cards` GPUs that are passed into the container."""
-    nodes = tuple(f"/dev/nvidia{index}" for index in range(cards))
-    return Hardware(("10de:2330",) * cards, "550.54.15", (*nodes, "/dev/nvidiactl", "/dev/nvidia-uvm"))
+def cards(count: int) -> Hardware:
+    """Return what shows of `count` GPUs that are passed into the container."""
+    nodes = tuple(f"/dev/nvidia{index}" for index in range(count))
+    return Hardware(("10de:2330",) * count, "550.54.15", (*nodes, "/dev/nvidiactl", "/dev/nvidia-uvm"))
 
 
 def machine(
     report: GpuReport, hardware: Hardware | None = None, shm: int = 8 * GIB, **host: object
 ) -> Machine:
     """Return a container of the project's image in Docker, but for what is given."""
-    cards = len(report.gpus) + len(report.lost)
     found = Host("docker", True, "3f2a1b", ROOT, DEV, False, True, "/usr/sbin/sshd")
     return Machine(
         report=report,
-        hardware=hardware or globals()["hardware"](cards),
+        hardware=hardware or cards(len(report.gpus) + len(report.lost)),
         limits=Limits(CpuBudget(128, 128, 16.0), 256 * GIB, shm, None, None),
         host=replace(found, **host),  # type: ignore[arg-type]
     )
@@ -110,7 +109,10 @@ class Case:
         return settings(self.environ)
 
     def plan(self) -> Plan:
-        return make_plan(self.machine, self.settings(), self.state, "/opt/guest", STARTED)
+        """Return the plan; every key that the settings name is taken for a good one."""
+        settings = self.settings()
+        state = self.state and replace(self.state, keys=settings.key_lines)
+        return make_plan(self.machine, settings, state, "/opt/guest", STARTED)
 
 
 NO_LIBRARY = DriverFailure(
@@ -149,7 +151,7 @@ CASES: dict[str, Case] = {
     "not-injected": Case(machine(GpuReport(failure=NO_LIBRARY), NOT_INJECTED)),
     "hung": Case(
         machine(
-            GpuReport(failure=DriverFailure("hung", "no answer within 30 s")), hardware(1),
+            GpuReport(failure=DriverFailure("hung", "no answer within 30 s")), cards(1),
             me=DEV, account=None,
         ),
         {"SSH_PORT": "2022"},

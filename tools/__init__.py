@@ -1,1 +1,1 @@
-"""What the Makefile's targets run.  Standard library only: it works before anything is installed."""
+"""What the Makefile's targets run, before anything is installed: standard library only."""

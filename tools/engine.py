@@ -22,7 +22,8 @@ def find_docker() -> str:
 
     Clients since 23.0 need the buildx plugin to build; one that lacks it may come first on PATH.
     """
-    clients = [f"{folder}/docker" for folder in os.get_exec_path() if shutil.which(f"{folder}/docker")]
+    places = [f"{folder}/docker" for folder in os.get_exec_path()]
+    clients = [client for client in places if shutil.which(client)]
     if not clients:
         raise NoEngineError("there is no docker command")
     answering = [client for client in clients if _succeeds(client, "version")]
@@ -46,7 +47,8 @@ def memory_bytes(docker: str) -> int:
 
 def has_nvidia_driver() -> bool:
     """Say whether this machine has an NVIDIA kernel driver, or WSL's way to one."""
-    return Path("/proc/driver/nvidia/version").exists() or Path("/usr/lib/wsl/lib/libcuda.so.1").exists()
+    places = ("/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libcuda.so.1")
+    return any(Path(place).exists() for place in places)
 
 
 def _succeeds(*command: str) -> bool:
@@ -59,5 +61,10 @@ def _output(*command: str) -> str:
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=docker_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        env=docker_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )

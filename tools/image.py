@@ -1,6 +1,6 @@
 """Build the image: `make image`.
 
-TORCH, BASE_IMAGE and IMAGE (the tag) are taken from the environment where they are set.
+TORCH, BASE_IMAGE, WHEELS and IMAGE (the tag) are taken from the environment where they are set.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,14 +17,14 @@ from tools.engine import NoEngineError, docker_environment, find_docker
 
 PROJECT = Path(__file__).parents[1]
 TAG = "pytorch-cuda:v2.6"
+# Build arguments for users to set; the Dockerfile explains them.
+CHOSEN = ("TORCH", "BASE_IMAGE", "WHEELS")
 # What this machine trusts, for a build behind a proxy that inspects TLS: where people name their CA
 # bundle, and Debian's own place for it.
 CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 # Docker knows these build arguments by itself and keeps them out of the image.
-PROXY_VARIABLES = tuple(
-    variant for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY") for variant in (name, name.lower())
-)
+PROXY = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def build_command(
@@ -35,7 +34,7 @@ def build_command(
     command = [docker, "build", "--tag", tag]
     for name, value in {**_labels(), **arguments}.items():
         command += ["--build-arg", f"{name}={value}"]
-    for name in PROXY_VARIABLES:
+    for name in PROXY:
         if environ.get(name):
             command += ["--build-arg", name]
     if bundle := _ca_bundle(environ):
@@ -49,13 +48,17 @@ def build(docker: str, *, tag: str = TAG, arguments: Mapping[str, str] | None = 
     subprocess.run(command, env=docker_environment(), check=True)
 
 
-def import_wheelhouse(docker: str, folder: Path, tag: str) -> None:
-    """Make the wheels in `folder` an image, for the build argument WHEELS."""
-    with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as dockerfile:
-        dockerfile.write("FROM scratch\nCOPY *.whl /\n")
-        dockerfile.flush()
-        command = [docker, "build", "--quiet", "--tag", tag, "--file", dockerfile.name, str(folder)]
-        subprocess.run(command, env=docker_environment(), check=True, stdout=subprocess.DEVNULL)
+def chosen_arguments() -> dict[str, str]:
+    """Return the build arguments that the user set in the environment."""
+    return {name: os.environ[name] for name in CHOSEN if name in os.environ}
+
+
+def default_torch() -> str:
+    """Return the requirements that the Dockerfile installs as PyTorch."""
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    found = re.search(r'^ARG TORCH="(.+)"$', dockerfile, re.MULTILINE)
+    assert found, "the Dockerfile has no ARG TORCH"
+    return found[1]
 
 
 def _labels() -> dict[str, str]:
@@ -85,10 +88,9 @@ def _ca_bundle(environ: Mapping[str, str]) -> str | None:
 
 
 def main() -> int:
-    arguments = {name: os.environ[name] for name in ("TORCH", "BASE_IMAGE", "WHEELS") if name in os.environ}
     tag = os.environ.get("IMAGE", TAG)
     try:
-        build(find_docker(), tag=tag, arguments=arguments)
+        build(find_docker(), tag=tag, arguments=chosen_arguments())
     except NoEngineError as err:
         print(f"cannot build the image: {err}", file=sys.stderr)
         return 1

@@ -55,11 +55,11 @@ def provide(name: str) -> bool:
         return False
     print(f"installing through apt: {' '.join(packages)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        # Its output only where it failed: one source that is down must not hide the rest.
-        done = subprocess.run(
-            ["apt-get", "-qq", *command], env=environment, capture_output=True, text=True, check=False
-        )
+    for task in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        # Its words only where it failed.  An update fails for one source that is down; the packages
+        # may come from another.
+        command = ["apt-get", "-qq", *task]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             print(done.stdout + done.stderr, file=sys.stderr)
     return not missing(name)
@@ -75,4 +75,5 @@ if __name__ == "__main__":
     wanted = sys.argv[1:]
     if not wanted or not set(wanted) <= set(SETS):
         sys.exit(f"usage: python3 -m tools.system_packages {{{','.join(SETS)}}}...")
-    sys.exit(0 if all([provide(name) for name in wanted]) else 1)
+    everything = [provide(name) for name in wanted]
+    sys.exit(0 if all(everything) else 1)

@@ -1,7 +1,7 @@
 """Keep the project's virtual environment, `.venv`, as the pinned versions say.
 
-    python3 -m tools.venv run     the launcher, and the notebook set of the image
-    python3 -m tools.venv test    the same, and what the tests and `make lint` need
+python3 -m tools.venv run     the launcher, and the notebook set of the image
+python3 -m tools.venv test    the same, and what the tests and `make lint` need
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ SETS: dict[str, tuple[str, ...]] = {
 
 
 def provide(name: str) -> None:
-    """Make `.venv` if it is not there, and install the set unless its pins are installed already."""
+    """Install the set into `.venv` unless its pins are installed already."""
+    provide_pip()
+    install(name, SETS[name])
+
+
+def provide_pip() -> None:
+    """Make `.venv` if it is not there."""
     if sys.version_info < OLDEST:
-        sys.exit(f"cannot go on: Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version}")
+        version = ".".join(map(str, OLDEST))
+        sys.exit(f"cannot go on: Python {version} or newer is needed, this is {sys.version}")
     if not _works():
         _make()
-    install(name, SETS[name])
 
 
 def install(name: str, arguments: tuple[str, ...]) -> None:
@@ -43,7 +49,15 @@ def install(name: str, arguments: tuple[str, ...]) -> None:
     if stamp.exists() and stamp.read_text() == digest:
         return
     print(f"installing into .venv: {' '.join(arguments)}", flush=True)
-    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
+    command = [
+        str(PYTHON),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        *arguments,
+    ]
     if code := subprocess.run(command, cwd=PROJECT, check=False).returncode:
         sys.exit(code)
     stamp.parent.mkdir(exist_ok=True)
@@ -56,11 +70,12 @@ def _digest(arguments: tuple[str, ...]) -> str:
 
 
 def _works() -> bool:
-    """Say whether `.venv` has a Python that starts: an upgrade of the system's may have taken it."""
+    """Say whether `.venv` is whole: making it may have been interrupted, its Python upgraded."""
     try:
-        return subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode == 0
+        asked = subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False)
     except OSError:
         return False
+    return asked.returncode == 0
 
 
 def _make() -> None:

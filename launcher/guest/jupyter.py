@@ -37,6 +37,13 @@ class Server(ServerApp):  # type: ignore[misc]
         super().load_config_file(suppress_errors)
         self.update_config(Config(self.configuration["final"]))
 
+    def init_webapp(self) -> None:
+        # It warns of listening on every address: in a container there is no other way to be reached.
+        self.log.addFilter(
+            lambda record: "listening on all IP addresses" not in record.getMessage()
+        )
+        super().init_webapp()
+
     def start_app(self) -> None:
         super().start_app()
         IOLoop.current().call_later(QUIET_SECONDS, logging.disable, logging.NOTSET)

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from tests.container.engine import DOCKER, Docker, poll
 from tests.container.terminal import Terminal
 
-# The banner's two lines to copy; nothing else that the container logs has a token.
-BANNER = re.compile(r"https?://\S+[?&]token=\S+")
+# From its first rule to its third and last: it is there whole, or not yet.
+BANNER = re.compile(r"(═{80}\r?\n)(?s:.*?)\1(?s:.*?)\1")
 _numbers = itertools.count(1)
 
 
@@ -40,7 +40,7 @@ class Box:
         return done.stdout
 
     def wait_for_log(self, pattern: str | re.Pattern[str], timeout: float = 60) -> re.Match[str]:
-        """Return the first match of `pattern` in the log; fail when the container ends without it."""
+        """Return the first match of `pattern` in the log; fail where it ends without it."""
         found: re.Match[str] | None = None
 
         def settled() -> bool:
@@ -51,14 +51,13 @@ class Box:
 
         in_time = poll(settled, timeout=timeout, interval=0.1)
         if found is None:
-            why = f"is not in the log after {timeout:g} s" if not in_time else "never came: it ended"
-            raise AssertionError(f"{pattern!r} {why}\n{self.logs()}")
+            why = "before the container ended" if in_time else f"within {timeout:g} s"
+            raise AssertionError(f"no {pattern!r} {why}; the log:\n{self.logs()}")
         return found
 
     def wait_for_banner(self, timeout: float = 90) -> str:
-        """Wait until the banner is printed; return the log so far."""
-        self.wait_for_log(BANNER, timeout)
-        return self.logs()
+        """Wait until the banner is printed; return it."""
+        return self.wait_for_log(BANNER, timeout)[0]
 
     def exec(
         self,
@@ -86,6 +85,10 @@ class Box:
         """Return one fact of `docker inspect`, as a Go template."""
         return self.docker("inspect", "--format", template, self.name).stdout.strip()
 
+    def exists(self) -> bool:
+        """Say whether it is still there: `docker run --rm` takes its container away."""
+        return self.docker("inspect", self.name, check=False).returncode == 0
+
     def is_running(self) -> bool:
         return self.inspect("{{.State.Running}}") == "true"
 
@@ -94,7 +97,8 @@ class Box:
 
     def wait(self, timeout: float = 60) -> int:
         """Wait for the container to end; return its exit code."""
-        assert poll(lambda: not self.is_running(), timeout=timeout), f"still runs after {timeout:g} s"
+        ended = poll(lambda: not self.is_running(), timeout=timeout)
+        assert ended, f"it still runs after {timeout:g} s"
         return self.exit_code()
 
     def stop(self, *options: str) -> float:
@@ -123,6 +127,7 @@ class Boxes:
         self.docker = docker
         self.image = image
         self.running: list[Box] = []
+        self._terminals: list[Terminal] = []
 
     def __call__(
         self, *options: str, command: Sequence[str] = (), env: Mapping[str, str] | None = None
@@ -159,9 +164,9 @@ class Boxes:
         self, *command: str, options: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> Terminal:
         """Start `docker run --rm -it OPTIONS… IMAGE COMMAND…` in a terminal."""
-        return Terminal(
-            self._foreground(["-i", "-t"], options, env, command), self.docker.environment
-        )
+        run = self._foreground(["-i", "-t"], options, env, command)
+        self._terminals.append(Terminal(run, self.docker.environment))
+        return self._terminals[-1]
 
     def _foreground(
         self,
@@ -174,12 +179,14 @@ class Boxes:
         return [DOCKER, "run", "--rm", *settings, self.image, *command]
 
     def _new_box(self) -> Box:
-        """Name a container; noted first, so that one that fails to start is removed all the same."""
+        """Name a container; noted first: one that fails to start is removed all the same."""
         box = Box(self.docker, f"pcl-{os.getpid()}-{next(_numbers)}")
         self.running.append(box)
         return box
 
     def remove_all(self) -> None:
+        while self._terminals:
+            self._terminals.pop().close()
         while self.running:
             self.running.pop().remove()
 

@@ -1,7 +1,7 @@
 """One engine, one image and as few containers as possible for the whole suite.
 
-Nothing here skips: where the suite cannot run, it fails and says what is missing.  SKIP_CONTAINERS=1
-leaves it out on purpose.
+Nothing here skips: where the suite cannot run, it fails and says what is missing.
+SKIP_CONTAINERS=1 leaves it out on purpose.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pytest_runtest_makereport(
     """Show the log of each container that a failed test used."""
     report = yield
     if report.failed:
-        for box in _boxes_of(item):
+        for box in filter(Box.exists, _boxes_of(item)):
             report.sections.append((f"docker logs {box.name}", box.logs()[-20_000:]))
     return report
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -84,8 +85,8 @@ class Docker:
 def running_engine(install_programs: Callable[[Path], object]) -> Iterator[Docker]:
     """Keep the engine running for the block.
 
-    `install_programs` is given the folder that comes first on dockerd's PATH, before dockerd starts:
-    it offers --gpus only if it finds NVIDIA's hook by then.
+    `install_programs` is given the folder that comes first on dockerd's PATH.  It is called before
+    dockerd starts, which offers --gpus only if it finds NVIDIA's hook by then.
     """
     _require_this_machine_can()
     PROGRAMS.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -225,4 +226,26 @@ def _make_bridge() -> None:
 def _root(*command: str, check: bool = True) -> None:
     done = subprocess.run(command, env={"PATH": PATH}, capture_output=True, text=True, check=False)
     if check and done.returncode:
-        raise EngineError(f"cannot prepare a network for containers: {' '.join(command)}: {done.stderr}")
+        raise EngineError(f"cannot make a network: {' '.join(command)}: {done.stderr.strip()}")
+
+
+def remove() -> None:
+    """Take the engine and everything it stored off this machine."""
+    if not CACHE.exists():
+        return
+    PROGRAMS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(RUN / "users.lock", "w") as users, _turn():
+        if not _is_alone(users):
+            raise EngineError("its tests are running")
+        _stop()
+        shutil.rmtree(CACHE)
+    shutil.rmtree(RUN)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["remove"]:
+        sys.exit("usage: python3 -m tests.container.engine remove")
+    try:
+        remove()
+    except (EngineError, OSError) as err:
+        sys.exit(f"cannot remove {CACHE}: {err}")

@@ -63,7 +63,7 @@ static int enter_device(const char *function, int device, const void *out) {
 
 /* ---- the library ---- */
 
-/* The masks are read here, once: changing the environment later has no effect, as in the real one. */
+/* The masks are read here, once: changing the environment later has no effect, as in real life. */
 API cuInit(unsigned flags) {
     if (!load()) return NO_DEVICE;
     int code = machine_suffer(&machine, __func__, -1);
@@ -84,7 +84,10 @@ API cuDriverGetVersion(int *version) {
     return SUCCESS;
 }
 
-static const struct error { int code; const char *name, *text; } ERRORS[] = {
+static const struct error {
+    int code;
+    const char *name, *text;
+} ERRORS[] = {
     {0, "CUDA_SUCCESS", "no error"},
     {1, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
     {2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
@@ -94,15 +97,19 @@ static const struct error { int code; const char *name, *text; } ERRORS[] = {
     {100, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {101, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {209, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+    {209, "CUDA_ERROR_NO_BINARY_FOR_GPU",
+     "no kernel image is available for execution on the device"},
     {304, "CUDA_ERROR_OPERATING_SYSTEM", "OS call failed or operation not supported on this OS"},
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {800, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
     {801, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
     {802, "CUDA_ERROR_SYSTEM_NOT_READY", "system not yet initialized"},
-    {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "system has unsupported display driver / cuda driver combination"},
-    {804, "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", "forward compatibility was attempted on non supported HW"},
-    {805, "CUDA_ERROR_MPS_CONNECTION_FAILED", "MPS client failed to connect to the MPS control daemon or the MPS server"},
+    {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+     "system has unsupported display driver / cuda driver combination"},
+    {804, "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+     "forward compatibility was attempted on non supported HW"},
+    {805, "CUDA_ERROR_MPS_CONNECTION_FAILED",
+     "MPS client failed to connect to the MPS control daemon or the MPS server"},
     {999, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 
@@ -193,14 +200,17 @@ API cuDeviceGetByPCIBusId(int *device, const char *bus_id) {
     size_t length = strlen(bus_id);
     for (int i = 0; i < devices; i++) {
         const char *text = gpu(i)[F_pci_bus_id].text;
-        if (length >= 12 && length <= strlen(text) && !strcasecmp(text + strlen(text) - length, bus_id))
+        if (length >= 12 && length <= strlen(text) &&
+            !strcasecmp(text + strlen(text) - length, bus_id))
             return *device = i, SUCCESS;
     }
     return INVALID_DEVICE;
 }
 
 /* What is the same on every GPU since Volta, by CU_DEVICE_ATTRIBUTE number. */
-static const struct { int attribute, value; } CONSTANTS[] = {
+static const struct {
+    int attribute, value;
+} CONSTANTS[] = {
     {1, 1024},        /* MAX_THREADS_PER_BLOCK */
     {2, 1024},        /* MAX_BLOCK_DIM_X */
     {3, 1024},        /* MAX_BLOCK_DIM_Y */
@@ -221,21 +231,23 @@ static const struct { int attribute, value; } CONSTANTS[] = {
     {82, 65536},      /* MAX_REGISTERS_PER_MULTIPROCESSOR */
     {83, 1},          /* MANAGED_MEMORY */
 };
-enum { LAST_ATTRIBUTE = 200 };
+enum {
+    LAST_ATTRIBUTE = 200
+};
 
 static long long attribute_value(int attribute, int device) {
     unsigned domain = 0, bus = 0, slot = 0;
     sscanf(gpu(device)[F_pci_bus_id].text, "%x:%x:%x", &domain, &bus, &slot);
     switch (attribute) {
-    case 13: return own(device)[F_clock_sm_max].number * 1000;     /* CLOCK_RATE, kHz */
-    case 16: return own(device)[F_multiprocessors].number;         /* MULTIPROCESSOR_COUNT */
-    case 20: return gpu(device)[F_compute_mode].number;            /* COMPUTE_MODE */
-    case 32: return gpu(device)[F_ecc_mode].number;                /* ECC_ENABLED */
-    case 33: return bus;                                           /* PCI_BUS_ID */
-    case 34: return slot;                                          /* PCI_DEVICE_ID */
-    case 36: return gpu(device)[F_clock_memory_max].number * 1000; /* MEMORY_CLOCK_RATE, kHz */
-    case 50: return domain;                                        /* PCI_DOMAIN_ID */
-    case 75: return gpu(device)[F_compute_capability].number / 1000;      /* ..._MAJOR */
+    case 13: return own(device)[F_clock_sm_max].number * 1000;       /* CLOCK_RATE, kHz */
+    case 16: return own(device)[F_multiprocessors].number;           /* MULTIPROCESSOR_COUNT */
+    case 20: return gpu(device)[F_compute_mode].number;              /* COMPUTE_MODE */
+    case 32: return gpu(device)[F_ecc_mode].number;                  /* ECC_ENABLED */
+    case 33: return bus;                                             /* PCI_BUS_ID */
+    case 34: return slot;                                            /* PCI_DEVICE_ID */
+    case 36: return gpu(device)[F_clock_memory_max].number * 1000;   /* MEMORY_CLOCK_RATE, kHz */
+    case 50: return domain;                                          /* PCI_DOMAIN_ID */
+    case 75: return gpu(device)[F_compute_capability].number / 1000; /* ..._MAJOR */
     case 76: return gpu(device)[F_compute_capability].number % 1000 / 10; /* ..._MINOR */
     }
     for (size_t i = 0; i < sizeof CONSTANTS / sizeof *CONSTANTS; i++)
@@ -253,7 +265,8 @@ API cuDeviceGetAttribute(int *value, int attribute, int device) {
 
 static int p2p(int kind, int one, int two) {
     return one == two || visible[one]->parent || visible[two]->parent
-        ? UNKNOWN : machine.p2p[kind][gpu_index(one)][gpu_index(two)];
+               ? UNKNOWN
+               : machine.p2p[kind][gpu_index(one)][gpu_index(two)];
 }
 
 API cuDeviceCanAccessPeer(int *can, int one, int two) {
@@ -270,19 +283,25 @@ API cuDeviceGetP2PAttribute(int *value, int attribute, int one, int two) {
     switch (attribute) {
     case 2: *value = p2p(0, one, two) == 0; return SUCCESS; /* ACCESS_SUPPORTED */
     case 3: *value = p2p(3, one, two) == 0; return SUCCESS; /* NATIVE_ATOMIC_SUPPORTED */
-    case 1: case 4: *value = 0; return SUCCESS;             /* rank, array access */
+    case 1:
+    case 4: *value = 0; return SUCCESS; /* rank, array access */
     default: return INVALID_VALUE;
     }
 }
 
 /* ---- contexts: they can be opened and made current; nothing runs in them ---- */
 
-typedef struct context { int references; unsigned flags; } *context;
+typedef struct context {
+    int references;
+    unsigned flags;
+} *context;
 static struct context primary[MAX_VISIBLE];
 static __thread context current;
 
 static int open_context(const char *function, context *out, int device) {
-    enum { PROHIBITED = 2 };
+    enum {
+        PROHIBITED = 2
+    };
     int code = enter_device(function, device, out);
     if (code) return code;
     if (gpu(device)[F_compute_mode].number == PROHIBITED) return DEVICE_UNAVAILABLE;
@@ -299,7 +318,9 @@ static int close_context(const char *function, int device) {
     return SUCCESS;
 }
 
-API cuDevicePrimaryCtxRetain(context *out, int device) { return open_context(__func__, out, device); }
+API cuDevicePrimaryCtxRetain(context *out, int device) {
+    return open_context(__func__, out, device);
+}
 API cuDevicePrimaryCtxRelease_v2(int device) { return close_context(__func__, device); }
 API cuDevicePrimaryCtxReset_v2(int device) { return enter_device(__func__, device, &current); }
 
@@ -364,7 +385,8 @@ API cuCtxGetDevice(int *device) {
 
 API cuCtxSynchronize(void) {
     int code = enter(__func__);
-    return code || current ? code : INVALID_CONTEXT; /* nothing can be queued, so nothing is pending */
+    return code || current ? code
+                           : INVALID_CONTEXT; /* nothing can be queued, so nothing is pending */
 }
 
 API cuMemGetInfo_v2(size_t *available, size_t *total) {
@@ -403,7 +425,8 @@ UNSUPPORTED(cuEventCreate)
 /* ---- how the CUDA runtime finds all this ---- */
 
 API cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags);
-API cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status);
+API cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,
+                        int *status);
 
 /* Functions whose first version has another signature, and the CUDA version of the second. */
 static int second_version_since(const char *symbol) {
@@ -427,7 +450,8 @@ static void *find_function(const char *symbol, int version) {
 
 /* The runtime asks for hundreds of functions at start and gives up where one is missing; those
  * not here exist, and fail when called. */
-API cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
+API cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,
+                        int *status) {
     (void)flags;
     if (!symbol || !function) return INVALID_VALUE;
     *function = find_function(symbol, version);

@@ -28,7 +28,8 @@ static int by_bus_id(const void *one, const void *two) {
 
 /* The guide calls it "a simple heuristic": here multiprocessors times clock, then PCI order. */
 static int by_speed(const void *one, const void *two) {
-    const struct value *a = (*(struct device *const *)one)->value, *b = (*(struct device *const *)two)->value;
+    const struct value *a = (*(struct device *const *)one)->value,
+                       *b = (*(struct device *const *)two)->value;
     long long fast = a[F_multiprocessors].number * a[F_clock_sm_max].number;
     long long other = b[F_multiprocessors].number * b[F_clock_sm_max].number;
     return fast == other ? by_bus_id(one, two) : fast < other ? 1 : -1;
@@ -59,19 +60,22 @@ static struct list pick_ordinals(const struct list *gpus, char *mask) {
     struct list picked = {.count = 0};
     long seen[MAX_VISIBLE];
     int count = 0;
-    for (char *item; count < MAX_VISIBLE && (item = strsep(&mask, ",")); ) {
+    for (char *item; count < MAX_VISIBLE && (item = strsep(&mask, ","));) {
         long number = ordinal(item);
         for (int i = 0; i < count; i++)
-            if (seen[i] == number) return (struct list){.count = 0}; /* a duplicate hides everything */
+            if (seen[i] == number)
+                return (struct list){.count = 0}; /* a duplicate hides everything */
         if (number < 0) break;
         seen[count++] = number;
     }
-    for (int i = 0; i < count && seen[i] < gpus->count; i++) picked.device[picked.count++] = gpus->device[seen[i]];
+    for (int i = 0; i < count && seen[i] < gpus->count; i++)
+        picked.device[picked.count++] = gpus->device[seen[i]];
     return picked;
 }
 
 static bool is_named(struct device *device, const char *name) {
-    char old_style[TEXT_SIZE + 32]; /* MIG-GPU-<uuid>/<GPU instance>/<compute instance>, before R470 */
+    char old_style[TEXT_SIZE +
+                   32]; /* MIG-GPU-<uuid>/<GPU instance>/<compute instance>, before R470 */
     if (!strncmp(device->value[F_uuid].text, name, strlen(name))) return true;
     if (!device->parent) return false;
     snprintf(old_style, sizeof old_style, "MIG-%s/%lld/%lld", device->parent->value[F_uuid].text,
@@ -80,14 +84,16 @@ static bool is_named(struct device *device, const char *name) {
 }
 
 /* The one device whose UUID begins with `name`; NULL when there is none, or more than one. */
-static struct device *find_named(struct machine *machine, const struct list *gpus, const char *name) {
+static struct device *find_named(struct machine *machine, const struct list *gpus,
+                                 const char *name) {
     struct device *found = NULL;
     int matches = 0;
     for (int i = 0; i < gpus->count; i++) {
         struct device *gpu = gpus->device[i];
         if (is_named(gpu, name)) found = gpu, matches++;
         for (int mig = 0; mig < machine->migs[gpu->index]; mig++)
-            if (is_named(&machine->mig[gpu->index][mig], name)) found = &machine->mig[gpu->index][mig], matches++;
+            if (is_named(&machine->mig[gpu->index][mig], name))
+                found = &machine->mig[gpu->index][mig], matches++;
     }
     return matches == 1 ? found : NULL;
 }
@@ -95,7 +101,7 @@ static struct device *find_named(struct machine *machine, const struct list *gpu
 static struct list pick_names(struct machine *machine, const struct list *gpus, char *mask) {
     struct list picked = {.count = 0};
     const char *kind = strncmp(mask, "GPU-", 4) ? "MIG-" : "GPU-";
-    for (char *item; (item = strsep(&mask, ",")); ) {
+    for (char *item; (item = strsep(&mask, ","));) {
         if (strncmp(item, kind, 4)) break;
         struct device *device = find_named(machine, gpus, item);
         if (!device) break;
@@ -106,7 +112,8 @@ static struct list pick_names(struct machine *machine, const struct list *gpus, 
 }
 
 static bool same_gpu_instance(const struct device *one, const struct device *two) {
-    return one->parent == two->parent && one->value[F_gpu_instance].number == two->value[F_gpu_instance].number;
+    return one->parent == two->parent &&
+           one->value[F_gpu_instance].number == two->value[F_gpu_instance].number;
 }
 
 /* A GPU in MIG mode stands for its instances.  Once one instance is there, whole GPUs are not;
@@ -122,9 +129,11 @@ static struct list settle_mig(struct machine *machine, const struct list *picked
         }
         struct device *first = device->parent ? device : machine->mig[device->index];
         int instances = device->parent ? 1 : machine->migs[device->index];
-        for (struct device *mig = first; mig < first + instances && !(only_one && migs.count); mig++) {
+        for (struct device *mig = first; mig < first + instances && !(only_one && migs.count);
+             mig++) {
             bool taken = false;
-            for (int k = 0; k < migs.count; k++) taken = taken || same_gpu_instance(migs.device[k], mig);
+            for (int k = 0; k < migs.count; k++)
+                taken = taken || same_gpu_instance(migs.device[k], mig);
             if (!taken) migs.device[migs.count++] = mig;
         }
     }

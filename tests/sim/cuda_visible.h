@@ -3,7 +3,9 @@
 
 #include "machine.h"
 
-enum { MAX_VISIBLE = MAX_GPUS * MAX_MIG };
+enum {
+    MAX_VISIBLE = MAX_GPUS * MAX_MIG
+};
 
 /* The devices CUDA would enumerate on `machine` in this environment, in its order; how many. */
 int visible_devices(struct machine *machine, struct device *visible[MAX_VISIBLE]);

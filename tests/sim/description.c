@@ -22,13 +22,22 @@ static const struct key DEVICE_KEY[] = {DEVICE_KEYS(DESCRIBE_KEY)};
 static const struct cell {
     const char *word;
     int code;
-} LEVELS[] = {{"INTERNAL", 0}, {"PIX", 10}, {"PXB", 20}, {"PHB", 30}, {"NODE", 40}, {"SYS", 50}, {NULL, 0}},
-  STATUSES[] = {{"OK", 0}, {"CNS", 1}, {"GNS", 2}, {"TNS", 3}, {"DR", 4}, {"NS", 5}, {"U", 6}, {NULL, 0}};
+} LEVELS[] = {{"INTERNAL", 0}, {"PIX", 10}, {"PXB", 20}, {"PHB", 30},
+              {"NODE", 40},    {"SYS", 50}, {NULL, 0}},
+  STATUSES[] = {{"OK", 0}, {"CNS", 1}, {"GNS", 2}, {"TNS", 3},
+                {"DR", 4}, {"NS", 5},  {"U", 6},   {NULL, 0}};
 static const char *const P2P_NAMES[P2P_KINDS] = {"read", "write", "nvlink", "atomics", "pci"};
 
 struct reader {
     struct machine *machine;
-    enum { NOWHERE, IN_MACHINE, IN_DEVICE, IN_PCIE, IN_P2P, IN_FAULTS } section;
+    enum {
+        NOWHERE,
+        IN_MACHINE,
+        IN_DEVICE,
+        IN_PCIE,
+        IN_P2P,
+        IN_FAULTS
+    } section;
     struct device every_gpu; /* [gpu *]: where each GPU starts from */
     struct device *device;
     int p2p_kind, line;
@@ -53,10 +62,10 @@ static bool parse_value(struct reader *r, const struct key *key, char *text, str
     strcpy(value->text, text);
     long long minor;
     switch (key->type) {
-    case TEXT:
-        return true;
+    case TEXT: return true;
     case SET:
-        return parse_set(text, NULL, 0) || fail(r, "%s: '%s' is no list like 0-3,8", key->name, text);
+        return parse_set(text, NULL, 0) ||
+               fail(r, "%s: '%s' is no list like 0-3,8", key->name, text);
     case BUS_ID:
         return is_bus_id(text) || fail(r, "%s: '%s' is not like 00000000:18:00.0", key->name, text);
     case WORD:
@@ -66,7 +75,8 @@ static bool parse_value(struct reader *r, const struct key *key, char *text, str
         return (take_number(&text, &value->number) && !*text) ||
                fail(r, "%s: '%s' is not a number", key->name, text);
     case VERSION:
-        if (!take_number(&text, &value->number) || *text++ != '.' || !take_number(&text, &minor) || *text)
+        if (!take_number(&text, &value->number) || *text++ != '.' || !take_number(&text, &minor) ||
+            *text)
             return fail(r, "%s: '%s' is not like 12.4", key->name, value->text);
         value->number = value->number * 1000 + minor * 10;
         return true;
@@ -83,29 +93,41 @@ static bool parse_key(struct reader *r, const struct key *keys, size_t count, st
     return fail(r, "unknown key '%s'", name);
 }
 
+/* `switch 00000000:07:00.0`: what is at the other end; the bus id may be hidden (a VM). */
+static bool take_remote(char **item, struct link *link) {
+    static const struct {
+        const char *word;
+        int code;
+    } KINDS[] = {{"gpu", 0}, {"ibmnpu", 1}, {"switch", 2}, {"unknown", 255}};
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
+        if (take(item, KINDS[i].word)) {
+            link->remote_type = KINDS[i].code;
+            if (!is_bus_id(*item)) return !**item;
+            strcpy(link->remote_bus_id, *item);
+            *item += strlen(*item);
+            return true;
+        }
+    return false;
+}
+
+static bool take_version(char **item, struct link *link) {
+    if (!take(item, "version")) return false;
+    link->version = word_position("-|1.0|2.0|2.2|3.0|3.1|4.0|5.0|6.0", *item);
+    if (link->version >= 0) *item += strlen(*item);
+    return link->version >= 0;
+}
+
 static bool parse_link(struct reader *r, struct link *link, char *text) {
     *link = (struct link){.given = true, .version = UNKNOWN, .remote_type = UNKNOWN};
-    static const struct { const char *word; int code; } REMOTES[] = {
-        {"gpu", 0}, {"ibmnpu", 1}, {"switch", 2}, {"unknown", 255}};
-    for (char *item; (item = strsep(&text, ",")); ) {
-        bool known = false;
+    for (char *item; (item = strsep(&text, ","));) {
+        bool known = true;
         item = trim(item);
-        if (take(&item, "enabled")) known = link->enabled = true;
-        else if (take(&item, "disabled")) known = true;
-        else if (take(&item, "p2p")) known = link->p2p = true;
-        else if (take(&item, "atomics")) known = link->atomics = true;
-        else if (take(&item, "version")) {
-            link->version = word_position("-|1.0|2.0|2.2|3.0|3.1|4.0|5.0|6.0", item);
-            if (link->version < 0) return fail(r, "nvlink version '%s' is unknown", item);
-            continue;
-        } else for (int i = 0; i < 4 && !known; i++)
-            if (take(&item, REMOTES[i].word)) {
-                link->remote_type = REMOTES[i].code;
-                if (*item && !is_bus_id(item)) return fail(r, "'%s' is no PCI bus id", item);
-                strcpy(link->remote_bus_id, item);
-                item += strlen(item);
-                known = true;
-            }
+        if (take(&item, "enabled")) link->enabled = true;
+        else if (take(&item, "p2p")) link->p2p = true;
+        else if (take(&item, "atomics")) link->atomics = true;
+        else
+            known =
+                take(&item, "disabled") || take_version(&item, link) || take_remote(&item, link);
         if (!known || *item) return fail(r, "nvlink: cannot read '%s'", item);
     }
     return true;
@@ -135,10 +157,12 @@ static bool parse_process(struct reader *r, char *text) {
     if (device->processes == MAX_PROCESSES) return fail(r, "more than %d processes", MAX_PROCESSES);
     struct process *process = &device->process[device->processes++];
     process->memory = UNKNOWN;
-    for (char *item; (item = strsep(&text, ",")); ) {
+    for (char *item; (item = strsep(&text, ","));) {
         item = trim(item);
-        if (take(&item, "pid") && take_number(&item, &number) && number > 0) process->pid = (unsigned)number;
-        else if (take(&item, "memory") && take_quantity(&item, BYTES, &number)) process->memory = number;
+        if (take(&item, "pid") && take_number(&item, &number) && number > 0)
+            process->pid = (unsigned)number;
+        else if (take(&item, "memory") && take_quantity(&item, BYTES, &number))
+            process->memory = number;
         else if (take(&item, "graphics")) process->graphics = true;
         else return fail(r, "process: cannot read '%s'", item);
         if (*item) return fail(r, "process: cannot read '%s'", item);
@@ -146,8 +170,8 @@ static bool parse_process(struct reader *r, char *text) {
     return process->pid || fail(r, "process: no pid");
 }
 
-static bool parse_row(struct reader *r, int (*matrix)[MAX_GPUS], int *rows, const struct cell *cells,
-                      char *name, char *text) {
+static bool parse_row(struct reader *r, int (*matrix)[MAX_GPUS], int *rows,
+                      const struct cell *cells, char *name, char *text) {
     struct machine *machine = r->machine;
     long long row;
     if (!take_number(&name, &row) || *name || row != *rows)
@@ -157,7 +181,8 @@ static bool parse_row(struct reader *r, int (*matrix)[MAX_GPUS], int *rows, cons
     for (char *word, *rest = text; (word = strtok_r(rest, " \t", &rest)); column++) {
         if (row >= machine->gpus || column >= machine->gpus)
             return fail(r, "the matrix is larger than the %d GPUs above it", machine->gpus);
-        if (!strcmp(word, "X") != (column == row)) return fail(r, "'X' belongs on the diagonal only");
+        if (!strcmp(word, "X") != (column == row))
+            return fail(r, "'X' belongs on the diagonal only");
         if (column == row || !strcmp(word, "?")) continue;
         const struct cell *cell = cells;
         while (cell->word && strcmp(cell->word, word)) cell++;
@@ -181,14 +206,16 @@ static bool parse_fault(struct reader *r, char *name, char *text) {
     snprintf(fault->function, sizeof fault->function, "%s", function);
     if (name) {
         name = trim(name);
-        if (!take(&name, "gpu") || !take_number(&name, &number) || *name || number < 0 || number >= machine->gpus)
+        if (!take(&name, "gpu") || !take_number(&name, &number) || *name || number < 0 ||
+            number >= machine->gpus)
             return fail(r, "expected 'gpu N' of a GPU above after '%s'", function);
         fault->gpu = (int)number;
     }
-    for (char *item; (item = strsep(&text, ",")); ) {
+    for (char *item; (item = strsep(&text, ","));) {
         item = trim(item);
         if (take(&item, "return") && take_number(&item, &number)) fault->code = (int)number;
-        else if (take(&item, "delay") && take_number(&item, &number) && number >= 0 && take(&item, "ms"))
+        else if (take(&item, "delay") && take_number(&item, &number) && number >= 0 &&
+                 take(&item, "ms"))
             fault->delay_ms = (int)number;
         else if (take(&item, "crash")) fault->crash = true;
         else if (take(&item, "hang")) fault->hang = true;
@@ -215,16 +242,19 @@ static bool open_device(struct reader *r, char *name) {
     if (!take_number(&name, &gpu)) return fail(r, "expected [gpu N] or [gpu N mig M]");
     if (!*name) {
         if (gpu != machine->gpus || gpu >= MAX_GPUS)
-            return fail(r, "expected [gpu %d]: they count up from 0, at most %d", machine->gpus, MAX_GPUS);
+            return fail(r, "expected [gpu %d]: they count up from 0, at most %d", machine->gpus,
+                        MAX_GPUS);
         r->device = &machine->gpu[machine->gpus++];
         inherit(r->device, &r->every_gpu);
         r->device->index = (int)gpu;
         return true;
     }
-    if (!take(&name, "mig") || !take_number(&name, &mig) || *name) return fail(r, "expected [gpu N mig M]");
+    if (!take(&name, "mig") || !take_number(&name, &mig) || *name)
+        return fail(r, "expected [gpu N mig M]");
     if (gpu != machine->gpus - 1) return fail(r, "a MIG section follows the section of its GPU");
     if (mig != machine->migs[gpu] || mig >= MAX_MIG)
-        return fail(r, "expected mig %d: they count up from 0, at most %d", machine->migs[gpu], MAX_MIG);
+        return fail(r, "expected mig %d: they count up from 0, at most %d", machine->migs[gpu],
+                    MAX_MIG);
     r->device = &machine->mig[gpu][machine->migs[gpu]++];
     r->device->index = (int)mig;
     r->device->parent = &machine->gpu[gpu];
@@ -234,7 +264,8 @@ static bool open_device(struct reader *r, char *name) {
 static bool open_section(struct reader *r, char *name) {
     bool *seen = NULL;
     if (take(&name, "gpu")) {
-        if (r->seen_pcie || r->machine->faults) return fail(r, "GPUs come before matrices and faults");
+        if (r->seen_pcie || r->machine->faults)
+            return fail(r, "GPUs come before matrices and faults");
         return open_device(r, name);
     }
     if (!strcmp(name, "machine")) r->section = IN_MACHINE, seen = &r->seen_machine;
@@ -269,14 +300,12 @@ static bool parse_line(struct reader *r, char *line) {
         if (!strcmp(name, "process")) return parse_process(r, text);
         if (take(&name, "nvlink")) return parse_links(r, name, text);
         return parse_key(r, DEVICE_KEY, DEVICE_KEY_COUNT, r->device->value, name, text);
-    case IN_PCIE:
-        return parse_row(r, machine->pcie_level, &r->rows[0], LEVELS, name, text);
+    case IN_PCIE: return parse_row(r, machine->pcie_level, &r->rows[0], LEVELS, name, text);
     case IN_P2P:
-        return parse_row(r, machine->p2p[r->p2p_kind], &r->rows[1 + r->p2p_kind], STATUSES, name, text);
-    case IN_FAULTS:
-        return parse_fault(r, name, text);
-    default:
-        return fail(r, "'%s' stands before any section", name);
+        return parse_row(r, machine->p2p[r->p2p_kind], &r->rows[1 + r->p2p_kind], STATUSES, name,
+                         text);
+    case IN_FAULTS: return parse_fault(r, name, text);
+    default: return fail(r, "'%s' stands before any section", name);
     }
 }
 

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from . import description
+
 SOURCES = Path(__file__).resolve().parent
 MACHINES = SOURCES / "machines"
 HOOK = SOURCES / "nvidia-container-runtime-hook"
@@ -76,6 +78,17 @@ def find(machine: str | Path) -> Path:
     return path
 
 
+def vary(
+    machine: str | Path, changes: Mapping[str, Mapping[str, str | None]], path: Path
+) -> Path:
+    """Write `machine` with some keys changed, by section, to `path`; return `path`.
+
+    >>> vary("h100-8x", {"gpu 3": {"state": "lost"}, "faults": {"cuInit": "return 802"}}, path)
+    """
+    path.write_text(description.edit(find(machine).read_text(), changes))
+    return path
+
+
 def check(dest: Path, machine: str | Path) -> None:
     """Raise DescriptionError unless the libraries built in `dest` can read `machine`."""
     found = subprocess.run(
@@ -85,7 +98,9 @@ def check(dest: Path, machine: str | Path) -> None:
         raise DescriptionError(found.stderr.strip() or f"nvsim-check: {found.returncode}")
 
 
-def environment(dest: Path, machine: str | Path, base: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(
+    dest: Path, machine: str | Path, base: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the environment in which a program sees `machine` as its own.
 
     The libraries are found by name, as the real ones are: nothing in the program is replaced.

@@ -1,5 +1,5 @@
-/* A machine with NVIDIA GPUs, as read from a description file (README.md says how one is written).
- * Both simulated libraries answer from it; what the file does not say, the machine cannot answer. */
+/* A machine with NVIDIA GPUs, as read from a description file (format: README.md).
+ * Both libraries answer from it; what the file does not say, the machine cannot answer. */
 #ifndef NVSIM_MACHINE_H
 #define NVSIM_MACHINE_H
 
@@ -20,7 +20,12 @@ enum {
 };
 
 /* The values of the `state` key. */
-enum { STATE_OK, STATE_LOST, STATE_LOST_AFTER_HANDLE, STATE_NO_PERMISSION };
+enum {
+    STATE_OK,
+    STATE_LOST,
+    STATE_LOST_AFTER_HANDLE,
+    STATE_NO_PERMISSION
+};
 
 /* Key, type, and for WORD the accepted words: their positions are the numbers NVML uses. */
 #define MACHINE_KEYS(X) \
@@ -109,8 +114,12 @@ enum { STATE_OK, STATE_LOST, STATE_LOST_AFTER_HANDLE, STATE_NO_PERMISSION };
 #define ARCHITECTURES "-|-|kepler|maxwell|pascal|volta|turing|ampere|ada|hopper|blackwell"
 
 #define NAME_KEY(key, type, words) F_##key,
-enum machine_key { MACHINE_KEYS(NAME_KEY) MACHINE_KEY_COUNT };
-enum device_key { DEVICE_KEYS(NAME_KEY) DEVICE_KEY_COUNT };
+enum machine_key {
+    MACHINE_KEYS(NAME_KEY) MACHINE_KEY_COUNT
+};
+enum device_key {
+    DEVICE_KEYS(NAME_KEY) DEVICE_KEY_COUNT
+};
 #undef NAME_KEY
 
 struct value {
@@ -151,7 +160,7 @@ struct machine {
     struct value value[MACHINE_KEY_COUNT];
     struct device gpu[MAX_GPUS], mig[MAX_GPUS][MAX_MIG];
     int gpus, migs[MAX_GPUS];
-    int pcie_level[MAX_GPUS][MAX_GPUS]; /* NVML_TOPOLOGY_* */
+    int pcie_level[MAX_GPUS][MAX_GPUS];     /* NVML_TOPOLOGY_* */
     int p2p[P2P_KINDS][MAX_GPUS][MAX_GPUS]; /* NVML_P2P_STATUS_* */
     struct fault fault[MAX_FAULTS];
     int faults;

@@ -1,6 +1,6 @@
 /* libnvidia-ml.so.1 for a machine that is only described: sessions, the system, handles, MIG.
  *
- * The ABI (names, struct layouts, return codes) is the one of NVML API 13 as nvidia-ml-py binds it. */
+ * The ABI (names, layouts, return codes) is that of NVML API 13, as nvidia-ml-py binds it. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,7 +52,7 @@ int enter_device(const char *function, handle device) {
 }
 
 int read_number(const char *function, handle device, enum device_key key, const void *out,
-                       long long *number) {
+                long long *number) {
     int code = enter_device(function, device);
     if (code) return code;
     if (!out) return INVALID_ARGUMENT;
@@ -83,13 +83,27 @@ API nvmlShutdown(void) {
 }
 
 __attribute__((visibility("default"))) const char *nvmlErrorString(int code) {
-    static const struct { int code; const char *text; } ERRORS[] = {
-        {0, "Success"}, {1, "Uninitialized"}, {2, "Invalid Argument"}, {3, "Not Supported"},
-        {4, "Insufficient Permissions"}, {6, "Not Found"}, {7, "Insufficient Size"},
-        {9, "Driver Not Loaded"}, {10, "Timeout"}, {12, "NVML Shared Library Not Found"},
-        {13, "Function Not Found"}, {15, "GPU is lost"}, {16, "GPU requires reset"},
-        {17, "GPU access blocked by the operating system"}, {18, "Driver/library version mismatch"},
-        {25, "Argument version mismatch"}, {999, "Unknown Error"},
+    static const struct {
+        int code;
+        const char *text;
+    } ERRORS[] = {
+        {0, "Success"},
+        {1, "Uninitialized"},
+        {2, "Invalid Argument"},
+        {3, "Not Supported"},
+        {4, "Insufficient Permissions"},
+        {6, "Not Found"},
+        {7, "Insufficient Size"},
+        {9, "Driver Not Loaded"},
+        {10, "Timeout"},
+        {12, "NVML Shared Library Not Found"},
+        {13, "Function Not Found"},
+        {15, "GPU is lost"},
+        {16, "GPU requires reset"},
+        {17, "GPU access blocked by the operating system"},
+        {18, "Driver/library version mismatch"},
+        {25, "Argument version mismatch"},
+        {999, "Unknown Error"},
     };
     for (size_t i = 0; i < sizeof ERRORS / sizeof *ERRORS; i++)
         if (ERRORS[i].code == code) return ERRORS[i].text;
@@ -99,7 +113,8 @@ __attribute__((visibility("default"))) const char *nvmlErrorString(int code) {
 static int system_text(const char *function, enum machine_key key, char *buffer, uint size) {
     int code = enter(function);
     if (code) return code;
-    return machine.value[key].given ? copy_text(machine.value[key].text, buffer, size) : NOT_SUPPORTED;
+    return machine.value[key].given ? copy_text(machine.value[key].text, buffer, size)
+                                    : NOT_SUPPORTED;
 }
 
 API nvmlSystemGetDriverVersion(char *version, uint size) {
@@ -164,7 +179,8 @@ API nvmlDeviceGetHandleByUUID(const char *uuid, handle *out) {
 
 bool split_bus_id(const char *text, uint part[4]) {
     int end = 0;
-    return sscanf(text, "%x:%x:%x.%x%n", &part[0], &part[1], &part[2], &part[3], &end) == 4 && !text[end];
+    return sscanf(text, "%x:%x:%x.%x%n", &part[0], &part[1], &part[2], &part[3], &end) == 4 &&
+           !text[end];
 }
 
 /* The domain may have four digits or eight, and letters either case. */
@@ -173,13 +189,16 @@ API nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, handle *out) {
     uint wanted[4], own[4];
     if (!bus_id || !out || !split_bus_id(bus_id, wanted)) return INVALID_ARGUMENT;
     for (int gpu = 0; gpu < machine.gpus; gpu++)
-        if (split_bus_id(machine.gpu[gpu].value[F_pci_bus_id].text, own) && !memcmp(own, wanted, sizeof own))
+        if (split_bus_id(machine.gpu[gpu].value[F_pci_bus_id].text, own) &&
+            !memcmp(own, wanted, sizeof own))
             return give_handle(__func__, &machine.gpu[gpu], out);
     return NOT_FOUND;
 }
 
 API nvmlDeviceGetCount(uint *count) { return nvmlDeviceGetCount_v2(count); }
-API nvmlDeviceGetHandleByIndex(uint index, handle *out) { return nvmlDeviceGetHandleByIndex_v2(index, out); }
+API nvmlDeviceGetHandleByIndex(uint index, handle *out) {
+    return nvmlDeviceGetHandleByIndex_v2(index, out);
+}
 API nvmlDeviceGetHandleByPciBusId(const char *bus_id, handle *out) {
     return nvmlDeviceGetHandleByPciBusId_v2(bus_id, out);
 }

@@ -89,7 +89,8 @@ void fill_pci(struct pci_info *info, const char *bus_id) {
     uint part[4];
     if (!split_bus_id(bus_id, part)) return;
     info->domain = part[0], info->bus = part[1], info->device = part[2];
-    snprintf(info->bus_id, sizeof info->bus_id, "%08X:%02X:%02X.%X", part[0], part[1], part[2], part[3]);
+    snprintf(info->bus_id, sizeof info->bus_id, "%08X:%02X:%02X.%X", part[0], part[1], part[2],
+             part[3]);
     snprintf(info->bus_id_legacy, sizeof info->bus_id_legacy, "%04X:%02X:%02X.%X", part[0] & 0xffff,
              part[1], part[2], part[3]);
 }
@@ -106,7 +107,9 @@ API nvmlDeviceGetPciInfo_v3(handle device, struct pci_info *info) {
     info->pci_subsystem_id = (uint)value[F_pci_subsystem_id].number;
     return SUCCESS;
 }
-API nvmlDeviceGetPciInfo_v2(handle device, struct pci_info *info) { return nvmlDeviceGetPciInfo_v3(device, info); }
+API nvmlDeviceGetPciInfo_v2(handle device, struct pci_info *info) {
+    return nvmlDeviceGetPciInfo_v3(device, info);
+}
 
 API nvmlDeviceGetCudaComputeCapability(handle device, int *major, int *minor) {
     int code = enter_device(__func__, device);
@@ -120,8 +123,13 @@ API nvmlDeviceGetCudaComputeCapability(handle device, int *major, int *minor) {
 
 /* ---- memory, load, temperature, clocks ---- */
 
-struct memory { ullong total, free, used; };
-struct memory_v2 { uint version; ullong total, reserved, free, used; };
+struct memory {
+    ullong total, free, used;
+};
+struct memory_v2 {
+    uint version;
+    ullong total, reserved, free, used;
+};
 
 /* `used` of the first version of this call counts what the driver keeps for itself. */
 API nvmlDeviceGetMemoryInfo(handle device, struct memory *memory) {
@@ -138,7 +146,8 @@ API nvmlDeviceGetMemoryInfo_v2(handle device, struct memory_v2 *memory) {
     int code = read_number(__func__, device, F_memory_total, memory, &total);
     if (code) return code;
     if (memory->version != (sizeof *memory | 2u << 24)) return ARGUMENT_VERSION_MISMATCH;
-    long long used = device->value[F_memory_used].number, reserved = device->value[F_memory_reserved].number;
+    long long used = device->value[F_memory_used].number,
+              reserved = device->value[F_memory_reserved].number;
     memory->total = (ullong)total, memory->reserved = (ullong)reserved;
     memory->used = (ullong)used, memory->free = (ullong)(total - used - reserved);
     return SUCCESS;
@@ -153,12 +162,15 @@ API nvmlDeviceGetBAR1MemoryInfo(handle device, struct memory *memory) {
     return SUCCESS;
 }
 
-struct utilization { uint gpu, memory; };
+struct utilization {
+    uint gpu, memory;
+};
 
 API nvmlDeviceGetUtilizationRates(handle device, struct utilization *rates) {
     long long gpu;
     int code = read_number(__func__, device, F_utilization_gpu, rates, &gpu);
-    if (!code) *rates = (struct utilization){(uint)gpu, (uint)device->value[F_utilization_memory].number};
+    if (!code)
+        *rates = (struct utilization){(uint)gpu, (uint)device->value[F_utilization_memory].number};
     return code;
 }
 
@@ -171,7 +183,10 @@ API nvmlDeviceGetTemperature(handle device, int sensor, uint *temperature) {
     return SUCCESS;
 }
 
-struct temperature { uint version; int sensor, temperature; };
+struct temperature {
+    uint version;
+    int sensor, temperature;
+};
 
 API nvmlDeviceGetTemperatureV(handle device, struct temperature *temperature) {
     long long number;
@@ -183,7 +198,8 @@ API nvmlDeviceGetTemperatureV(handle device, struct temperature *temperature) {
     return SUCCESS;
 }
 
-static int read_clock(const char *function, handle device, enum device_key first, uint type, uint *clock) {
+static int read_clock(const char *function, handle device, enum device_key first, uint type,
+                      uint *clock) {
     long long number;
     if (type > 3) return INVALID_ARGUMENT;
     int code = read_number(function, device, first + type, clock, &number);
@@ -202,11 +218,18 @@ API nvmlDeviceGetMaxClockInfo(handle device, uint type, uint *clock) {
 
 /* ---- processes ---- */
 
-struct process_v1 { uint pid; ullong memory; };
-struct process_v2 { uint pid; ullong memory; uint gpu_instance, compute_instance; };
+struct process_v1 {
+    uint pid;
+    ullong memory;
+};
+struct process_v2 {
+    uint pid;
+    ullong memory;
+    uint gpu_instance, compute_instance;
+};
 
-static int list_processes(const char *function, handle device, bool graphics, uint *count, void *out,
-                          size_t entry) {
+static int list_processes(const char *function, handle device, bool graphics, uint *count,
+                          void *out, size_t entry) {
     int code = enter_device(function, device);
     if (code) return code;
     if (!count || (*count && !out)) return INVALID_ARGUMENT;
@@ -220,7 +243,8 @@ static int list_processes(const char *function, handle device, bool graphics, ui
         info->memory = process->memory == UNKNOWN ? (ullong)-1 : (ullong)process->memory;
         if (entry < sizeof *info) continue;
         info->gpu_instance = device->parent ? (uint)device->value[F_gpu_instance].number : (uint)-1;
-        info->compute_instance = device->parent ? (uint)device->value[F_compute_instance].number : (uint)-1;
+        info->compute_instance =
+            device->parent ? (uint)device->value[F_compute_instance].number : (uint)-1;
     }
     *count = found;
     return found > room ? INSUFFICIENT_SIZE : SUCCESS;
@@ -240,7 +264,8 @@ PROCESSES_GETTER(nvmlDeviceGetGraphicsRunningProcesses_v3, true, process_v2)
 /* ---- errors of the memory ---- */
 
 API nvmlDeviceGetTotalEccErrors(handle device, uint type, uint counter, ullong *count) {
-    static const enum device_key KEYS[2][2] = { /* [0 volatile, 1 aggregate][0 corrected, 1 uncorrected] */
+    static const enum device_key KEYS[2][2] = {
+        /* [0 volatile, 1 aggregate][0 corrected, 1 uncorrected] */
         {F_ecc_volatile_corrected, F_ecc_volatile_uncorrected},
         {F_ecc_aggregate_corrected, F_ecc_aggregate_uncorrected}};
     if (type > 1 || counter > 1) return INVALID_ARGUMENT;
@@ -250,7 +275,8 @@ API nvmlDeviceGetTotalEccErrors(handle device, uint type, uint counter, ullong *
     return code;
 }
 
-API nvmlDeviceGetRemappedRows(handle device, uint *corrected, uint *uncorrected, uint *pending, uint *failure) {
+API nvmlDeviceGetRemappedRows(handle device, uint *corrected, uint *uncorrected, uint *pending,
+                              uint *failure) {
     long long number;
     int code = read_number(__func__, device, F_remapped_rows_corrected, corrected, &number);
     if (code) return code;

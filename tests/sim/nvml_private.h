@@ -37,7 +37,8 @@ int enter(const char *function);
 int enter_device(const char *function, handle device);
 
 /* Begin a call that answers with one key of the device; NOT_SUPPORTED where it is not given. */
-int read_number(const char *function, handle device, enum device_key key, const void *out, long long *number);
+int read_number(const char *function, handle device, enum device_key key, const void *out,
+                long long *number);
 
 bool is_handle(handle device);
 handle gpu_of(handle device); /* the GPU itself, or the one a MIG instance is of */

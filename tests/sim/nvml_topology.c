@@ -43,7 +43,8 @@ API nvmlDeviceGetP2PStatus(handle one, handle two, uint kind, int *status) {
     return *status == UNKNOWN ? NOT_SUPPORTED : SUCCESS;
 }
 
-static int read_set(const char *function, handle device, enum device_key key, uint words, unsigned long *bits) {
+static int read_set(const char *function, handle device, enum device_key key, uint words,
+                    unsigned long *bits) {
     long long unused;
     if (is_handle(device)) device = gpu_of(device);
     int code = read_number(function, device, key, words ? bits : NULL, &unused);
@@ -55,7 +56,8 @@ API nvmlDeviceGetCpuAffinity(handle device, uint words, unsigned long *bits) {
     return read_set(__func__, device, F_cpu_affinity, words, bits);
 }
 
-API nvmlDeviceGetCpuAffinityWithinScope(handle device, uint words, unsigned long *bits, uint scope) {
+API nvmlDeviceGetCpuAffinityWithinScope(handle device, uint words, unsigned long *bits,
+                                        uint scope) {
     if (scope > 1) return INVALID_ARGUMENT;
     return read_set(__func__, device, F_cpu_affinity, words, bits);
 }
@@ -77,7 +79,8 @@ static int find_link(handle device, uint number, struct link **link) {
     return SUCCESS;
 }
 
-static int enter_link(const char *function, handle device, uint number, const void *out, struct link **link) {
+static int enter_link(const char *function, handle device, uint number, const void *out,
+                      struct link **link) {
     int code = enter_device(function, device);
     if (code) return code;
     return !out || device->parent ? INVALID_ARGUMENT : find_link(device, number, link);
@@ -107,7 +110,9 @@ API nvmlDeviceGetNvLinkCapability(handle device, uint number, uint capability, u
     case 0: *result = link->p2p; return SUCCESS;
     case 2: *result = link->atomics; return SUCCESS;
     case 5: *result = 1; return SUCCESS; /* "valid": the device has this link */
-    case 1: case 3: case 4: *result = 0; return SUCCESS; /* system memory, its atomics, SLI */
+    case 1:
+    case 3:
+    case 4: *result = 0; return SUCCESS; /* system memory, its atomics, SLI */
     default: return INVALID_ARGUMENT;
     }
 }
@@ -135,7 +140,12 @@ API nvmlDeviceGetNvLinkRemotePciInfo(handle device, uint number, struct pci_info
     return nvmlDeviceGetNvLinkRemotePciInfo_v2(device, number, info);
 }
 
-struct fabric_v1 { unsigned char cluster_uuid[16]; int status; uint clique_id; unsigned char state; };
+struct fabric_v1 {
+    unsigned char cluster_uuid[16];
+    int status;
+    uint clique_id;
+    unsigned char state;
+};
 struct fabric_v3 {
     uint version;
     unsigned char cluster_uuid[16];
@@ -146,7 +156,8 @@ struct fabric_v3 {
     unsigned char health_summary;
 };
 
-static int read_fabric(const char *function, handle device, const void *out, struct fabric_v3 *fabric) {
+static int read_fabric(const char *function, handle device, const void *out,
+                       struct fabric_v3 *fabric) {
     long long state;
     int code = read_number(function, device, F_fabric_state, out, &state);
     if (code) return code;
@@ -188,18 +199,23 @@ struct field_value {
     int64_t timestamp, latency;
     uint type; /* 1: unsigned int */
     int code;
-    union { ullong wide; uint number; } value;
+    union {
+        ullong wide;
+        uint number;
+    } value;
 };
 
 static int read_field(handle device, struct field_value *field, uint *number) {
     struct link *link;
     int code;
     switch (field->field) {
-    case 91: /* NVML_FI_DEV_NVLINK_LINK_COUNT */
+    case 91:  /* NVML_FI_DEV_NVLINK_LINK_COUNT */
     case 147: /* NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT */
         *number = 0;
         for (int i = 0; i < MAX_LINKS; i++)
-            *number += device->link[i].given && (field->field == 91 || (device->link[i].enabled && device->link[i].remote_type == 2));
+            *number += device->link[i].given &&
+                       (field->field == 91 ||
+                        (device->link[i].enabled && device->link[i].remote_type == 2));
         return *number || field->field == 147 ? SUCCESS : NOT_SUPPORTED;
     case 165: /* NVML_FI_DEV_NVLINK_GET_STATE */
         code = find_link(device, field->scope, &link);
@@ -214,8 +230,7 @@ static int read_field(handle device, struct field_value *field, uint *number) {
         if (!device->value[F_c2c_links].given) return NOT_SUPPORTED;
         *number = (uint)device->value[F_c2c_links].number;
         return SUCCESS;
-    default:
-        return NOT_SUPPORTED;
+    default: return NOT_SUPPORTED;
     }
 }
 

@@ -12,9 +12,9 @@ static const struct unit {
     const char *name;
     long long factor;
 } UNITS[] = {
-    {BYTES, "B", 1},          {BYTES, "KiB", 1LL << 10},   {BYTES, "MiB", 1LL << 20},
-    {BYTES, "GiB", 1LL << 30}, {MILLIWATTS, "mW", 1},      {MILLIWATTS, "W", 1000},
-    {CELSIUS, "C", 1},        {PERCENT, "%", 1},           {MEGAHERTZ, "MHz", 1},
+    {BYTES, "B", 1},           {BYTES, "KiB", 1LL << 10}, {BYTES, "MiB", 1LL << 20},
+    {BYTES, "GiB", 1LL << 30}, {MILLIWATTS, "mW", 1},     {MILLIWATTS, "W", 1000},
+    {CELSIUS, "C", 1},         {PERCENT, "%", 1},         {MEGAHERTZ, "MHz", 1},
 };
 
 char *trim(char *text) {
@@ -95,7 +95,8 @@ void parse_uuid(const char *text, unsigned char bytes[16]) {
     memset(bytes, 0, 16);
     for (int digit = 0; *text && digit < 32; text++) {
         if (!isxdigit((unsigned char)*text)) continue;
-        int value = isdigit((unsigned char)*text) ? *text - '0' : tolower((unsigned char)*text) - 'a' + 10;
+        int value =
+            isdigit((unsigned char)*text) ? *text - '0' : tolower((unsigned char)*text) - 'a' + 10;
         bytes[digit / 2] |= (unsigned char)(digit % 2 ? value : value << 4);
         digit++;
     }

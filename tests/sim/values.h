@@ -5,7 +5,19 @@
 #include <stdbool.h>
 
 /* TEXT to SET: how the value of a key is written, and what it reduces to. */
-enum type { TEXT, NUMBER, BYTES, MILLIWATTS, CELSIUS, PERCENT, MEGAHERTZ, VERSION, WORD, BUS_ID, SET };
+enum type {
+    TEXT,
+    NUMBER,
+    BYTES,
+    MILLIWATTS,
+    CELSIUS,
+    PERCENT,
+    MEGAHERTZ,
+    VERSION,
+    WORD,
+    BUS_ID,
+    SET
+};
 
 char *trim(char *text);
 

@@ -1,0 +1,46 @@
+# `make` alone lists the targets.  They set up what they need: Python 3.10 or newer is enough to start.
+
+PYTHON ?= python3
+VENV := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run run-image run-local image image-size test lint bench clean
+
+help:  ## List the targets
+	@$(PYTHON) -c 'import re; [print(f"  make {n:<12} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
+
+run:  ## Start it: in a container where a Docker Engine answers, else on this machine
+	@exec $(PYTHON) -m tools.run
+
+run-image:  ## Start it in a container
+	@exec $(PYTHON) -m tools.run image
+
+run-local:  ## Start it on this machine
+	@exec $(PYTHON) -m tools.run local
+
+image:  ## Build the image pytorch-cuda:v2.6 (TORCH=…, BASE_IMAGE=…, IMAGE=… change it)
+	@$(PYTHON) -m tools.image
+
+image-size:  ## Print what the image adds on top of its base and PyTorch, by part
+	@$(PYTHON) -m tools.image_size
+
+test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: not those in containers)
+	@$(PYTHON) -m tools.venv test
+	@$(VENV)/python -m tools.run_tests
+
+lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
+	@$(PYTHON) -m tools.venv test
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy --package launcher --package tools --package tests.container
+	$(VENV)/hadolint Dockerfile
+	$(VENV)/shellcheck .ci/run image/install-packages image/make-user image/make-venv \
+	    image/pip-install image/prepare-folders image/bash.bashrc image/profile.sh
+
+bench:  ## Measure start, stop and memory beside the stock tools
+	@$(PYTHON) -m tools.venv test
+	$(VENV)/python -m bench
+
+clean:  ## Remove what the targets made: .venv, .launcher, caches, the container tests' engine
+	rm -rf .venv .launcher build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	@$(PYTHON) -m tests.container.engine remove

@@ -1,0 +1,56 @@
+"""Measure: `python -m bench [NAME …] [--rounds N]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import layout, results
+from bench.measures import MEASURES, Scenario
+
+Measured = dict[tuple[str, str], list[float]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    names = list(dict.fromkeys(measure.name for measure in MEASURES))
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, default=5, help="of each, besides one to warm up")
+    options = parser.parse_args(arguments)
+    if strangers := set(options.names) - set(names):
+        parser.error(f"there is no measure {', '.join(sorted(strangers))}")
+    chosen = [m for m in MEASURES if not options.names or m.name in options.names]
+
+    print(results.machine_facts())
+    print(f"before: {results.load_average()}")
+    measured: Measured = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="launcher-bench-") as root:
+        prepared = layout.prepare(Path(root))
+        for scenario in dict.fromkeys(measure.scenario for measure in chosen):
+            run_rounds(scenario, prepared, options.rounds, measured)
+    print(f"after:  {results.load_average()}")
+    print(f"medians of {options.rounds} rounds\n")
+    print(results.table(chosen, measured))
+    return 0
+
+
+def run_rounds(
+    scenario: Scenario, prepared: layout.Layout, rounds: int, measured: Measured
+) -> None:
+    """Take turns, so that what else the machine does hits all alike; drop the first round."""
+    for number in range(rounds + 1):
+        for contender in scenario.contenders:
+            values = scenario.run(prepared, contender)
+            shown = ", ".join(f"{name} {got[0]:.3f}" for name, got in values.items())
+            print(f"{number or 'warm-up':>7}  {contender:<6} {shown}", file=sys.stderr, flush=True)
+            if number:
+                for name, got in values.items():
+                    measured[name, contender] += got
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""The rules of docs/architecture.md, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAUNCHER = ROOT / "launcher"
+MODULES = {path.stem: path for path in sorted(LAUNCHER.glob("*.py")) if path.stem != "__init__"}
+GUEST = sorted((LAUNCHER / "guest").glob("*.py"))
+EVERY_FILE = [*MODULES.values(), *GUEST, LAUNCHER / "__init__.py"]
+
+PURE = {
+    "errors", "model", "codec", "checks", "plan", "access", "notes", "render", "report", "banner",
+    "hostkey",
+}  # fmt: skip
+EFFECTS = {
+    "os", "io", "pathlib", "shutil", "subprocess", "socket", "signal", "time", "datetime", "random",
+    "secrets", "pynvml", "paramiko", "torch",
+}  # fmt: skip
+
+# Each of these has one module that may import it, and a reason to be there.
+ONLY_IN = {"pynvml": {"nvml"}, "supervisor": {"supervise"}, "paramiko": {"ready"}, "torch": set()}
+
+# What each module may import of ours.  A stage imports values (model, errors), formats (codec)
+# and tools, never another stage; only these three know the order of the stages.
+CONDUCTORS = {"cli", "pipeline"}
+MAY_IMPORT = {
+    "errors": set(),
+    "model": set(),
+    "hostkey": set(),
+    "processes": set(),
+    "pump": set(),
+    "accepts": {"model"},
+    "codec": {"model"},
+    "config": {"accepts", "errors", "model"},
+    # detect
+    "nvml": {"model"},
+    "detect": {"model"},
+    # plan; `notes` and `access` are parts of it
+    "checks": {"model"},
+    "notes": {"checks", "config", "model"},
+    "access": {"config", "errors", "model"},
+    "plan": {"access", "config", "errors", "model", "notes"},
+    # render
+    "render": {"codec", "model"},
+    # say
+    "report": {"checks", "model"},
+    "banner": {"hostkey", "model", "report"},
+    # run
+    "become": {"codec", "errors", "model"},
+    "service": {"errors", "model"},
+    "init": {"become", "errors", "processes", "pump"},
+    "command": {"become", "init", "processes"},
+    "supervise": {"become", "config", "errors", "pump", "service"},
+    # watch
+    "ready": {"hostkey", "model"},
+    "health": {"errors", "model", "service"},
+    "watch": {"banner", "become", "codec", "health", "model", "ready", "report", "service"},
+}
+
+LONGEST = 300  # lines of a file; near 250 is meant
+
+# On the way from exec to the banner each of these would cost more than it gives, or is another
+# process's business (tens of milliseconds each, `python -X importtime`).
+NOT_IN_PID_1 = {
+    "argparse", "asyncio", "concurrent", "ctypes", "difflib", "email", "http", "importlib.metadata",
+    "logging", "multiprocessing", "paramiko", "pynvml", "random", "secrets", "socket", "ssl",
+    "subprocess", "supervisor", "tempfile", "threading", "torch", "urllib.request", "xml",
+}  # fmt: skip
+
+
+def imported(path: Path) -> set[str]:
+    """Return every module that a file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "launcher":
+            names |= {f"launcher.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, "relative import"
+            names.add(node.module)
+    return names
+
+
+def imported_of_ours(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported(path) if name.startswith("launcher.")}
+
+
+def imported_of_others(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)} - {"launcher"}
+
+
+def calls(path: Path) -> Iterator[str]:
+    """Yield the name of everything that a file calls: `print`, `sys.exit`, `Path().open`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func)
+
+
+def attributes(path: Path) -> set[str]:
+    """Return every dotted name that a file mentions, as `os.environ`."""
+    tree = ast.parse(path.read_text())
+    return {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+# --- pure modules ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_have_no_effects(module: str) -> None:
+    assert not imported_of_others(MODULES[module]) & EFFECTS
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_open_no_file(module: str) -> None:
+    touches = {"open", "print", "input"}
+    methods = ("read_text", "write_text", "read_bytes", "write_bytes", "open", "exists", "iterdir")
+    found = {
+        name for name in calls(MODULES[module]) if name in touches or name.split(".")[-1] in methods
+    }
+    assert not found
+
+
+# --- who imports what --------------------------------------------------------------------------
+
+
+def test_every_module_has_its_row() -> None:
+    assert set(MODULES) == set(MAY_IMPORT) | CONDUCTORS
+
+
+@pytest.mark.parametrize("module", sorted(MAY_IMPORT))
+def test_stages_do_not_import_each_other(module: str) -> None:
+    assert imported_of_ours(MODULES[module]) == MAY_IMPORT[module]
+
+
+def test_nothing_imports_the_conductors_but_they_themselves() -> None:
+    users = {name for name, path in MODULES.items() if imported_of_ours(path) & CONDUCTORS}
+    assert users == {"cli"}  # and entrypoint.py, which imports cli
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_a_heavy_library_has_one_door(library: str) -> None:
+    users = {name for name, path in MODULES.items() if library in imported_of_others(path)}
+    assert users == ONLY_IN[library]
+
+
+def test_of_the_guests_only_verify_imports_torch() -> None:
+    assert {path.stem for path in GUEST if "torch" in imported_of_others(path)} == {"verify"}
+
+
+@pytest.mark.parametrize("path", GUEST, ids=lambda path: path.stem)
+def test_guests_import_nothing_of_ours(path: Path) -> None:
+    assert not imported_of_ours(path)
+
+
+# --- who does what ------------------------------------------------------------------------------
+
+
+def test_only_config_knows_the_environment() -> None:
+    environment = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
+    users = {name for name, path in MODULES.items() if attributes(path) & environment}
+    assert users == {"config"}
+
+
+def test_only_cli_prints() -> None:
+    assert {name for name, path in MODULES.items() if "print" in calls(path)} == {"cli"}
+
+
+def test_only_cli_and_the_end_of_a_child_exit() -> None:
+    exits = {"sys.exit", "exit", "quit"}
+    assert {name for name, path in MODULES.items() if exits & set(calls(path))} == {"cli"}
+
+
+def test_only_formats_reveal_secrets() -> None:
+    revealing = {
+        name
+        for name, path in MODULES.items()
+        if any(call.endswith(".reveal") for call in calls(path))
+    }
+    assert revealing == {
+        "codec",  # for files that only root may read
+        "render",
+        "banner",
+        "ready",  # asks Jupyter with the token
+        "service",  # hands the password to chpasswd, through a pipe
+    }
+
+
+# --- size ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
+def test_files_stay_small(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LONGEST
+
+
+# --- PID 1 -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def loaded_by_pid_1() -> set[str]:
+    """Return what is in memory once PID 1 could print the banner, but for what a child imports."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from launcher.cli import entrypoint\n"
+        "import launcher.pipeline, launcher.config\n"
+        "launcher.config.load({})\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_pid_1_imports_the_standard_library_and_us_only(loaded_by_pid_1: set[str]) -> None:
+    # A venv's .pth files run before us; what they import (a finder of editable installs) is theirs.
+    bare = subprocess.run(
+        [sys.executable, "-I", "-c", "import sys; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    strangers = {
+        name
+        for name in loaded_by_pid_1 - set(bare.stdout.split())
+        if name.split(".")[0] not in {*sys.stdlib_module_names, "launcher"}
+    }
+    assert not strangers
+
+
+def test_pid_1_imports_nothing_slow(loaded_by_pid_1: set[str]) -> None:
+    assert not loaded_by_pid_1 & NOT_IN_PID_1
+
+
+# --- the documentation --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rooms() -> dict[str, str]:
+    """Return the table of docs/architecture.md: module → what belongs there."""
+    page = ROOT / "docs" / "architecture.md"
+    if not page.exists():
+        pytest.skip("docs/architecture.md is not written yet")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|$", page.read_text(), flags=re.MULTILINE)
+    return dict(rows)
+
+
+def test_the_architecture_page_lists_the_modules(rooms: dict[str, str]) -> None:
+    assert set(rooms) == set(MODULES)
+
+
+def test_the_architecture_page_says_which_are_pure(rooms: dict[str, str]) -> None:
+    said = {module for module, what in rooms.items() if "(pure)" in what}
+    values = {"model", "errors", "codec"}  # nothing but values; the page need not say so
+    assert said == PURE - values
