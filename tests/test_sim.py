@@ -199,6 +199,11 @@ def test_nvlinks_lead_to_switches_or_to_peers(nvml: Nvml) -> None:
     )
 
 
+def words(bits: set[int], count: int) -> list[str]:
+    mask = sum(1 << bit for bit in bits)
+    return [f"{mask >> 64 * word & (1 << 64) - 1:x}" for word in range(count)]
+
+
 def test_pairs_affinity_and_what_is_missing(nvml: Nvml) -> None:
     seen = nvml(
         "dgx1-v100-8x",
@@ -216,7 +221,7 @@ def test_pairs_affinity_and_what_is_missing(nvml: Nvml) -> None:
         [10, 30, 30, 50, 50, 50, 50],
         [0, 0, 0, 0, 5, 5, 5],
         not_supported,
-        ["f000fffff00000", "ffff"][:1] + ["ffff"],
+        words({*range(20, 40), *range(60, 80)}, 2),
         [2, 0, 0, 0],
         2,
         not_supported,
@@ -269,3 +274,208 @@ def test_mig_instances(nvml: Nvml) -> None:
     (gpu,) = description.gpus(driver.find("a100-mig").read_text())
     migs = [[m.get("uuid"), int(m.get("gpu_instance")), 28, 1, True] for m in gpu.migs]
     assert seen == [[1, 1], migs, -6, -2]
+
+
+# ---- faults ----
+
+INIT = "from pynvml import *; nvmlInit(); nvmlDeviceGetName(nvmlDeviceGetHandleByIndex(1))"
+
+
+def suffer(lib: Path, tmp_path: Path, faults: Mapping[str, str], **options: Any) -> Any:
+    machine = driver.vary("h100-8x", {"faults": faults}, tmp_path / "faulty.machine")
+    return subprocess.run(
+        [sys.executable, "-c", INIT],
+        env=driver.environment(lib, machine),
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"nvmlInit": "return 18"}, "NVMLError_LibRmVersionMismatch"),
+        ({"nvmlInit": "return 999"}, "NVMLError_Unknown"),
+        ({"nvmlInitWithFlags": "return 9"}, "NVMLError_DriverNotLoaded"),
+        ({"nvmlInit": "return 17"}, "NVMLError_OperatingSystem"),
+        ({"nvmlDeviceGetHandleByIndex gpu 1": "return 999"}, "NVMLError_Unknown"),
+        ({"nvmlDeviceGetName": "delay 1 ms, return 3"}, "NVMLError_NotSupported"),
+    ],
+)
+def test_a_fault_is_the_exception_of_pynvml(
+    lib: Path, tmp_path: Path, fault: dict[str, str], error: str
+) -> None:
+    assert error in suffer(lib, tmp_path, fault).stderr
+
+
+def test_a_fault_on_another_gpu_is_not_felt(lib: Path, tmp_path: Path) -> None:
+    assert suffer(lib, tmp_path, {"nvmlDeviceGetName gpu 2": "crash"}).returncode == 0
+
+
+def test_a_crash_takes_the_process_along(lib: Path, tmp_path: Path) -> None:
+    assert suffer(lib, tmp_path, {"nvmlInit": "crash"}).returncode == -signal.SIGSEGV
+
+
+def test_a_delay_is_as_long_as_asked(lib: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
+    assert suffer(lib, tmp_path, {"nvmlDeviceGetName gpu 1": "delay 700 ms"}).returncode == 0
+    assert time.monotonic() - start >= 0.7
+
+
+def test_a_hang_lasts_until_it_is_killed(lib: Path, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        suffer(lib, tmp_path, {"nvmlInit": "hang"}, timeout=1)
+
+
+# ---- other people's programs ----
+
+
+@pytest.mark.parametrize("machine", ["h100-8x", "a100-mig", "h100-8x-one-lost"])
+@pytest.mark.parametrize("program", ["gpustat", "nvitop"])
+def test_monitors_show_the_machine(lib: Path, program: str, machine: str) -> None:
+    command = {
+        "gpustat": ("gpustat", "--show-all", "--no-color"),
+        "nvitop": ("nvitop", "--once", "--no-unicode"),
+    }[program]
+    shown = run(lib, machine, sys.executable, "-m", *command)
+    assert shown.returncode == 0, shown.stderr
+    text = driver.find(machine).read_text()
+    assert description.machine(text).get("driver_version") in shown.stdout
+    gpus = [gpu for gpu in description.gpus(text) if gpu.get("state") != "lost"]
+    name = gpus[0].get("name").removeprefix("NVIDIA ")
+    assert shown.stdout.count(name) == len(gpus)
+    assert shown.stdout.lower().count("gpu is lost") == len(description.gpus(text)) - len(gpus)
+
+
+CUDA = """
+import ctypes, json
+cuda = ctypes.CDLL("libcuda.so.1")
+code, count, uuids = cuda.cuInit(0), ctypes.c_int(), []
+if not code:
+    cuda.cuDeviceGetCount(ctypes.byref(count))
+for device in range(count.value):
+    uuid = (ctypes.c_ubyte * 16)()
+    cuda.cuDeviceGetUuid_v2(uuid, device)
+    uuids.append(bytes(uuid).hex())
+print(json.dumps([code, uuids]))
+"""
+
+
+def cuda_devices(lib: Path, machine: str | Path, mask: str | None, **env: str) -> list[int] | int:
+    """Return the NVML indices of what CUDA enumerates, or the code of cuInit."""
+    if mask is not None:
+        env["CUDA_VISIBLE_DEVICES"] = mask
+    code, uuids = json.loads(run(lib, machine, sys.executable, "-c", CUDA, **env).stdout)
+    gpus = description.gpus(driver.find(machine).read_text())
+    devices = gpus[0].migs or gpus
+    known = [device.get("uuid")[4:].replace("-", "") for device in devices]
+    return code or [known.index(uuid) for uuid in uuids]
+
+
+NO_DEVICE = 100
+UUIDS = [gpu.get("uuid") for gpu in description.gpus(driver.find("a10g-4x").read_text())]
+MIGS = [mig.get("uuid") for mig in description.gpus(driver.find("a100-mig").read_text())[0].migs]
+
+
+@pytest.mark.parametrize(
+    ("mask", "devices"),
+    [
+        (None, [0, 1, 2, 3]),
+        ("", NO_DEVICE),
+        ("2,0", [2, 0]),
+        ("0, 1", [0, 1]),
+        ("0,2,-1,1", [0, 2]),
+        ("0,9,1", [0]),
+        ("7", NO_DEVICE),
+        ("-1", NO_DEVICE),
+        ("0,0", NO_DEVICE),
+        ("1gpu2,2ampere", [1, 2]),
+        ("NoDevFiles", NO_DEVICE),
+        (UUIDS[3], [3]),
+        (UUIDS[1][:12], [1]),
+        ("GPU-", NO_DEVICE),
+        (f"{UUIDS[2]},{UUIDS[0]}", [2, 0]),
+        (f"{UUIDS[2]}, {UUIDS[0]}", [2]),
+        (f"{UUIDS[2]},1", [2]),
+        (f"{UUIDS[2]},{UUIDS[2]}", NO_DEVICE),
+        ("GPU-12345678-0000-0000-0000-000000000000", NO_DEVICE),
+    ],
+)
+def test_cuda_visible_devices(lib: Path, mask: str | None, devices: list[int] | int) -> None:
+    assert cuda_devices(lib, "a10g-4x", mask, CUDA_DEVICE_ORDER="PCI_BUS_ID") == devices
+
+
+def test_cuda_device_order(lib: Path, tmp_path: Path) -> None:
+    mixed = driver.vary("a10g-4x", {"gpu 2": {"multiprocessors": "96"}}, tmp_path / "mixed.machine")
+    assert cuda_devices(lib, mixed, "0,1") == [2, 0]
+    assert cuda_devices(lib, mixed, "0,1", CUDA_DEVICE_ORDER="PCI_BUS_ID") == [0, 1]
+
+
+def test_cuda_skips_a_lost_gpu(lib: Path) -> None:
+    assert cuda_devices(lib, "h100-8x-one-lost", "2,3") == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("mask", "enumeration", "devices"),
+    [
+        (None, "one", [0]),
+        ("0", "one", [0]),
+        (MIGS[2], "one", [2]),
+        (f"{MIGS[2]},{MIGS[1]}", "one", [2]),
+        (f"{MIGS[2]},{MIGS[1]}", "per-gpu-instance", [2, 1]),
+        (None, "per-gpu-instance", [0, 1, 2]),
+    ],
+)
+def test_cuda_and_mig(
+    lib: Path, tmp_path: Path, mask: str | None, enumeration: str, devices: list[int]
+) -> None:
+    changes = {"machine": {"mig_enumeration": enumeration}}
+    machine = driver.vary("a100-mig", changes, tmp_path / "mig.machine")
+    assert cuda_devices(lib, machine, mask) == devices
+
+
+def test_nvitop_finds_the_devices_that_cuda_enumerates(lib: Path) -> None:
+    code = "import nvitop; print([device.index for device in nvitop.Device.cuda.all()])"
+    shown = run(lib, "h100-8x", sys.executable, "-c", code, CUDA_VISIBLE_DEVICES="5,1,8,2")
+    assert json.loads(shown.stdout) == [5, 1]
+
+
+RUNTIME = """
+import ctypes, pathlib, nvidia.cuda_runtime as package
+(library,) = (pathlib.Path(package.__path__[0]) / "lib").glob("libcudart.so.*")
+runtime, count = ctypes.CDLL(str(library)), ctypes.c_int()
+runtime.cudaGetErrorName.restype = ctypes.c_char_p
+print(runtime.cudaGetErrorName(runtime.cudaGetDeviceCount(ctypes.byref(count))).decode())
+"""
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("nvidia"), reason="nvidia-cuda-runtime-cu12 is not installed"
+)
+@pytest.mark.parametrize(
+    ("changes", "mask", "error"),
+    [
+        ({"faults": {"cuInit": "return 802"}}, "0", "cudaErrorSystemNotReady"),
+        ({"faults": {"cuInit": "return 803"}}, "0", "cudaErrorSystemDriverMismatch"),
+        ({"faults": {"cuInit": "return 804"}}, "0", "cudaErrorCompatNotSupportedOnDevice"),
+        ({"faults": {"cuInit": "return 999"}}, "0", "cudaErrorUnknown"),
+        ({"faults": {"cuInit": "return 3"}}, "0", "cudaErrorInitializationError"),
+        ({"machine": {"cuda_version": "11.4"}}, "0", "cudaErrorInsufficientDriver"),
+        ({}, "", "cudaErrorNoDevice"),
+        ({}, "8", "cudaErrorNoDevice"),
+        # All is well, as far as a driver that is not NVIDIA's gets (sim/README.md, "Where it ends").
+        ({}, "3", "cudaErrorSoftwareValidityNotEstablished"),
+    ],
+)
+def test_the_real_cuda_runtime_reports_what_happened(
+    lib: Path, tmp_path: Path, changes: dict[str, dict[str, str]], mask: str, error: str
+) -> None:
+    machine = driver.vary("h100-8x", changes, tmp_path / "varied.machine")
+    shown = run(lib, machine, sys.executable, "-c", RUNTIME, CUDA_VISIBLE_DEVICES=mask)
+    assert shown.stdout.strip() == error, shown.stderr
+
+
+# ---- the container hook ----
+
+hook: Any = SourceFileLoader("nvsim_hook", str(driver.HOOK)).load_module()

@@ -38,7 +38,7 @@ class Server(ServerApp):  # type: ignore[misc]
         self.update_config(Config(self.configuration["final"]))
 
     def init_webapp(self) -> None:
-        # It warns of listening on every address: in a container there is no other way to be reached.
+        # It warns of listening on every address: in a container nothing else can be reached.
         self.log.addFilter(
             lambda record: "listening on all IP addresses" not in record.getMessage()
         )
