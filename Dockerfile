@@ -6,10 +6,10 @@
 #   BASE_IMAGE               any Debian or Ubuntu with Python 3.10 or newer, an NGC PyTorch image too
 #   TORCH                    what pip installs as PyTorch; empty where the base image brings its own
 #   WHEELS                   an image whose root folder holds wheels for pip to use
-#   PIP_NO_INDEX=1           use nothing but those wheels (air-gapped builds)
-#   PIP_INDEX_URL            another package index
 #   VERSION REVISION CREATED for the labels
-# and --secret id=ca,src=FILE: a CA bundle, for a build behind a proxy that inspects TLS.
+# and, in no layer and no history (--secret id=NAME,src=FILE):
+#   ca                       a CA bundle, for a build behind a proxy that inspects TLS
+#   pip                      a pip.conf: another index; no-index for nothing but those wheels
 #
 # Docker 20.10 builds it (there with DOCKER_BUILDKIT=1): so no heredocs, no COPY --link, and no
 # "# syntax=" line, which would fetch a frontend from a registry.
@@ -37,19 +37,17 @@ RUN --mount=type=bind,source=image,target=/image \
 # ------------------------------------------------------- /opt/venv: PyTorch, Jupyter, the user's
 FROM system AS notebook
 ARG TORCH="torch==2.6.0 torchvision==0.21.0 torchaudio==2.6.0"
-ARG PIP_NO_INDEX
-ARG PIP_INDEX_URL
 # hadolint ignore=SC2086
-RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
-    --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,source=image,target=/image --mount=type=bind,from=wheels,target=/wheels \
     if [ -n "$TORCH" ]; then \
         /image/make-venv && umask 0002 && /image/pip-install /opt/venv/bin/python $TORCH; \
     else \
         /image/make-venv --system-site-packages; \
     fi
 # Left out, 110 MB: the hub's own web pages (a user's server has JupyterLab's), pandas' tests.
-RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
-    --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,source=image,target=/image --mount=type=bind,from=wheels,target=/wheels \
     umask 0002 && /image/pip-install /opt/venv/bin/python --requirement /image/requirements.txt \
  && rm -r /opt/venv/share/jupyterhub/static/components \
     /opt/venv/lib/python3*/site-packages/pandas/tests
@@ -57,14 +55,12 @@ RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
 
 # ------------------------------------------------------- /opt/launcher: ours, out of users' reach
 FROM system AS launcher
-ARG PIP_NO_INDEX
-ARG PIP_INDEX_URL
 RUN python3 -m venv /opt/launcher
 COPY pyproject.toml README.md /source/
 COPY launcher /source/launcher
 # pip is not needed afterwards, and root's environment is not to be changed by hand.
-RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
-    --mount=type=bind,from=wheels,target=/wheels \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,source=image,target=/image --mount=type=bind,from=wheels,target=/wheels \
     /image/pip-install /opt/launcher/bin/python /source \
  && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip
 COPY entrypoint.py /opt/launcher/
@@ -83,7 +79,7 @@ COPY --from=launcher /usr/local/bin/launcher /usr/local/bin/launcher
 COPY --from=launcher /etc/launcher/supervisord.conf /etc/launcher/supervisord.conf
 
 # The user's environment comes first: python, pip and jupyter are the workspace's.
-ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+ENV PATH=/opt/venv/bin:$PATH \
     LANG=C.UTF-8 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

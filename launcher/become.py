@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 
@@ -41,12 +42,20 @@ def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:
     if os.geteuid() != 0:
         return
     for fd in (0, 1, 2):
-        # /dev/stdout reopens the descriptor's file, which is still root's (EACCES otherwise).
         with contextlib.suppress(OSError):
-            os.fchown(fd, uid, gid)
+            _hand_over(fd, uid, gid)
     os.setgroups(groups)
     os.setgid(gid)
     os.setuid(uid)
+
+
+def _hand_over(fd: int, uid: int, gid: int) -> None:
+    """Give a pipe or terminal away: /dev/stdout reopens it, EACCES while it is still root's.
+
+    Nothing else: standard input is often /dev/null, which belongs to everybody.
+    """
+    if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
+        os.fchown(fd, uid, gid)
 
 
 def drop_to_identity(identity: Identity) -> None:

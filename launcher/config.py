@@ -221,16 +221,17 @@ def _shown(row: Setting, text: str) -> str:
 
 
 def _unknown(env: Mapping[str, str]) -> list[str]:
-    known = [name for row in TABLE for name in (row.name, *row.aliases)]
-    strangers = [n for n in sorted(env) if n.startswith("LAUNCHER_") and n not in known]
+    known = {n.removeprefix("LAUNCHER_"): n for row in TABLE for n in (row.name, *row.aliases)}
+    mine = known.values()
+    strangers = [n for n in sorted(env) if n.startswith("LAUNCHER_") and n not in mine]
     if not strangers:
         return []
     from difflib import get_close_matches  # only when there is something to say
 
     warnings = []
     for name in strangers:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "see: launcher settings"
+        near = get_close_matches(name.removeprefix("LAUNCHER_"), known, n=1)
+        hint = f"did you mean {known[near[0]]}?" if near else "see: launcher settings"
         warnings.append(f"{name} is not a setting and has no effect; {hint}")
     return warnings
 

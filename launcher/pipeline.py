@@ -6,6 +6,7 @@ imported in a third, all at once: none of the three needs another, and each may 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -23,6 +24,8 @@ from launcher.render import machine_file, render
 
 # The first line appears by then, whatever the driver does.
 FIRST_LINE = 0.1
+# A command's standard error is its own: one line of ours, unless the driver is really stuck.
+_COMMAND_PATIENCE = 2.0
 _DISK_TIMEOUT = 20.0
 _GUEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest")
 
@@ -102,7 +105,8 @@ def _run_services(box: Init, driver: Child, started: float) -> int:
 def _run_command(box: Init, driver: Child, argv: list[str], started: float) -> int:
     settings = config.load()
     host = detect.read_host(settings.environ, settings.user, settings.workspace)
-    machine = _machine(box, driver, settings, host, started)
+    patience = math.inf if settings.quiet else _COMMAND_PATIENCE
+    machine = _machine(box, driver, settings, host, started, patience)
     plan = make_plan(machine, settings, None, _GUEST, started)
     if not settings.quiet:
         for line in report.summary_lines(machine, plan):
@@ -132,11 +136,22 @@ def _supervise(go_reader: int, go_writer: int) -> int:
     return supervise.run(run_dir) if run_dir else 0
 
 
+def _use_root_s_programs() -> None:
+    """Let root find ssh-keygen and chpasswd where only root can put them.
+
+    The container's PATH starts with the user's environment, which the user writes to.
+    """
+    if os.geteuid() == 0:
+        config.replace_environment({"PATH": become.launcher_path()})
+
+
 def _open_state(settings: Settings, host: Host) -> State:
+    _use_root_s_programs()
     return service.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
 
 
 def _write(plan: Plan, machine: Machine) -> bytes:
+    _use_root_s_programs()
     if plan.ssh:
         service.prepare_sshd()
         fault = service.set_password(plan.ssh.user, plan.ssh.password)
@@ -174,19 +189,33 @@ def _encode(value: object) -> bytes:
 # --- waiting for them ------------------------------------------------------------------------
 
 
-def _machine(box: Init, driver: Child, settings: Settings, host: Host, started: float) -> Machine:
+def _machine(
+    box: Init,
+    driver: Child,
+    settings: Settings,
+    host: Host,
+    started: float,
+    patience: float = FIRST_LINE,
+) -> Machine:
     hardware, limits = detect.read_hardware(), detect.read_limits()
-    return Machine(_driver_answer(box, driver, settings, started), hardware, limits, host)
+    report = _driver_answer(box, driver, settings, started, patience)
+    return Machine(report, hardware, limits, host)
 
 
-def _driver_answer(box: Init, driver: Child, settings: Settings, started: float) -> GpuReport:
-    """Return the driver's answer; silence and a crash are values too."""
+def _driver_answer(
+    box: Init, driver: Child, settings: Settings, started: float, patience: float
+) -> GpuReport:
+    """Return the driver's answer; silence and a crash are values too.
+
+    Says that it still waits after `patience` seconds.
+    """
 
     def wait_until(seconds: float) -> bool:
         return box.wait_for(driver, started + seconds - time.monotonic())
 
-    if not wait_until(min(FIRST_LINE, settings.detect_timeout)):
-        box.out.say("launcher: still asking the NVIDIA driver …")
+    if not wait_until(min(patience, settings.detect_timeout)):
+        if patience < settings.detect_timeout:
+            box.out.say("launcher: still asking the NVIDIA driver …")
         if not wait_until(settings.detect_timeout):
             box.abandon(driver)
             reason = f"no answer within {settings.detect_timeout:g} s"

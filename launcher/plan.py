@@ -130,7 +130,7 @@ def plan_devices(machine: Machine, settings: Settings, gpus: tuple[Gpu, ...]) ->
     Without GPUs both are left alone: an empty CUDA_VISIBLE_DEVICES hides every device from
     whatever is attached later.
     """
-    if not gpus:
+    if not _visible_ids(gpus):
         return ()
     return (_device_order(settings), _visible_devices(machine, settings, gpus))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,7 @@ def run(run_dir: str) -> int:
         name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")
     ) | {"watch"}
     config.replace_environment({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that hangs up must not end the box
     options = BoxOptions(run_dir, planned, Pump(1))
     options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
     options.first, options.test = True, False
@@ -149,6 +151,8 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
     def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
         if argv[:2] == ["launcher", "exec"]:  # what it would do, without a second interpreter
             become.become(become.load(self.run_dir, argv[2]))
+        if argv[0] == "launcher":  # root's Python runs with -I, which pip's scripts have not
+            filename, argv = sys.executable, [sys.executable, "-I", "-m", "launcher.cli", *argv[1:]]
         become.restore_signals()  # what Python ignores would stay ignored in the program
         os.execve(filename, argv, env)
 

@@ -38,10 +38,20 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return compare
 
 
+Changes = Mapping[str, Mapping[str, str | None]]
+
+
 @pytest.fixture(scope="session")
-def simulated() -> Callable[[str | Path], Mapping[str, str]]:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
     """Return the variables that make a program see a simulated machine as its own."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed, so the simulated driver cannot be built")
-    libraries = driver.build(ROOT / ".cache" / "sim")
-    return lambda machine: driver.environment(libraries, machine, base={})
+    libraries = driver.build(driver.CACHE)
+
+    def environment(machine: str | Path, changes: Changes | None = None) -> dict[str, str]:
+        if changes:
+            path = tmp_path_factory.mktemp("machine") / "varied.machine"
+            machine = driver.vary(machine, changes, path)
+        return driver.environment(libraries, machine, base={})
+
+    return environment

@@ -61,7 +61,9 @@ def gpu(index: int, name: str = "NVIDIA H100 80GB HBM3", **changes: object) -> G
 
 
 def mig_gpu(index: int, instances: int) -> Gpu:
-    uuids = tuple(f"MIG-{index:04x}{slot:04x}-aaaa-bbbb-cccc-dddddddddddd" for slot in range(instances))
+    uuids = tuple(
+        f"MIG-{index:04x}{slot:04x}-aaaa-bbbb-cccc-dddddddddddd" for slot in range(instances)
+    )
     name = "NVIDIA A100-SXM4-80GB"
     return gpu(index, name, compute_capability=(8, 0), mig_enabled=True, mig_uuids=uuids)
 
@@ -74,7 +76,9 @@ def answering(*gpus: Gpu, lost: tuple[LostGpu, ...] = ()) -> GpuReport:
 def cards(count: int) -> Hardware:
     """Return what shows of `count` GPUs that are passed into the container."""
     nodes = tuple(f"/dev/nvidia{index}" for index in range(count))
-    return Hardware(("10de:2330",) * count, "550.54.15", (*nodes, "/dev/nvidiactl", "/dev/nvidia-uvm"))
+    return Hardware(
+        ("10de:2330",) * count, "550.54.15", (*nodes, "/dev/nvidiactl", "/dev/nvidia-uvm")
+    )
 
 
 def machine(
@@ -157,7 +161,9 @@ CASES: dict[str, Case] = {
         {"SSH_PORT": "2022"},
     ),
     "no-gpu-runpod": Case(
-        machine(GpuReport(failure=NO_LIBRARY), NO_CARD, platform="runpod", workspace_writable=False),
+        machine(
+            GpuReport(failure=NO_LIBRARY), NO_CARD, platform="runpod", workspace_writable=False
+        ),
         {
             "RUNPOD_POD_ID": "abc123",
             "RUNPOD_PUBLIC_IP": "203.0.113.7",

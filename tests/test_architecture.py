@@ -130,7 +130,7 @@ def test_pure_modules_open_no_file(module: str) -> None:
     assert not found
 
 
-# --- who imports what --------------------------------------------------------------------------
+# --- who imports what ------------------------------------------------------------------------
 
 
 def test_every_module_has_its_row() -> None:
@@ -162,7 +162,7 @@ def test_guests_import_nothing_of_ours(path: Path) -> None:
     assert not imported_of_ours(path)
 
 
-# --- who does what ------------------------------------------------------------------------------
+# --- who does what ---------------------------------------------------------------------------
 
 
 def test_only_config_knows_the_environment() -> None:
@@ -195,7 +195,7 @@ def test_only_formats_reveal_secrets() -> None:
     }
 
 
-# --- size ------------------------------------------------------------------------------------------
+# --- size ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", EVERY_FILE, ids=lambda path: path.stem)
@@ -204,7 +204,7 @@ def test_files_stay_small(path: Path) -> None:
     assert lines <= LONGEST
 
 
-# --- PID 1 -------------------------------------------------------------------------------------------
+# --- PID 1 -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,9 @@ def loaded_by_pid_1() -> set[str]:
         "launcher.config.load({})\n"
         "print(*sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
@@ -239,7 +241,7 @@ def test_pid_1_imports_nothing_slow(loaded_by_pid_1: set[str]) -> None:
     assert not loaded_by_pid_1 & NOT_IN_PID_1
 
 
-# --- the documentation --------------------------------------------------------------------------------
+# --- the documentation -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sim import description, driver, host_files
+from tests.sim import description, driver
 
-HEALTHY = ("h100-8x", "dgx1-v100-8x", "a10g-4x", "rtx4090-1x", "rtx3090-2x-nvlink", "a100-mig")
 ALL = sorted(path.stem for path in driver.MACHINES.glob("*.machine"))
-
-PREAMBLE = """
-import json, sys
-from pynvml import *
-def code_of(call, *arguments):
-    try:
-        return call(*arguments)
-    except NVMLError as error:
-        return -error.value
-def gpus():
-    return [nvmlDeviceGetHandleByIndex(i) for i in range(nvmlDeviceGetCount())]
-"""
-
-Nvml = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def lib(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return driver.build(tmp_path_factory.mktemp("sim"))
-
-
-@pytest.fixture()
-def nvml(lib: Path, tmp_path: Path) -> Nvml:
-    """Evaluate a pynvml expression on a machine, in a child process."""
-
-    def evaluate(machine: str, expression: str, changes: Mapping[str, Any] | None = None) -> Any:
-        described: str | Path = machine
-        if changes:
-            described = driver.vary(machine, changes, tmp_path / "varied.machine")
-        code = f"{PREAMBLE}\nnvmlInit()\nprint(json.dumps({expression}))"
-        env = driver.environment(lib, described)
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return evaluate
-
-
-def run(lib: Path, machine: str | Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, env=driver.environment(lib, machine) | env, capture_output=True, text=True
-    )
+def lib() -> Path:
+    return driver.build(driver.CACHE)
 
 
 # ---- descriptions ----
@@ -136,146 +94,6 @@ def test_one_build_at_a_time_and_only_when_stale(tmp_path: Path) -> None:
     assert library.stat().st_mtime_ns == built
 
 
-# ---- NVML ----
-
-
-@pytest.mark.parametrize("machine", HEALTHY)
-def test_pynvml_reads_what_the_machine_says(nvml: Nvml, machine: str) -> None:
-    text = driver.find(machine).read_text()
-    about = description.machine(text)
-    seen = nvml(
-        machine,
-        """[nvmlSystemGetDriverVersion(), nvmlSystemGetCudaDriverVersion_v2(), [[
-            nvmlDeviceGetName(g), nvmlDeviceGetUUID(g), nvmlDeviceGetPciInfo(g).busId,
-            str(nvmlDeviceGetMinorNumber(g)),
-            "%d MiB" % (nvmlDeviceGetMemoryInfo(g).total >> 20),
-            "%d.%d" % nvmlDeviceGetCudaComputeCapability(g)] for g in gpus()]]""",
-    )
-    major, minor = map(int, about.get("cuda_version").split("."))
-    keys = ("name", "uuid", "pci_bus_id", "minor_number", "memory_total", "compute_capability")
-    expected = [[gpu.get(key) for key in keys] for gpu in description.gpus(text)]
-    assert seen == [about.get("driver_version"), 1000 * major + 10 * minor, expected]
-
-
-def test_structs_have_the_layout_of_the_bindings(nvml: Nvml) -> None:
-    seen = nvml(
-        "h100-8x",
-        """(lambda g, f: [nvmlDeviceGetMemoryInfo(g, nvmlMemory_v2).reserved >> 20,
-            nvmlDeviceGetUtilizationRates(g).memory, nvmlDeviceGetBAR1MemoryInfo(g).bar1Used >> 20,
-            nvmlDeviceGetTemperatureV(g, 0), [[p.pid, p.usedGpuMemory] for p in
-            nvmlDeviceGetComputeRunningProcesses(g)], nvmlDeviceGetGpuFabricInfoV(g, byref(f)) or
-            [f.state, f.cliqueId, bytes(f.clusterUuid).hex(), f.healthMask],
-            [[v.nvmlReturn, v.value.uiVal] for v in nvmlDeviceGetFieldValues(g, [
-                NVML_FI_DEV_NVLINK_LINK_COUNT, (NVML_FI_DEV_NVLINK_GET_STATE, 17), 1])]]
-        )(gpus()[0], c_nvmlGpuFabricInfo_v3_t())""",
-        {
-            "gpu 0": {
-                "process": "pid 77, memory 3 MiB",
-                "utilization_memory": "9 %",
-                "fabric_cluster_uuid": "00112233-4455-6677-8899-aabbccddeeff",
-                "fabric_clique_id": "7",
-                "fabric_health_mask": "0x15",
-            }
-        },
-    )
-    fabric = [3, 7, "00112233445566778899aabbccddeeff", 0x15]
-    fields = [[0, 18], [0, 1], [3, 0]]
-    assert seen == [521, 9, 1, 30, [[77, 3 << 20]], fabric, fields]
-
-
-def test_nvlinks_lead_to_switches_or_to_peers(nvml: Nvml) -> None:
-    remotes = """[[nvmlDeviceGetNvLinkRemotePciInfo(g, l).busId for l in range(NVML_NVLINK_MAX_LINKS)
-        if code_of(nvmlDeviceGetNvLinkState, g, l) == 1] for g in gpus()]"""
-    assert [len(links) for links in nvml("h100-8x", remotes)] == [18] * 8
-    assert {len(set(links)) for links in nvml("h100-8x", remotes)} == {4}
-    cube = nvml("dgx1-v100-8x", remotes)
-    bus_ids = [gpu.get("pci_bus_id") for gpu in description.gpus(driver.find("dgx1-v100-8x").read_text())]
-    # The first row of `nvidia-smi topo -m` on a DGX-1: X NV1 NV1 NV2 NV2 SYS SYS SYS.
-    assert [cube[0].count(peer) for peer in bus_ids] == [0, 1, 1, 2, 2, 0, 0, 0]
-    assert all(
-        cube[one].count(bus_ids[two]) == cube[two].count(bus_ids[one])
-        for one in range(8)
-        for two in range(8)
-    )
-
-
-def words(bits: set[int], count: int) -> list[str]:
-    mask = sum(1 << bit for bit in bits)
-    return [f"{mask >> 64 * word & (1 << 64) - 1:x}" for word in range(count)]
-
-
-def test_pairs_affinity_and_what_is_missing(nvml: Nvml) -> None:
-    seen = nvml(
-        "dgx1-v100-8x",
-        """(lambda g: [
-            [nvmlDeviceGetTopologyCommonAncestor(g[0], peer) for peer in g[1:]],
-            [nvmlDeviceGetP2PStatus(g[0], peer, NVML_P2P_CAPS_INDEX_NVLINK) for peer in g[1:]],
-            code_of(nvmlDeviceGetP2PStatus, g[0], g[1], NVML_P2P_CAPS_INDEX_PROP),
-            ["%x" % word for word in nvmlDeviceGetCpuAffinity(g[4], 2)],
-            list(nvmlDeviceGetMemoryAffinity(g[4], 4, 0)),
-            len(nvmlDeviceGetTopologyNearestGpus(g[0], NVML_TOPOLOGY_HOSTBRIDGE)),
-            code_of(nvmlDeviceGetMigMode, g[0]), code_of(nvmlDeviceGetRemappedRows, g[0])])(gpus())""",
-    )
-    not_supported = -3
-    assert seen == [
-        [10, 30, 30, 50, 50, 50, 50],
-        [0, 0, 0, 0, 5, 5, 5],
-        not_supported,
-        words({*range(20, 40), *range(60, 80)}, 2),
-        [2, 0, 0, 0],
-        2,
-        not_supported,
-        not_supported,
-    ]
-
-
-def test_wrong_arguments_get_the_codes_of_the_real_library(nvml: Nvml) -> None:
-    seen = nvml(
-        "h100-8x",
-        """(lambda g: [code_of(nvmlDeviceGetHandleByIndex, 8),
-            code_of(nvmlDeviceGetHandleByUUID, "GPU-none"), code_of(nvmlDeviceGetName, c_nvmlDevice_t()),
-            code_of(nvmlDeviceGetMemoryInfo, g, nvmlMemory_v2 + 1), code_of(nvmlDeviceGetNvLinkState, g, 18),
-            nvmlLib.nvmlDeviceGetName(g, create_string_buffer(8), 8),
-            nvmlDeviceGetIndex(nvmlDeviceGetHandleByPciBusId("0000:db:00.0")),
-            nvmlShutdown() or code_of(nvmlDeviceGetCount)])(gpus()[0])""".replace(
-            "nvmlLib", "__import__('ctypes').CDLL('libnvidia-ml.so.1')"
-        ),
-    )
-    assert seen == [-2, -6, -2, -25, -2, 7, 7, -1]
-
-
-@pytest.mark.parametrize(
-    ("state", "handle", "name"),
-    [("lost", -15, None), ("lost-after-handle", 0, -15), ("no-permission", -4, None)],
-)
-def test_a_bad_gpu_is_counted_and_its_siblings_answer(
-    nvml: Nvml, state: str, handle: int, name: int | None
-) -> None:
-    seen = nvml(
-        "h100-8x",
-        """[[h if isinstance(h, int) else 0, None if isinstance(h, int) else code_of(nvmlDeviceGetName, h)]
-            for h in (code_of(nvmlDeviceGetHandleByIndex, i) for i in range(nvmlDeviceGetCount()))]""",
-        {"gpu 3": {"state": state}},
-    )
-    healthy = [0, "NVIDIA H100 80GB HBM3"]
-    assert seen == [healthy] * 3 + [[handle, name]] + [healthy] * 4
-
-
-def test_mig_instances(nvml: Nvml) -> None:
-    seen = nvml(
-        "a100-mig",
-        """(lambda g: [nvmlDeviceGetMigMode(g), [[nvmlDeviceGetUUID(m), nvmlDeviceGetGpuInstanceId(m),
-            nvmlDeviceGetAttributes(m).multiprocessorCount, nvmlDeviceIsMigDeviceHandle(m),
-            nvmlDeviceGetUUID(nvmlDeviceGetDeviceHandleFromMigDeviceHandle(m)) == nvmlDeviceGetUUID(g)]
-            for m in (nvmlDeviceGetMigDeviceHandleByIndex(g, i) for i in range(3))],
-            code_of(nvmlDeviceGetMigDeviceHandleByIndex, g, 3), code_of(nvmlDeviceGetGpuInstanceId, g)]
-        )(gpus()[0])""",
-    )
-    (gpu,) = description.gpus(driver.find("a100-mig").read_text())
-    migs = [[m.get("uuid"), int(m.get("gpu_instance")), 28, 1, True] for m in gpu.migs]
-    assert seen == [[1, 1], migs, -6, -2]
-
-
 # ---- faults ----
 
 INIT = "from pynvml import *; nvmlInit(); nvmlDeviceGetName(nvmlDeviceGetHandleByIndex(1))"
@@ -338,7 +156,12 @@ def test_monitors_show_the_machine(lib: Path, program: str, machine: str) -> Non
         "gpustat": ("gpustat", "--show-all", "--no-color"),
         "nvitop": ("nvitop", "--once", "--no-unicode"),
     }[program]
-    shown = run(lib, machine, sys.executable, "-m", *command)
+    shown = subprocess.run(
+        [sys.executable, "-m", *command],
+        env=driver.environment(lib, machine),
+        capture_output=True,
+        text=True,
+    )
     assert shown.returncode == 0, shown.stderr
     text = driver.find(machine).read_text()
     assert description.machine(text).get("driver_version") in shown.stdout
@@ -346,136 +169,3 @@ def test_monitors_show_the_machine(lib: Path, program: str, machine: str) -> Non
     name = gpus[0].get("name").removeprefix("NVIDIA ")
     assert shown.stdout.count(name) == len(gpus)
     assert shown.stdout.lower().count("gpu is lost") == len(description.gpus(text)) - len(gpus)
-
-
-CUDA = """
-import ctypes, json
-cuda = ctypes.CDLL("libcuda.so.1")
-code, count, uuids = cuda.cuInit(0), ctypes.c_int(), []
-if not code:
-    cuda.cuDeviceGetCount(ctypes.byref(count))
-for device in range(count.value):
-    uuid = (ctypes.c_ubyte * 16)()
-    cuda.cuDeviceGetUuid_v2(uuid, device)
-    uuids.append(bytes(uuid).hex())
-print(json.dumps([code, uuids]))
-"""
-
-
-def cuda_devices(lib: Path, machine: str | Path, mask: str | None, **env: str) -> list[int] | int:
-    """Return the NVML indices of what CUDA enumerates, or the code of cuInit."""
-    if mask is not None:
-        env["CUDA_VISIBLE_DEVICES"] = mask
-    code, uuids = json.loads(run(lib, machine, sys.executable, "-c", CUDA, **env).stdout)
-    gpus = description.gpus(driver.find(machine).read_text())
-    devices = gpus[0].migs or gpus
-    known = [device.get("uuid")[4:].replace("-", "") for device in devices]
-    return code or [known.index(uuid) for uuid in uuids]
-
-
-NO_DEVICE = 100
-UUIDS = [gpu.get("uuid") for gpu in description.gpus(driver.find("a10g-4x").read_text())]
-MIGS = [mig.get("uuid") for mig in description.gpus(driver.find("a100-mig").read_text())[0].migs]
-
-
-@pytest.mark.parametrize(
-    ("mask", "devices"),
-    [
-        (None, [0, 1, 2, 3]),
-        ("", NO_DEVICE),
-        ("2,0", [2, 0]),
-        ("0, 1", [0, 1]),
-        ("0,2,-1,1", [0, 2]),
-        ("0,9,1", [0]),
-        ("7", NO_DEVICE),
-        ("-1", NO_DEVICE),
-        ("0,0", NO_DEVICE),
-        ("1gpu2,2ampere", [1, 2]),
-        ("NoDevFiles", NO_DEVICE),
-        (UUIDS[3], [3]),
-        (UUIDS[1][:12], [1]),
-        ("GPU-", NO_DEVICE),
-        (f"{UUIDS[2]},{UUIDS[0]}", [2, 0]),
-        (f"{UUIDS[2]}, {UUIDS[0]}", [2]),
-        (f"{UUIDS[2]},1", [2]),
-        (f"{UUIDS[2]},{UUIDS[2]}", NO_DEVICE),
-        ("GPU-12345678-0000-0000-0000-000000000000", NO_DEVICE),
-    ],
-)
-def test_cuda_visible_devices(lib: Path, mask: str | None, devices: list[int] | int) -> None:
-    assert cuda_devices(lib, "a10g-4x", mask, CUDA_DEVICE_ORDER="PCI_BUS_ID") == devices
-
-
-def test_cuda_device_order(lib: Path, tmp_path: Path) -> None:
-    mixed = driver.vary("a10g-4x", {"gpu 2": {"multiprocessors": "96"}}, tmp_path / "mixed.machine")
-    assert cuda_devices(lib, mixed, "0,1") == [2, 0]
-    assert cuda_devices(lib, mixed, "0,1", CUDA_DEVICE_ORDER="PCI_BUS_ID") == [0, 1]
-
-
-def test_cuda_skips_a_lost_gpu(lib: Path) -> None:
-    assert cuda_devices(lib, "h100-8x-one-lost", "2,3") == [2, 4]
-
-
-@pytest.mark.parametrize(
-    ("mask", "enumeration", "devices"),
-    [
-        (None, "one", [0]),
-        ("0", "one", [0]),
-        (MIGS[2], "one", [2]),
-        (f"{MIGS[2]},{MIGS[1]}", "one", [2]),
-        (f"{MIGS[2]},{MIGS[1]}", "per-gpu-instance", [2, 1]),
-        (None, "per-gpu-instance", [0, 1, 2]),
-    ],
-)
-def test_cuda_and_mig(
-    lib: Path, tmp_path: Path, mask: str | None, enumeration: str, devices: list[int]
-) -> None:
-    changes = {"machine": {"mig_enumeration": enumeration}}
-    machine = driver.vary("a100-mig", changes, tmp_path / "mig.machine")
-    assert cuda_devices(lib, machine, mask) == devices
-
-
-def test_nvitop_finds_the_devices_that_cuda_enumerates(lib: Path) -> None:
-    code = "import nvitop; print([device.index for device in nvitop.Device.cuda.all()])"
-    shown = run(lib, "h100-8x", sys.executable, "-c", code, CUDA_VISIBLE_DEVICES="5,1,8,2")
-    assert json.loads(shown.stdout) == [5, 1]
-
-
-RUNTIME = """
-import ctypes, pathlib, nvidia.cuda_runtime as package
-(library,) = (pathlib.Path(package.__path__[0]) / "lib").glob("libcudart.so.*")
-runtime, count = ctypes.CDLL(str(library)), ctypes.c_int()
-runtime.cudaGetErrorName.restype = ctypes.c_char_p
-print(runtime.cudaGetErrorName(runtime.cudaGetDeviceCount(ctypes.byref(count))).decode())
-"""
-
-
-@pytest.mark.skipif(
-    not importlib.util.find_spec("nvidia"), reason="nvidia-cuda-runtime-cu12 is not installed"
-)
-@pytest.mark.parametrize(
-    ("changes", "mask", "error"),
-    [
-        ({"faults": {"cuInit": "return 802"}}, "0", "cudaErrorSystemNotReady"),
-        ({"faults": {"cuInit": "return 803"}}, "0", "cudaErrorSystemDriverMismatch"),
-        ({"faults": {"cuInit": "return 804"}}, "0", "cudaErrorCompatNotSupportedOnDevice"),
-        ({"faults": {"cuInit": "return 999"}}, "0", "cudaErrorUnknown"),
-        ({"faults": {"cuInit": "return 3"}}, "0", "cudaErrorInitializationError"),
-        ({"machine": {"cuda_version": "11.4"}}, "0", "cudaErrorInsufficientDriver"),
-        ({}, "", "cudaErrorNoDevice"),
-        ({}, "8", "cudaErrorNoDevice"),
-        # All is well, as far as a driver that is not NVIDIA's gets (sim/README.md, "Where it ends").
-        ({}, "3", "cudaErrorSoftwareValidityNotEstablished"),
-    ],
-)
-def test_the_real_cuda_runtime_reports_what_happened(
-    lib: Path, tmp_path: Path, changes: dict[str, dict[str, str]], mask: str, error: str
-) -> None:
-    machine = driver.vary("h100-8x", changes, tmp_path / "varied.machine")
-    shown = run(lib, machine, sys.executable, "-c", RUNTIME, CUDA_VISIBLE_DEVICES=mask)
-    assert shown.stdout.strip() == error, shown.stderr
-
-
-# ---- the container hook ----
-
-hook: Any = SourceFileLoader("nvsim_hook", str(driver.HOOK)).load_module()

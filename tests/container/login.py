@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +59,14 @@ class Login:
     password: str | None = None
 
     def command(self, *words: str) -> list[str]:
-        """Return `ssh [-t …] HOST COMMAND…`; `words` are what follows the options."""
+        """Return `ssh HOST WORDS…`, to be run `with_password`."""
         return [*self._client("ssh", "-p"), f"{self.user}@127.0.0.1", *words]
 
     def ssh(
         self, *words: str, stdin: str | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run `ssh HOST WORDS…`, which sends the words as one line to the user's shell."""
-        return self._run(self.command(*words), stdin, timeout)
+        return self.run(self.command(*words), stdin=stdin, timeout=timeout)
 
     def scp(self, source: str, target: str, *options: str) -> subprocess.CompletedProcess[str]:
         """Run `scp`; `:PATH` is a path on the other side."""
@@ -74,12 +74,12 @@ class Login:
             f"{self.user}@127.0.0.1{place}" if place.startswith(":") else place
             for place in (source, target)
         ]
-        return self._run([*self._client("scp", "-P"), *options, *places], None, 60)
+        return self.run([*self._client("scp", "-P"), *options, *places])
 
     def sftp(self, commands: str) -> subprocess.CompletedProcess[str]:
-        """Run `sftp` with a batch of commands, one a line."""
-        argv = [*self._client("sftp", "-P"), "-b", "-", f"{self.user}@127.0.0.1"]
-        return self._run(argv, commands, 60)
+        """Run `sftp`, with its commands on standard input."""
+        # -b would turn BatchMode on, which asks for no password.
+        return self.run([*self._client("sftp", "-P"), f"{self.user}@127.0.0.1"], stdin=commands)
 
     @contextmanager
     def paramiko(self) -> Iterator[paramiko.SSHClient]:
@@ -107,22 +107,20 @@ class Login:
         """Say whether the login works at all."""
         try:
             with self.paramiko() as client:
-                return run(client, "echo in").strip() == "in"
+                return run_over(client, "echo in").strip() == "in"
         except (paramiko.AuthenticationException, paramiko.BadAuthenticationType):
             return False
 
     def _client(self, program: str, port_option: str) -> list[str]:
-        # OpenSSH asks a terminal for the password; sshpass is that terminal, -e: from SSHPASS.
-        with_password = ["sshpass", "-e"] if self.password else []
-        batch = [] if self.password else ["-o", "BatchMode=yes"]
         key = ["-i", str(self.key.private)] if self.key else []
-        return [*with_password, program, *OPTIONS, *batch, *key, port_option, str(self.port)]
+        return [program, *OPTIONS, *key, port_option, str(self.port)]
 
-    def _run(
-        self, argv: list[str], stdin: str | None, timeout: float
+    def run(
+        self, argv: Sequence[str], *, stdin: str | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
+        """Run one of OpenSSH's programs, with the password at hand where there is one."""
         return subprocess.run(
-            argv,
+            [*self.with_password, *argv],
             env=self.environment,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
@@ -133,13 +131,18 @@ class Login:
         )
 
     @property
+    def with_password(self) -> tuple[str, ...]:
+        """OpenSSH asks a terminal for the password; sshpass is that terminal, -e: from SSHPASS."""
+        return ("sshpass", "-e") if self.password else ()
+
+    @property
     def environment(self) -> dict[str, str]:
         """Return the client's environment; what ssh asks for it must find there."""
         secret = {"SSHPASS": self.password} if self.password else {}
         return {**os.environ, "TERM": "xterm", **secret}
 
 
-def run(client: paramiko.SSHClient, command: str, timeout: float = 30) -> str:
+def run_over(client: paramiko.SSHClient, command: str, timeout: float = 30) -> str:
     """Run a command over an open connection; return what it wrote to stdout."""
     _, stdout, _ = client.exec_command(command, timeout=timeout)
     return str(stdout.read().decode())

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from . import description
 SOURCES = Path(__file__).resolve().parent
 MACHINES = SOURCES / "machines"
 HOOK = SOURCES / "nvidia-container-runtime-hook"
+CACHE = SOURCES.parents[1] / ".cache" / "sim"  # where tests that share one build put it
 
 CC = ("gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
 LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-ldl")
@@ -78,9 +78,7 @@ def find(machine: str | Path) -> Path:
     return path
 
 
-def vary(
-    machine: str | Path, changes: Mapping[str, Mapping[str, str | None]], path: Path
-) -> Path:
+def vary(machine: str | Path, changes: Mapping[str, Mapping[str, str | None]], path: Path) -> Path:
     """Write `machine` with some keys changed, by section, to `path`; return `path`.
 
     >>> vary("h100-8x", {"gpu 3": {"state": "lost"}, "faults": {"cuInit": "return 802"}}, path)

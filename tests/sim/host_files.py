@@ -54,7 +54,11 @@ def write_pci(dest: Path, machine: str) -> None:
             )
     for bus_id in sorted(set(re.findall(r"switch ([0-9A-Fa-f:.]+)", machine))):
         _write_pci_device(
-            dest / _short(bus_id), device=NVSWITCH_DEVICE, kind=CLASS_NVSWITCH, numa_node="-1", cpus=""
+            dest / _short(bus_id),
+            device=NVSWITCH_DEVICE,
+            kind=CLASS_NVSWITCH,
+            numa_node="-1",
+            cpus="",
         )
 
 

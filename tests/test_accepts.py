@@ -1,0 +1,112 @@
+"""What each kind of setting accepts, and that anything else is refused in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher import accepts
+from launcher.config import TABLE
+from launcher.model import Secret
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (accepts.port, "1", 1),
+        (accepts.port, "65535", 65535),
+        (accepts.port, "08888", 8888),
+        (accepts.seconds, "0.5", 0.5),
+        (accepts.seconds, "86400", 86400.0),
+        (accepts.flag, "1", True),
+        (accepts.flag, "Yes", True),
+        (accepts.flag, "OFF", False),
+        (accepts.gpu_count, "0", 0),
+        (accepts.gpu_count, "8", 8),
+        (accepts.gpu_count, "true", 1),
+        (accepts.gpu_count, "no", 0),
+        (accepts.gpu_request, "all", ()),
+        (accepts.gpu_request, "1,0", ("1", "0")),
+        (accepts.gpu_request, "0, GPU-8f2a", ("0", "GPU-8f2a")),
+        (accepts.gpu_request, "GPU-8f2A-01", ("GPU-8f2A-01",)),
+        (accepts.absolute, "/work//space/", "/work/space"),
+        (accepts.absolute, "/a b/ü", "/a b/ü"),
+        (accepts.user, "jovyan", "jovyan"),
+        (accepts.user, "_a.b-c", "_a.b-c"),
+        (accepts.host, "0.0.0.0", "0.0.0.0"),
+        (accepts.host, "::", "::"),
+        (accepts.host, "fe80::1", "fe80::1"),
+        (accepts.token, "a'b\"c$d%e", Secret("a'b\"c$d%e")),
+        (accepts.choice("auto", "off"), "off", "off"),
+        (accepts.text, "any thing", "any thing"),
+    ],
+)
+def test_accepted(parse, text, value) -> None:
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (accepts.port, "0"),
+        (accepts.port, "65536"),
+        (accepts.port, "-1"),
+        (accepts.port, "8888/tcp"),
+        (accepts.port, "9" * 5000),  # int() would complain in its own words
+        (accepts.seconds, "0"),
+        (accepts.seconds, "-1"),
+        (accepts.seconds, "nan"),
+        (accepts.seconds, "inf"),
+        (accepts.seconds, "86401"),
+        (accepts.seconds, "30s"),
+        (accepts.flag, "maybe"),
+        (accepts.flag, "2"),
+        (accepts.gpu_count, "65"),
+        (accepts.gpu_count, "-1"),
+        (accepts.gpu_count, "9" * 5000),
+        (accepts.gpu_count, "all"),
+        (accepts.gpu_request, "banana"),
+        (accepts.gpu_request, "1"),  # one GPU, or GPU 1?  Both readings exist, so it is asked
+        (accepts.gpu_request, "0,"),
+        (accepts.gpu_request, "0,,1"),
+        (accepts.gpu_request, "0,GPU-xyz"),
+        (accepts.gpu_request, "0," + "9" * 5000),
+        (accepts.gpu_request, "-1"),
+        (accepts.absolute, "work"),
+        (accepts.absolute, "/a\nb"),
+        (accepts.user, "a b"),
+        (accepts.user, "1000"),
+        (accepts.user, "root:x"),
+        (accepts.user, "a" * 33),
+        (accepts.host, "localhost"),
+        (accepts.host, "1.2.3.4.5"),
+        (accepts.host, "dead"),
+        (accepts.host, "256.0.0.1"),
+        (accepts.token, "two\nlines"),
+        (accepts.token, "bell\a"),
+        (accepts.token, "not text \udcff"),
+        (accepts.token, "x" * 4097),
+        (accepts.choice("auto", "off"), "on"),
+    ],
+)
+def test_refused_with_what_is_accepted(parse, text) -> None:
+    words = refusal(parse, "\n")
+    assert words
+    assert refusal(parse, text) == words
+
+
+@given(text=st.text(), row=st.sampled_from(TABLE))
+def test_any_text_is_a_value_or_refused_in_the_settings_own_words(text, row) -> None:
+    assert refusal(row.parse, text) in (None, refusal(row.parse, "\n"))
+
+
+def refusal(parse: Callable[[str], object], text: str) -> str | None:
+    """Return the words in which `parse` refuses a text: one sentence for each kind of setting."""
+    try:
+        parse(text)
+    except ValueError as refused:
+        return str(refused)
+    return None

@@ -1,0 +1,283 @@
+"""Settings from the environment: every row of the table, and what hostile values meet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher import config
+from launcher.errors import BadSetting
+from launcher.model import KeyLine, Secret
+
+# For each setting: a text, the value it gives, and a text that is refused (None: none is).
+EXAMPLES = {
+    "jupyter_token": ("abc", Secret("abc"), "a\nb"),
+    "jupyter_token_file": (None, None, "relative"),  # see the tests of the file below
+    "jupyter_port": ("9999", 9999, "http"),
+    "jupyter_port_host": ("80", 80, "0"),
+    "ssh_port": ("2022", 2022, "ssh"),
+    "ssh_port_host": ("2222", 2222, "70000"),
+    "public_key": ("ssh-ed25519 AAAA", "ssh-ed25519 AAAA", None),
+    "keys_dir": ("/keys", "/keys", "keys"),
+    "ssh_password": ("off", "off", "hunter2"),
+    "gpus": ("0,1", ("0", "1"), "banana"),
+    "gpu_ids": ("uuid", "uuid", "name"),
+    "require_gpu": ("2", 2, "some"),
+    "detect_timeout": ("2", 2.0, "soon"),
+    "ready_timeout": ("90", 90.0, "-1"),
+    "quiet": ("1", True, "very"),
+    "listen": ("127.0.0.1", "127.0.0.1", "localhost"),
+    "user": ("jovyan", "jovyan", "a b"),
+    "workspace": ("/data", "/data", "~/data"),
+    "python": ("/usr/bin/python3", "/usr/bin/python3", "python3"),
+    "state_dir": ("/state", "/state", "."),
+    "run_dir": ("/run/box", "/run/box", "run"),
+}
+ROWS = {row.field: row for row in config.TABLE}
+NOWHERE = {"LAUNCHER_KEYS_DIR": "/nonexistent"}
+
+
+def each(*, but_for: tuple[str, ...] = ()) -> pytest.MarkDecorator:
+    """Run a test on every row of the table, but for those that the test cannot be about."""
+    rows = [row for row in config.TABLE if row.field not in but_for]
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
+
+
+ANY_TEXT = tuple(field for field, (_, _, bad) in EXAMPLES.items() if bad is None)
+
+
+def load(**environ: str) -> config.Settings:
+    return config.load({**NOWHERE, **environ})
+
+
+def problems(**environ: str) -> list[str]:
+    with pytest.raises(BadSetting) as bad:
+        load(**environ)
+    assert bad.value.exit_code == 78
+    return str(bad.value).splitlines()
+
+
+def test_every_setting_has_an_example() -> None:
+    assert EXAMPLES.keys() == ROWS.keys()
+    assert len({row.name for row in config.TABLE}) == len(config.TABLE)
+
+
+# --- one row at a time -----------------------------------------------------------------------
+
+
+@each(but_for=("jupyter_token_file",))  # needs a file, and has tests of its own
+def test_every_name_of_a_setting_gives_its_value(row) -> None:
+    text, value, _ = EXAMPLES[row.field]
+    for name in (row.name, *row.aliases):
+        settings = load(**{name: f" {text}\n"})
+        assert getattr(settings, row.field) == value
+        assert settings.given[row.field] == name
+
+
+@each(but_for=("python", "keys_dir"))  # these depend on the machine
+def test_unset_and_empty_give_the_default(row) -> None:
+    for environ in ({}, {row.name: ""}, {row.name: " \t"}):
+        settings = load(**environ)
+        assert getattr(settings, row.field) == row.default
+        assert row.field not in settings.given
+
+
+@each(but_for=ANY_TEXT)
+def test_a_bad_value_is_named_with_what_is_accepted(row) -> None:
+    _, _, bad = EXAMPLES[row.field]
+    for name in (row.name, *row.aliases):
+        (problem,) = problems(**{name: bad})
+        assert problem.startswith(f"{name}=")
+        assert "expected" in problem
+
+
+@pytest.mark.parametrize("row", [row for row in config.TABLE if row.aliases], ids=lambda r: r.name)
+def test_the_first_name_wins_over_its_aliases(row) -> None:
+    text, value, _ = EXAMPLES[row.field]
+    for alias in row.aliases:
+        assert getattr(load(**{row.name: text, alias: "/other/9"}), row.field) == value
+        # An empty variable is no answer, so the next name is asked.
+        assert getattr(load(**{row.name: "", alias: text}), row.field) == value
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    lines = problems(JUPYTER_PORT="x", SSH_PORT="99999", LAUNCHER_GPUS="banana")
+    assert [line.split("=")[0] for line in lines] == ["JUPYTER_PORT", "SSH_PORT", "LAUNCHER_GPUS"]
+
+
+def test_python_is_ours_where_the_image_has_none() -> None:
+    assert Path(load().python).exists()
+
+
+# --- what is not a setting -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["JUPYTER_PORT", "SSH_PORT"])
+def test_a_kubernetes_service_link_is_no_port(name) -> None:
+    settings = load(**{name: "tcp://10.96.0.1:8888"})
+    assert (settings.jupyter_port, settings.ssh_port) == (8888, 22)
+    (warning,) = settings.warnings
+    assert "enableServiceLinks" in warning
+
+
+def test_a_service_link_does_not_hide_the_next_name() -> None:
+    assert load(SSH_PORT="tcp://10.0.0.1:22", LISTEN_PORT="2022").ssh_port == 2022
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("LAUNCHER_GPU", "LAUNCHER_GPUS"),
+        ("LAUNCHER_REQUIRE_GPUS", "LAUNCHER_REQUIRE_GPU"),
+        ("LAUNCHER_READY_TIMOUT", "LAUNCHER_READY_TIMEOUT"),
+        ("LAUNCHER_ZZZZZZ", "launcher settings"),
+    ],
+)
+def test_an_unknown_setting_is_a_warning_with_the_nearest_name(name, hint) -> None:
+    (warning,) = load(**{name: "1"}).warnings
+    assert name in warning
+    assert hint in warning
+
+
+def test_a_healthy_environment_warns_of_nothing() -> None:
+    assert load(LAUNCHER_GPUS="all", PATH="/bin", OTHER="1").warnings == ()
+
+
+# --- the token -------------------------------------------------------------------------------
+
+
+def test_the_token_file_is_read_without_its_newline(tmp_path) -> None:
+    (tmp_path / "token").write_text("  s3cret\r\n")
+    settings = load(JUPYTER_TOKEN_FILE=f"{tmp_path}/token")
+    assert settings.jupyter_token == Secret("s3cret")
+    assert settings.given["jupyter_token"] == "JUPYTER_TOKEN_FILE"
+
+
+def test_the_variable_wins_over_the_file(tmp_path) -> None:
+    (tmp_path / "token").write_text("file")
+    settings = load(JUPYTER_TOKEN="variable", JUPYTER_TOKEN_FILE=f"{tmp_path}/token")
+    assert settings.jupyter_token == Secret("variable")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(None, "No such file", id="missing"),
+        pytest.param("", "empty", id="empty"),
+        pytest.param(" \n\n", "empty", id="blank"),
+        pytest.param("two\nlines", "without line breaks", id="two-lines"),
+        pytest.param("x" * 5000, "4096", id="long"),
+    ],
+)
+def test_a_token_file_that_cannot_be_used(tmp_path, content, reason) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+    (problem,) = problems(JUPYTER_TOKEN_FILE=str(path))
+    assert "JUPYTER_TOKEN_FILE" in problem
+    assert str(path) in problem
+    assert reason in problem
+
+
+def test_a_token_file_that_cannot_be_read(tmp_path) -> None:
+    (problem,) = problems(JUPYTER_TOKEN_FILE=str(tmp_path))  # even root cannot read a directory
+    assert "cannot read it: Is a directory" in problem
+
+
+def test_an_empty_token_opens_nothing() -> None:
+    settings = load(JUPYTER_TOKEN="")
+    assert settings.jupyter_token is None
+    (warning,) = settings.warnings
+    assert "JUPYTER_TOKEN is empty" in warning
+
+
+def test_secrets_are_in_no_message(tmp_path) -> None:
+    (tmp_path / "token").write_text("file-s3cret\nmore")
+    shown = problems(JUPYTER_TOKEN="s3cret\nmore", SSH_PORT="x")
+    shown += problems(JUPYTER_TOKEN_FILE=f"{tmp_path}/token")
+    shown += [repr(load(JUPYTER_TOKEN="s3cret")), str(load(JUPYTER_TOKEN="s3cret").jupyter_token)]
+    assert not [text for text in shown if "s3cret" in text]
+
+
+# --- public keys -----------------------------------------------------------------------------
+
+
+def test_keys_come_from_every_variable_and_file(tmp_path) -> None:
+    (tmp_path / "..data").mkdir()  # Kubernetes' own
+    (tmp_path / "alice").write_text("# her laptop\n\nssh-ed25519 A alice\n")
+    (tmp_path / "bob").write_text("ssh-ed25519 B bob")
+    (tmp_path / ".hidden").write_text("ssh-ed25519 H hidden")
+    settings = config.load(
+        {
+            "LAUNCHER_KEYS_DIR": str(tmp_path),
+            "PUBLIC_KEY": "ssh-ed25519 P\nssh-ed25519 Q",
+            "AUTHORIZED_KEYS": " ssh-rsa R ",
+        }
+    )
+    assert settings.key_source_set
+    assert set(settings.key_lines) == {
+        KeyLine("PUBLIC_KEY", 1, "ssh-ed25519 P"),
+        KeyLine("PUBLIC_KEY", 2, "ssh-ed25519 Q"),
+        KeyLine("AUTHORIZED_KEYS", 1, "ssh-rsa R"),
+        KeyLine(f"{tmp_path}/alice", 3, "ssh-ed25519 A alice"),
+        KeyLine(f"{tmp_path}/bob", 1, "ssh-ed25519 B bob"),
+    }
+
+
+@pytest.mark.parametrize(("text", "is_set"), [("null", True), ("", False), (" \n", False)])
+def test_null_is_a_source_without_a_key(text, is_set) -> None:
+    settings = load(PUBLIC_KEY=text)
+    assert settings.key_lines == ()
+    assert settings.key_source_set is is_set
+
+
+def test_a_key_file_that_cannot_be_read_is_said_and_still_means_keys_only(tmp_path) -> None:
+    (tmp_path / "alice").symlink_to(tmp_path / "nowhere")
+    settings = config.load({"LAUNCHER_KEYS_DIR": str(tmp_path)})
+    assert settings.key_source_set
+    assert "alice" in settings.warnings[0]
+
+
+# --- what notebooks inherit ------------------------------------------------------------------
+
+
+def test_notebooks_inherit_neither_secrets_nor_what_describes_a_process() -> None:
+    environ = {"JUPYTER_TOKEN": "s3cret", "HOME": "/root", "PWD": "/", "HF_TOKEN": "theirs",
+               "BASH_FUNC_f%%": "() { :; }", "a b": "1", "PATH": "/bin"}  # fmt: skip
+    assert dict(config.inherited(environ)) == {"HF_TOKEN": "theirs", "PATH": "/bin"}
+
+
+# --- hostile values --------------------------------------------------------------------------
+
+# What the kernel passes as an environment: any bytes but NUL, which Python shows as surrogates.
+raw_text = st.binary(max_size=200).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"")))
+names = [name for row in config.TABLE for name in (row.name, *row.aliases)]
+files = ("LAUNCHER_KEYS_DIR", "JUPYTER_TOKEN_FILE")  # made-up paths need not be read
+
+
+@given(
+    environ=st.dictionaries(
+        st.sampled_from([name for name in names if name not in files])
+        | raw_text.map(lambda text: f"LAUNCHER_{text}"),
+        raw_text | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+        max_size=5,
+    )
+)
+def test_any_environment_is_settings_or_a_named_problem(environ) -> None:
+    try:
+        load(**environ)
+    except BadSetting as bad:
+        unexplained = [line for line in str(bad).split("\n") if "expected" not in line]
+    else:
+        unexplained = []
+    assert not unexplained
+
+
+@each(but_for=ANY_TEXT)
+def test_64_kib_of_text_make_one_short_line(row) -> None:
+    (problem,) = problems(**{row.name: "~" * 65536})
+    assert len(problem) < 300

@@ -1,0 +1,347 @@
+"""What is read of a machine, from recorded trees: each test writes the files it is about."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from pathlib import Path
+
+import pytest
+
+from launcher import detect
+
+# The two forms of /proc/driver/nvidia/version: proprietary and open kernel modules.
+CLOSED_MODULE = """\
+NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024
+GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)
+"""
+OPEN_MODULE = """\
+NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  565.57.01  Release Build  (dvs-builder)
+GCC version:  gcc version 13.2.0 (Ubuntu 13.2.0-23ubuntu4)
+"""
+
+NO_LIMIT_V1 = "9223372036854771712\n"  # the largest page-aligned number
+
+TCP_HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid"
+LISTEN_8888 = "   0: 0100007F:22B8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0 0 1 1"
+CONNECTED_22 = (
+    "   1: 0100007F:0016 0100007F:D2F0 01 00000000:00000000 00:00000000 00000000  0 0 2 1"
+)
+LISTEN_22_V6 = (
+    "   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A "
+    "00000000:00000000 00:00000000 00000000  0 0 3 1"
+)
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def pci(address: str, vendor: str, device: str, kind: str) -> dict[str, str]:
+    folder = f"sys/bus/pci/devices/{address}"
+    return {
+        f"{folder}/vendor": f"{vendor}\n",
+        f"{folder}/device": f"{device}\n",
+        f"{folder}/class": f"{kind}\n",
+    }
+
+
+# --- hardware --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        pytest.param(CLOSED_MODULE, "550.54.15", id="proprietary"),
+        pytest.param(OPEN_MODULE, "565.57.01", id="open"),
+        pytest.param("", None, id="empty"),
+        pytest.param("something else\n", None, id="unknown"),
+    ],
+)
+def test_the_kernel_modules_version(tmp_path: Path, text: str, version: str | None) -> None:
+    root = tree(tmp_path, {"proc/driver/nvidia/version": text})
+    assert detect.read_hardware(root).kernel_driver == version
+
+
+def test_display_controllers_of_nvidia_alone_are_gpus(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        {
+            **pci("0000:01:00.0", "0x10de", "0x2684", "0x030000"),  # VGA controller
+            **pci("0000:01:00.1", "0x10de", "0x22ba", "0x040300"),  # its audio function
+            **pci("0000:02:00.0", "0x10de", "0x2330", "0x030200"),  # 3D controller
+            **pci("0000:03:00.0", "0x10de", "0x22a3", "0x068000"),  # NVSwitch
+            **pci("0000:00:02.0", "0x8086", "0x4680", "0x030000"),  # Intel's
+        },
+    )
+    assert detect.read_hardware(root).pci_ids == ("10de:2684", "10de:2330")
+
+
+def test_device_nodes(tmp_path: Path) -> None:
+    names = ("nvidia0", "nvidia10", "nvidiactl", "nvidia-uvm", "nvidia-modeset", "null")
+    root = tree(tmp_path, {f"dev/{name}": "" for name in names})
+    nodes = {"/dev/nvidia0", "/dev/nvidia10", "/dev/nvidiactl", "/dev/nvidia-uvm"}
+    assert set(detect.read_hardware(root).device_nodes) == nodes
+
+
+def test_an_empty_machine_has_nothing(tmp_path: Path) -> None:
+    assert detect.read_hardware(tmp_path) == detect.Hardware()
+    limits = detect.read_limits(tmp_path)
+    assert (limits.cpus.quota, limits.memory, limits.shm, limits.pids) == (None, None, None, None)
+
+
+# --- limits: cgroup v2 -----------------------------------------------------------------------
+
+V2 = {"proc/self/cgroup": "0::/\n"}
+V2_NESTED = {"proc/self/cgroup": "0::/user.slice/box.scope\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        pytest.param({**V2, "cpu.max": "150000 100000"}, 1.5, id="container"),
+        pytest.param({**V2, "cpu.max": "max 100000"}, None, id="unlimited"),
+        pytest.param(V2, None, id="root-group-has-no-file"),
+        pytest.param(
+            {
+                **V2_NESTED,
+                "user.slice/box.scope/cpu.max": "800000 100000",
+                "user.slice/cpu.max": "200000 100000",
+                "cpu.max": "max 100000",
+            },
+            2.0,
+            id="a-parent-is-tighter",
+        ),
+        pytest.param(
+            {**V2_NESTED, "user.slice/box.scope/cpu.max": "50000 100000"}, 0.5, id="half-a-cpu"
+        ),
+        pytest.param({**V2_NESTED, "cpu.max": "400000 100000"}, 4.0, id="mount-starts-at-ours"),
+        pytest.param({**V2, "cpu.max": "rubbish"}, None, id="rubbish"),
+        pytest.param({**V2, "cpu.max": "100000 0"}, None, id="period-zero"),
+    ],
+)
+def test_cpu_quota_v2(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
+    root = tree(tmp_path, mounted(files, "sys/fs/cgroup"))
+    assert detect.read_limits(root).cpus.quota == quota
+
+
+def mounted(files: dict[str, str], mount: str) -> dict[str, str]:
+    """Return the files with those of the cgroup put below its mount."""
+    return {n if n.startswith("proc/") else f"{mount}/{n}": text for n, text in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("files", "pids"),
+    [
+        pytest.param({**V2, "pids.max": "512\n"}, 512, id="container"),
+        pytest.param({**V2, "pids.max": "max\n"}, None, id="unlimited"),
+        pytest.param(
+            {**V2_NESTED, "user.slice/pids.max": "90", "user.slice/box.scope/pids.max": "1000"},
+            90,
+            id="a-parent-is-tighter",
+        ),
+    ],
+)
+def test_process_limit(tmp_path: Path, files: dict[str, str], pids: int | None) -> None:
+    assert detect.read_limits(tree(tmp_path, mounted(files, "sys/fs/cgroup"))).pids == pids
+
+
+MEMINFO = {"proc/meminfo": "MemTotal:       16384 kB\nMemFree:        1024 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "memory"),
+    [
+        pytest.param({**V2, **MEMINFO, "memory.max": "1048576"}, 1048576, id="limited"),
+        pytest.param({**V2, **MEMINFO, "memory.max": "max"}, 16384 * 1024, id="unlimited"),
+        pytest.param(
+            {**V2, **MEMINFO, "memory.max": "99999999999"}, 16384 * 1024, id="more-than-there-is"
+        ),
+        pytest.param({**V2, "memory.max": "1048576"}, 1048576, id="meminfo-masked"),
+        pytest.param(MEMINFO, 16384 * 1024, id="no-cgroup"),
+    ],
+)
+def test_memory_v2(tmp_path: Path, files: dict[str, str], memory: int) -> None:
+    assert detect.read_limits(tree(tmp_path, mounted(files, "sys/fs/cgroup"))).memory == memory
+
+
+# --- limits: cgroup v1 -----------------------------------------------------------------------
+
+# What a container sees on a v1 host: the host's path, and a mount that starts at its own group.
+V1 = """\
+5:memory:/docker/3f2a
+4:cpu,cpuacct:/docker/3f2a
+3:pids:/docker/3f2a
+1:name=systemd:/docker/3f2a
+0::/elsewhere
+"""
+
+
+def v1(files: dict[str, str]) -> dict[str, str]:
+    return {"proc/self/cgroup": V1, **{f"sys/fs/cgroup/{n}": text for n, text in files.items()}}
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        pytest.param({"cfs_quota_us": "50000", "cfs_period_us": "100000"}, 0.5, id="limited"),
+        pytest.param({"cfs_quota_us": "-1", "cfs_period_us": "100000"}, None, id="unlimited"),
+        pytest.param({"cfs_quota_us": "50000"}, None, id="no-period"),
+    ],
+)
+def test_cpu_quota_v1(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
+    root = tree(tmp_path, v1({f"cpu/cpu.{name}": text for name, text in files.items()}))
+    assert detect.read_limits(root).cpus.quota == quota
+
+
+def test_memory_and_processes_v1(tmp_path: Path) -> None:
+    files = {
+        "memory/memory.limit_in_bytes": "2097152",
+        "pids/pids.max": "256",
+        "cpu/cpu.shares": "2",
+    }
+    limits = detect.read_limits(tree(tmp_path, v1(files)))
+    assert (limits.memory, limits.pids, limits.cpus.quota) == (2097152, 256, None)
+
+
+def test_v1_writes_no_limit_as_a_huge_number(tmp_path: Path) -> None:
+    root = tree(tmp_path, v1({"memory/memory.limit_in_bytes": NO_LIMIT_V1, "pids/pids.max": "max"}))
+    limits = detect.read_limits(root)
+    assert (limits.memory, limits.pids) == (None, None)
+
+
+def test_v1_nested_groups_take_the_tightest(tmp_path: Path) -> None:
+    files = {
+        "memory/docker/3f2a/memory.limit_in_bytes": "4194304",
+        "memory/docker/memory.limit_in_bytes": "1048576",
+        "memory/memory.limit_in_bytes": NO_LIMIT_V1,
+    }
+    assert detect.read_limits(tree(tmp_path, v1(files))).memory == 1048576
+
+
+@pytest.mark.parametrize("path", ["/../..", "/"])
+def test_a_group_outside_our_namespace_is_the_mounts_root(tmp_path: Path, path: str) -> None:
+    root = tree(tmp_path, {"proc/self/cgroup": f"0::{path}\n", "sys/fs/cgroup/pids.max": "77"})
+    assert detect.read_limits(root).pids == 77
+
+
+def test_limits_of_this_machine() -> None:
+    limits = detect.read_limits()
+    assert 1 <= limits.cpus.allowed <= limits.cpus.online
+    assert limits.cpus.allowed == len(os.sched_getaffinity(0))
+    assert limits.memory
+
+
+def test_usable_cpus_are_the_tighter_of_mask_and_quota() -> None:
+    assert detect.CpuBudget(64, 8, None).usable == 8
+    assert detect.CpuBudget(64, 8, 2.5).usable == 2.5
+    assert detect.CpuBudget(64, 8, 32.0).usable == 8
+
+
+# --- the box ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "files", "platform"),
+    [
+        ({}, {}, "plain"),
+        ({}, {".dockerenv": ""}, "docker"),
+        ({}, {"run/.containerenv": "", ".dockerenv": ""}, "podman"),
+        ({}, {"proc/version": "Linux version 4.4.0 gVisor", ".dockerenv": ""}, "gvisor"),
+        ({}, {"dev/dxg": "", ".dockerenv": ""}, "wsl2"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, {}, "kubernetes"),
+        ({"RUNPOD_POD_ID": "x", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, {}, "runpod"),
+        ({"VAST_CONTAINERLABEL": "C.1"}, {".dockerenv": ""}, "vast"),
+    ],
+)
+def test_platform(tmp_path: Path, environ: dict, files: dict[str, str], platform: str) -> None:
+    host = detect.read_host(environ, "nobody", "/", tree(tmp_path, files))
+    assert host.platform == platform
+
+
+def test_the_image_is_known_by_its_own_file(tmp_path: Path) -> None:
+    assert not detect.read_host({}, "nobody", "/", tmp_path).image
+    tree(tmp_path, {"etc/launcher/supervisord.conf": ""})
+    assert detect.read_host({}, "nobody", "/", tmp_path).image
+
+
+def test_ports_in_use(tmp_path: Path) -> None:
+    tables = {
+        "proc/net/tcp": "\n".join([TCP_HEADER, LISTEN_8888, CONNECTED_22, ""]),
+        "proc/net/tcp6": "\n".join([TCP_HEADER, ""]),
+    }
+    assert detect.read_host({}, "nobody", "/", tree(tmp_path, tables)).busy_ports == {8888}
+    tree(tmp_path, {"proc/net/tcp6": "\n".join([TCP_HEADER, LISTEN_22_V6, ""])})
+    assert detect.read_host({}, "nobody", "/", tmp_path).busy_ports == {8888, 22}
+
+
+def test_a_port_in_use_on_this_machine() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert port in detect.read_host({}, "nobody", "/").busy_ports
+    assert port not in detect.read_host({}, "nobody", "/").busy_ports
+
+
+def test_who_we_are() -> None:
+    entry = pwd.getpwuid(os.geteuid())
+    host = detect.read_host({}, entry.pw_name, "/")
+    assert host.account == host.me
+    assert (host.me.name, host.me.uid, host.me.home) == (entry.pw_name, entry.pw_uid, entry.pw_dir)
+    assert entry.pw_gid in host.me.groups
+
+
+def test_a_user_who_does_not_exist() -> None:
+    assert detect.read_host({}, "nobody-of-that-name", "/").account is None
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+@only_root
+def test_root_finds_the_workspace_user() -> None:
+    account = detect.read_host({}, "nobody", "/").account
+    assert account is not None
+    assert account.uid == pwd.getpwnam("nobody").pw_uid
+    assert account.shell
+
+
+@only_root
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "writable"),
+    [
+        ("nobody", 0, 0o700, True),
+        ("nobody", 0, 0o500, False),
+        ("nobody", "nogroup", 0o570, False),  # the owner's bits count for the owner, no others
+        (0, "nogroup", 0o770, True),
+        (0, "nogroup", 0o750, False),
+        (0, 0, 0o757, True),
+        (0, 0, 0o775, False),
+        (0, 0, 0o755, False),
+    ],
+)
+def test_whether_the_user_can_write_the_workspace(tmp_path, owner, group, mode, writable) -> None:
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    os.chown(workspace, number(owner, "uid"), number(group, "gid"))
+    workspace.chmod(mode)
+    host = detect.read_host({}, "nobody", str(workspace))
+    assert host.workspace_writable is writable
+    assert not host.workspace_missing
+
+
+def number(name: str | int, kind: str) -> int:
+    if isinstance(name, int):
+        return name
+    entry = pwd.getpwnam("nobody")
+    return entry.pw_uid if kind == "uid" else entry.pw_gid
+
+
+def test_a_workspace_that_is_not_there(tmp_path: Path) -> None:
+    host = detect.read_host({}, "nobody", str(tmp_path / "missing"))
+    assert host.workspace_missing
+    assert not host.workspace_writable
