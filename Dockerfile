@@ -27,11 +27,11 @@ FROM ${BASE_IMAGE} AS system
 COPY image/dpkg-excludes /etc/dpkg/dpkg.cfg.d/launcher
 # openssh-server's postinst makes host keys; in a layer they would be the same for everyone, and
 # public.  Each container makes its own.
-RUN --mount=type=secret,id=ca --mount=type=bind,source=image,target=/image \
-    /image/install-packages \
+RUN --mount=type=secret,id=ca --mount=type=bind,source=image/build,target=/build \
+    /build/install-packages \
  && rm /etc/ssh/ssh_host_*
-RUN --mount=type=bind,source=image,target=/image \
-    /image/make-user dev 1000
+RUN --mount=type=bind,source=image/build,target=/build \
+    /build/make-user dev 1000
 
 
 # ------------------------------------------------------- /opt/venv: PyTorch, Jupyter, the user's
@@ -39,16 +39,17 @@ FROM system AS notebook
 ARG TORCH="torch==2.6.0 torchvision==0.21.0 torchaudio==2.6.0"
 # hadolint ignore=SC2086
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=image,target=/image --mount=type=bind,from=wheels,target=/wheels \
+    --mount=type=bind,source=image/build,target=/build --mount=type=bind,from=wheels,target=/wheels \
     if [ -n "$TORCH" ]; then \
-        /image/make-venv && umask 0002 && /image/pip-install /opt/venv/bin/python $TORCH; \
+        /build/make-venv && umask 0002 && /build/pip-install /opt/venv/bin/python $TORCH; \
     else \
-        /image/make-venv --system-site-packages; \
+        /build/make-venv --system-site-packages; \
     fi
 # Left out, 110 MB: the hub's own web pages (a user's server has JupyterLab's), pandas' tests.
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=image,target=/image --mount=type=bind,from=wheels,target=/wheels \
-    umask 0002 && /image/pip-install /opt/venv/bin/python --requirement /image/requirements.txt \
+    --mount=type=bind,source=image/build,target=/build --mount=type=bind,from=wheels,target=/wheels \
+    --mount=type=bind,source=image/requirements.txt,target=/requirements.txt \
+    umask 0002 && /build/pip-install /opt/venv/bin/python --requirement /requirements.txt \
  && rm -r /opt/venv/share/jupyterhub/static/components \
     /opt/venv/lib/python3*/site-packages/pandas/tests
 
@@ -60,23 +61,21 @@ COPY pyproject.toml README.md /source/
 COPY launcher /source/launcher
 # pip is not needed afterwards, and root's environment is not to be changed by hand.
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=image,target=/image --mount=type=bind,from=wheels,target=/wheels \
-    /image/pip-install /opt/launcher/bin/python /source \
+    --mount=type=bind,source=image/build,target=/build --mount=type=bind,from=wheels,target=/wheels \
+    /build/pip-install /opt/launcher/bin/python /source \
  && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip
-COPY entrypoint.py /opt/launcher/
-COPY supervisord.conf /etc/launcher/
-COPY image/launcher /usr/local/bin/
 
 
 # ------------------------------------------------------- the image
 FROM notebook
 COPY image/profile.sh /etc/profile.d/zz-launcher.sh
+COPY image/launcher /usr/local/bin/
 COPY --chmod=0440 image/sudoers /etc/sudoers.d/dev
 RUN --mount=type=bind,source=image,target=/image \
     /image/prepare-folders
 COPY --from=launcher /opt/launcher /opt/launcher
-COPY --from=launcher /usr/local/bin/launcher /usr/local/bin/launcher
-COPY --from=launcher /etc/launcher/supervisord.conf /etc/launcher/supervisord.conf
+COPY supervisord.conf /etc/launcher/
+COPY entrypoint.py /opt/launcher/
 
 # The user's environment comes first: python, pip and jupyter are the workspace's.
 ENV PATH=/opt/venv/bin:$PATH \

@@ -34,8 +34,7 @@ lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy --package launcher --package tools --package tests.container
 	$(VENV)/hadolint Dockerfile
-	$(VENV)/shellcheck .ci/run image/install-packages image/make-user image/make-venv \
-	    image/pip-install image/prepare-folders image/bash.bashrc image/profile.sh
+	$(VENV)/shellcheck .ci/run image/build/* image/prepare-folders image/bash.bashrc image/profile.sh
 
 bench:  ## Measure start, stop and memory beside the stock tools
 	@$(PYTHON) -m tools.venv test

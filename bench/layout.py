@@ -68,8 +68,7 @@ def prepare(root: Path) -> Layout:
 
 def compile_bytecode() -> None:
     """Compile everything first, as the image does, so that no side pays for it."""
-    for name in ("purelib", "stdlib"):
-        compileall.compile_dir(sysconfig.get_path(name), quiet=2)
+    compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2)
     compileall.compile_dir(PROJECT / "launcher", quiet=2)
 
 

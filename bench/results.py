@@ -33,9 +33,7 @@ def table(measures: Sequence[Measure], measured: Measured) -> str:
 def _row(measure: Measure, measured: Measured) -> tuple[str, ...]:
     ours = measured[measure.name, "ours"]
     median = statistics.median(ours)
-    theirs = (
-        statistics.median(measured[measure.name, measure.beside]) if measure.beside else None
-    )
+    theirs = statistics.median(measured[measure.name, measure.beside]) if measure.beside else None
     ratio = median / theirs if theirs else None
     if measure.most is not None:
         target, met = f"≤ {measure.most:g} {measure.unit}", median <= measure.most
@@ -66,7 +64,7 @@ def machine_facts() -> str:
     with open("/proc/meminfo", encoding="ascii") as stream:
         memory = int(stream.readline().split()[1]) / (1 << 20)
     with open("/proc/cpuinfo", encoding="utf-8") as stream:
-        model = next((l.split(":")[1].strip() for l in stream if l.startswith("model name")), "?")
+        model = next((x.split(":")[1].strip() for x in stream if x.startswith("model name")), "?")
     ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.split(",")[0]
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (

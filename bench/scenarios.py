@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +24,7 @@ Values = dict[str, list[float]]
 SETTLE_SECONDS = 10.0  # the child that verified PyTorch has ended by then
 IDLE_SECONDS = 30.0
 _HEALTH_CHECKS = 5
+_KERNEL_PATIENCE = 30.0
 _KERNEL_REST_SECONDS = 0.5
 
 
@@ -83,9 +85,7 @@ def idle(layout: Layout, contender: str) -> Values:
 
 def _wait_until_up(run: Run) -> None:
     names = tuple(run.endpoints)
-    run.wait_for(
-        lambda: all(run.endpoints[name].answered for name in names), looking=names
-    )
+    run.wait_for(lambda: all(run.endpoints[name].answered for name in names), looking=names)
     if run.start.banner_file:
         run.wait_for(lambda: run.seconds_to_banner() is not None)
 
@@ -101,9 +101,25 @@ def _time_health(start: Start) -> float:
 def _start_idle_kernel(run: Run) -> None:
     """Start a kernel as a notebook does, and wait until it has nothing to do."""
     path = f"/api/kernels/{_request(run, 'POST', '/api/kernels')['id']}"
-    while _request(run, "GET", path)["execution_state"] != "idle":
-        run.read_for(0.05)
+    # The server greets a kernel when the first websocket opens: only then does it get to "idle".
+    with _open_websocket(run, f"{path}/channels"):
+        deadline = time.monotonic() + _KERNEL_PATIENCE
+        while (state := _request(run, "GET", path)["execution_state"]) != "idle":
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the kernel stays {state!r}:\n{run.tail()}")
+            run.read_for(0.05)
     run.read_for(_KERNEL_REST_SECONDS)
+
+
+def _open_websocket(run: Run, path: str) -> socket.socket:
+    port = run.start.jupyter_port
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(
+        f"GET {path}?token={TOKEN} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    return connection
 
 
 def _request(run: Run, method: str, path: str) -> dict[str, str]:

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 def to_json(value: Any, reveal: bool = False, indent: int | None = None) -> str:
-    """Return `value` as JSON; secrets are "***" unless `reveal`."""
-    return json.dumps(_plain(value, reveal), indent=indent, ensure_ascii=False)
+    """Return `value` as JSON, in ASCII whatever it holds; secrets are "***" unless `reveal`."""
+    return json.dumps(_plain(value, reveal), indent=indent)
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:

@@ -120,7 +120,7 @@ def setenv_variables(plan: Plan) -> tuple[dict[str, str], tuple[str, ...]]:
     for name in sorted(
         everything.keys() - _ACCOUNT_VARIABLES, key=lambda name: (name not in planned, name)
     ):
-        cost = len(f"{name}={everything[name]}".encode()) + 3
+        cost = len(f"{name}={everything[name]}".encode(errors="surrogateescape")) + 3
         fits = len(carried) < SETENV_VARIABLES and size + cost <= SETENV_BYTES
         if fits and not set(everything[name]) & {"\n", "\r", "\0"}:
             carried[name] = everything[name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def private_dir() -> Iterator[Path]:
+    """Return a directory below home: sshd trusts no key below /tmp, which everybody writes to."""
+    with tempfile.TemporaryDirectory(prefix=".launcher-test-", dir=Path.home()) as path:
+        yield Path(path)
 
 
 Changes = Mapping[str, Mapping[str, str | None]]

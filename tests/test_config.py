@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from launcher import config
 from launcher.errors import BadSetting
 from launcher.model import KeyLine, Secret
+from tests.strategies import values
 
 # For each setting: a text, the value it gives, and a text that is refused (None: none is).
 EXAMPLES = {
@@ -253,8 +253,6 @@ def test_notebooks_inherit_neither_secrets_nor_what_describes_a_process() -> Non
 
 # --- hostile values --------------------------------------------------------------------------
 
-# What the kernel passes as an environment: any bytes but NUL, which Python shows as surrogates.
-raw_text = st.binary(max_size=200).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"")))
 names = [name for row in config.TABLE for name in (row.name, *row.aliases)]
 files = ("LAUNCHER_KEYS_DIR", "JUPYTER_TOKEN_FILE")  # made-up paths need not be read
 
@@ -262,8 +260,8 @@ files = ("LAUNCHER_KEYS_DIR", "JUPYTER_TOKEN_FILE")  # made-up paths need not be
 @given(
     environ=st.dictionaries(
         st.sampled_from([name for name in names if name not in files])
-        | raw_text.map(lambda text: f"LAUNCHER_{text}"),
-        raw_text | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+        | values.map(lambda text: f"LAUNCHER_{text}"),
+        values,
         max_size=5,
     )
 )

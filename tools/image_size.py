@@ -16,9 +16,9 @@ from tools.image import TAG
 
 # Each part with a word from the Dockerfile line that makes it; the first that matches.
 PARTS = {
-    "distribution packages": "/image/install-packages",
-    "PyTorch": "/image/make-venv",
-    "Jupyter and notebook set": "/image/requirements.txt",
+    "distribution packages": "/build/install-packages",
+    "PyTorch": "/build/make-venv",
+    "Jupyter and notebook set": "/requirements.txt",
     "launcher": "COPY /opt/launcher",
 }
 BASE, REST = "base image", "everything else"

@@ -56,7 +56,8 @@ def cuda_devices(lib: Path, machine: str | Path, mask: str | None, **env: str) -
 
 NO_DEVICE = 100
 UUIDS = [gpu.get("uuid") for gpu in description.gpus(driver.find("a10g-4x").read_text())]
-MIGS = [mig.get("uuid") for mig in description.gpus(driver.find("a100-mig").read_text())[0].migs]
+A100 = description.gpus(driver.find("a100-mig").read_text())[0]
+MIGS = [mig.get("uuid") for mig in A100.migs]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,7 @@ def test_cuda_skips_a_lost_gpu(lib: Path) -> None:
         (MIGS[2], "one", [2]),
         (f"{MIGS[2]},{MIGS[1]}", "one", [2]),
         (f"{MIGS[2]},{MIGS[1]}", "per-gpu-instance", [2, 1]),
+        (f"{MIGS[2]},{A100.get('uuid')}", "per-gpu-instance", [2]),
         (None, "per-gpu-instance", [0, 1, 2]),
     ],
 )
