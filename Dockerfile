@@ -14,6 +14,9 @@
 # Docker 20.10 builds it (there with DOCKER_BUILDKIT=1): so no heredocs, no COPY --link, and no
 # "# syntax=" line, which would fetch a frontend from a registry.
 
+# Build scripts and wheels are mounted on /mnt and /media: folders that are there anyway, because
+# a folder made for a mount stays in the layer.
+
 ARG BASE_IMAGE=debian:bookworm-slim
 ARG WHEELS=scratch
 
@@ -27,11 +30,11 @@ FROM ${BASE_IMAGE} AS system
 COPY image/dpkg-excludes /etc/dpkg/dpkg.cfg.d/launcher
 # openssh-server's postinst makes host keys; in a layer they would be the same for everyone, and
 # public.  Each container makes its own.
-RUN --mount=type=secret,id=ca --mount=type=bind,source=image/build,target=/build \
-    /build/install-packages \
+RUN --mount=type=secret,id=ca --mount=type=bind,source=image/build,target=/mnt \
+    /mnt/install-packages \
  && rm /etc/ssh/ssh_host_*
-RUN --mount=type=bind,source=image/build,target=/build \
-    /build/make-user dev 1000
+RUN --mount=type=bind,source=image/build,target=/mnt \
+    /mnt/make-user dev 1000
 
 
 # ------------------------------------------------------- /opt/venv: PyTorch, Jupyter, the user's
@@ -39,17 +42,17 @@ FROM system AS notebook
 ARG TORCH="torch==2.6.0 torchvision==0.21.0 torchaudio==2.6.0"
 # hadolint ignore=SC2086
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=image/build,target=/build --mount=type=bind,from=wheels,target=/wheels \
+    --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
     if [ -n "$TORCH" ]; then \
-        /build/make-venv && umask 0002 && /build/pip-install /opt/venv/bin/python $TORCH; \
+        /mnt/make-venv && umask 0002 && /mnt/pip-install /opt/venv/bin/python $TORCH; \
     else \
-        /build/make-venv --system-site-packages; \
+        /mnt/make-venv --system-site-packages; \
     fi
 # Left out, 110 MB: the hub's own web pages (a user's server has JupyterLab's), pandas' tests.
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=image/build,target=/build --mount=type=bind,from=wheels,target=/wheels \
+    --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
     --mount=type=bind,source=image/requirements.txt,target=/requirements.txt \
-    umask 0002 && /build/pip-install /opt/venv/bin/python --requirement /requirements.txt \
+    umask 0002 && /mnt/pip-install /opt/venv/bin/python --requirement /requirements.txt \
  && rm -r /opt/venv/share/jupyterhub/static/components \
     /opt/venv/lib/python3*/site-packages/pandas/tests
 
@@ -61,8 +64,8 @@ COPY pyproject.toml README.md /source/
 COPY launcher /source/launcher
 # pip is not needed afterwards, and root's environment is not to be changed by hand.
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
-    --mount=type=bind,source=image/build,target=/build --mount=type=bind,from=wheels,target=/wheels \
-    /build/pip-install /opt/launcher/bin/python /source \
+    --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
+    /mnt/pip-install /opt/launcher/bin/python /source \
  && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip
 
 
@@ -71,8 +74,8 @@ FROM notebook
 COPY image/profile.sh /etc/profile.d/zz-launcher.sh
 COPY image/launcher /usr/local/bin/
 COPY --chmod=0440 image/sudoers /etc/sudoers.d/dev
-RUN --mount=type=bind,source=image,target=/image \
-    /image/prepare-folders
+RUN --mount=type=bind,source=image,target=/mnt \
+    /mnt/prepare-folders
 COPY --from=launcher /opt/launcher /opt/launcher
 COPY supervisord.conf /etc/launcher/
 COPY entrypoint.py /opt/launcher/

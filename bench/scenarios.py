@@ -130,6 +130,7 @@ def _request(run: Run, method: str, path: str) -> dict[str, str]:
         body = response.read()
         if response.status >= 400:
             raise RuntimeError(f"{method} {path}: {response.status} {body[:200]!r}")
-        return json.loads(body)
+        answer: dict[str, str] = json.loads(body)
+        return answer
     finally:
         connection.close()

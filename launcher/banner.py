@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
@@ -104,7 +105,7 @@ def jupyter_url(jupyter: Jupyter) -> str:
 
 
 def ssh_command(ssh: Ssh) -> str:
-    key = f" -i {ssh.login_key_file}" if ssh.login_key_file else ""
+    key = f" -i {shlex.quote(ssh.login_key_file)}" if ssh.login_key_file else ""
     return f"ssh -p {ssh.address.port}{key} {ssh.user}@{ssh.address.host}"
 
 

@@ -40,7 +40,7 @@ def _exec_command(
         restore_signals()
         drop()
         os.execvpe(argv[0], argv, dict(env))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # ValueError: an empty name
         os.write(2, f"launcher: cannot run {argv[0]!r}: not found\n".encode())
     except OSError as err:
         os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())

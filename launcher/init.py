@@ -69,6 +69,7 @@ class Init:
         self.stopping = False
         self._children: dict[int, Child] = {}
         self._ended: dict[int, int] = {}
+        self._main = 0  # the pid, and the process group, that the box lives as long as
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
         if os.getpid() != 1:
             become_subreaper()
@@ -143,8 +144,9 @@ class Init:
             if pid == 0:
                 return
             if os.WIFSTOPPED(status):
-                # Nobody is above us to continue it: a stopped command would hang the box.
-                kill(pid, signal.SIGCONT)
+                if pid == self._main and os.WSTOPSIG(status) == signal.SIGTSTP:
+                    # Ctrl-Z, and nobody is above us to continue it: that would hang the box.
+                    kill(-pid, signal.SIGCONT)
                 continue
             self._ended[pid] = status
             if child := self._children.pop(pid, None):
@@ -157,6 +159,7 @@ class Init:
 
         After a stop signal it has STOP_DEADLINE; a second one, later, ends it at once.
         """
+        self._main = pid
         asked, deadline = 0.0, math.inf
         while pid not in self._ended:
             left = deadline - time.monotonic()

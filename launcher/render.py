@@ -191,14 +191,15 @@ def _user_service(plan: Plan, name: str, argv: tuple[str, ...], extra: dict[str,
 
 def sshd_config(plan: Plan, ssh: Ssh) -> str:
     carried, _ = setenv_variables(plan)
-    setenv = " ".join(_setenv(name, value) for name, value in carried.items())
-    run, state = plan.paths.run, plan.paths.state
+    setenv = " ".join(_sshd_word(f"{name}={value}") for name, value in carried.items())
+    host_key = _sshd_word(f"{plan.paths.state}/ssh_host_ed25519_key")
+    keys = _sshd_word(f"{plan.paths.run}/ssh/authorized_keys".replace("%", "%%"))
     return f"""\
 # Written by the launcher at every start.
 Port {ssh.port}
 {f"ListenAddress {ssh.listen}" if ssh.listen else "# every address"}
-HostKey {state}/ssh_host_ed25519_key
-AuthorizedKeysFile {run}/ssh/authorized_keys .ssh/authorized_keys
+HostKey {host_key}
+AuthorizedKeysFile {keys} .ssh/authorized_keys
 PidFile none
 PasswordAuthentication {"yes" if ssh.password else "no"}
 KbdInteractiveAuthentication no
@@ -216,14 +217,14 @@ LoginGraceTime 60
 MaxStartups 200:30:400
 MaxSessions 100
 Subsystem sftp internal-sftp
-{_SSHD_ALGORITHMS}SetEnv {setenv}
+{_SSHD_ALGORITHMS}{f"SetEnv {setenv}" if setenv else "# no variable to set"}
 """
 
 
-def _setenv(name: str, value: str) -> str:
-    r"""Quote one NAME=VALUE for sshd_config: only `"` and `\` are special inside quotes."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{name}={escaped}"'
+def _sshd_word(text: str) -> str:
+    r"""Quote one word of sshd_config: only `"` and `\` are special inside quotes."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def sshd_service(plan: Plan, ssh: Ssh) -> Service:

@@ -92,7 +92,7 @@ def test_what_a_shell_has_already_is_kept() -> None:
 
 
 def test_the_shells_own_variables_do_no_harm() -> None:
-    script = environment_sh(plan_of({name: "x" for name in ("UID", "PPID", "SHELLOPTS", "GROUPS")}))
+    script = environment_sh(plan_of(dict.fromkeys(("UID", "PPID", "SHELLOPTS", "GROUPS"), "x")))
     assert through_shell("bash", script)
 
 
@@ -120,10 +120,12 @@ needs_sshd = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def state(private_dir: Path) -> str:
-    """Return a state directory with a host key, where sshd trusts it."""
+    """Return a state directory with a host key, where sshd trusts it; its name is no easy one."""
     service.prepare_sshd()
-    directory = private_dir / "quoting"
+    directory = private_dir / "my 'state' \"100%u\" #1 \\"
+    (directory / "ssh").mkdir(parents=True)
     service.open_state(str(directory), [], login_key=True)
+    shutil.copyfile(directory / "login_key.pub", directory / "ssh" / "authorized_keys")
     return str(directory)
 
 
@@ -169,24 +171,25 @@ def test_sshd_accepts_the_configuration_of_every_machine(name: str, state: str) 
 def login(state: str, tmp_path: Path) -> Iterator:
     """Start a real sshd on a configuration and run a command through it."""
     started: list[subprocess.Popen] = []
-    shutil.copyfile(f"{state}/login_key.pub", f"{state}/authorized_keys")
+    key = shutil.copy(f"{state}/login_key", tmp_path)  # ssh expands % in the name of a key
 
     def run(plan: Plan, command: str) -> bytes:
         port = free_port()
-        config = configuration(plan, state, port).replace(
-            "/ssh/authorized_keys", "/authorized_keys"
-        )
+        config = configuration(plan, state, port)
         (tmp_path / "sshd_config").write_bytes(os.fsencode(config))
         log = (tmp_path / "log").open("wb")
         server = subprocess.Popen(
             ["/usr/sbin/sshd", "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=log
         )
         started.append(server)
-        wait_until(lambda: b"listening" in (tmp_path / "log").read_bytes(), "sshd listens")
+        wait_until(
+            lambda: b"listening" in (tmp_path / "log").read_bytes() or server.poll() is not None,
+            "sshd listens or ends",
+        )
         options = ["-F/dev/null", "-oBatchMode=yes", "-oStrictHostKeyChecking=no"]
         options += [f"-oUserKnownHostsFile={tmp_path}/known_hosts", "-oLogLevel=ERROR"]
         done = subprocess.run(
-            ["ssh", *options, "-i", f"{state}/login_key", "-p", str(port), "127.0.0.1", command],
+            ["ssh", *options, "-i", key, "-p", str(port), "127.0.0.1", command],
             capture_output=True,
             timeout=60,
         )
@@ -206,6 +209,7 @@ def login(state: str, tmp_path: Path) -> Iterator:
         pytest.param(NASTY, id="nasty"),
         pytest.param({f"V{number:04}": "x" for number in range(2000)}, id="2000-variables"),
         pytest.param({f"V{number:02}": "x" * 60_000 for number in range(20)}, id="1-megabyte"),
+        pytest.param({f"V{number:04}": "x" * 214 for number in range(2000)}, id="both-limits"),
         pytest.param({f"V{number:02}": '\\"' * 30_000 for number in range(20)}, id="all-escaped"),
     ],
 )

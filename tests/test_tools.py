@@ -24,9 +24,9 @@ def test_sizes_by_part() -> None:
         ("ADD rootfs.tar /", 100),
         ("LABEL of the base", 0),
         ("COPY image/dpkg-excludes /etc/dpkg/dpkg.cfg.d/launcher # buildkit", 1),
-        ("RUN /bin/sh -c /build/install-packages && rm /etc/ssh/ssh_host_* # buildkit", 20),
-        ("RUN /bin/sh -c /build/make-user dev 1000 # buildkit", 2),
-        ('RUN /bin/sh -c if [ -n "$TORCH" ]; then /build/make-venv', 5000),
+        ("RUN /bin/sh -c /mnt/install-packages && rm /etc/ssh/ssh_host_* # buildkit", 20),
+        ("RUN /bin/sh -c /mnt/make-user dev 1000 # buildkit", 2),
+        ('RUN /bin/sh -c if [ -n "$TORCH" ]; then /mnt/make-venv', 5000),
         ("RUN /bin/sh -c pip-install --requirement /requirements.txt", 40),
         ("COPY /opt/launcher /opt/launcher # buildkit", 3),
     )

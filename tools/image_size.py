@@ -16,8 +16,8 @@ from tools.image import TAG
 
 # Each part with a word from the Dockerfile line that makes it; the first that matches.
 PARTS = {
-    "distribution packages": "/build/install-packages",
-    "PyTorch": "/build/make-venv",
+    "distribution packages": "/mnt/install-packages",
+    "PyTorch": "/mnt/make-venv",
     "Jupyter and notebook set": "/requirements.txt",
     "launcher": "COPY /opt/launcher",
 }

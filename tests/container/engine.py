@@ -41,6 +41,7 @@ RULES = (
 )
 START_TIMEOUT = 60.0  # seconds; loading the image store of a slow disk takes a while
 STOP_TIMEOUT = 30.0
+KEPT_BUILDS = "15GB"
 
 
 class EngineError(RuntimeError):
@@ -106,6 +107,7 @@ def running_engine(install_programs: Callable[[Path], object]) -> Iterator[Docke
             with _turn():
                 fcntl.flock(users, fcntl.LOCK_UN)
                 if _is_alone(users):
+                    _forget_old_builds(docker)
                     _stop()
 
 
@@ -134,6 +136,12 @@ def _is_alone(users: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _forget_old_builds(docker: Docker) -> None:
+    """Drop images that lost their tag, and all but the latest layers of PyTorch's six gigabytes."""
+    docker("image", "prune", "--force", check=False)
+    docker("builder", "prune", "--force", f"--keep-storage={KEPT_BUILDS}", check=False, timeout=300)
 
 
 def _remove_containers(docker: Docker) -> None:

@@ -23,7 +23,7 @@ import websocket
 from tests.container.box import Box
 
 URL = re.compile(r"https?://\S+/lab\?token=\S+")
-ANSWER_TIMEOUT = 30.0  # seconds for one answer; a kernel that imports torch takes a few
+ANSWER_TIMEOUT = 30.0  # seconds for one HTTP answer
 
 
 class CellError(AssertionError):
@@ -71,10 +71,12 @@ class Server:
     @contextmanager
     def kernel(self) -> Iterator[Kernel]:
         """Start a Python kernel, and shut it down at the end."""
-        kernel = Kernel(self, self.request("/api/kernels", method="POST", body={}).json()["id"])
-        with kernel:
-            yield kernel
-        self.request(f"/api/kernels/{kernel.id}", method="DELETE")
+        id = self.request("/api/kernels", method="POST", body={}).json()["id"]
+        try:
+            with Kernel(self, id) as kernel:
+                yield kernel
+        finally:
+            self.request(f"/api/kernels/{id}", method="DELETE")
 
     def run_cell(self, code: str) -> str:
         """Run `code` in a kernel of its own; return what it printed."""
@@ -85,9 +87,11 @@ class Server:
     def terminal(self) -> Iterator[ServerTerminal]:
         """Open a terminal, and close it at the end."""
         name = self.request("/api/terminals", method="POST", body={}).json()["name"]
-        with ServerTerminal(self, name) as terminal:
-            yield terminal
-        self.request(f"/api/terminals/{name}", method="DELETE")
+        try:
+            with ServerTerminal(self, name) as terminal:
+                yield terminal
+        finally:
+            self.request(f"/api/terminals/{name}", method="DELETE")
 
     def open_socket(self, path: str) -> websocket.WebSocket:
         return websocket.create_connection(
@@ -109,12 +113,20 @@ class _Socket:
     def __exit__(self, *error: object) -> None:
         self._socket.close()
 
+    def _receive(self, deadline: float) -> str | None:
+        """Return the next message, or None where none comes by `deadline`."""
+        self._socket.settimeout(max(0.01, deadline - time.monotonic()))
+        try:
+            return str(self._socket.recv())
+        except websocket.WebSocketTimeoutException:
+            return None
+
 
 class Kernel(_Socket):
     """A running kernel: its variables stay from cell to cell."""
 
     def __init__(self, server: Server, id: str) -> None:
-        super().__init__(server, f"/api/kernels/{id}/channels")
+        super().__init__(server, f"/api/kernels/{id}/channels?session_id={id}")
         self.id = id
 
     def run(self, code: str, timeout: float = 120) -> str:
@@ -122,8 +134,8 @@ class Kernel(_Socket):
         request = self._send(code)
         deadline = time.monotonic() + timeout
         printed: list[str] = []
-        while time.monotonic() < deadline:
-            message = json.loads(self._receive())
+        while (received := self._receive(deadline)) is not None:
+            message = json.loads(received)
             if message["parent_header"].get("msg_id") != request:
                 continue
             content = message["content"]
@@ -135,12 +147,6 @@ class Kernel(_Socket):
                 case "status" if content["execution_state"] == "idle":
                     return "".join(printed)
         raise AssertionError(f"the cell did not end within {timeout:g} s: {code}")
-
-    def _receive(self) -> str:
-        try:
-            return str(self._socket.recv())
-        except websocket.WebSocketTimeoutException:
-            raise AssertionError(f"no word from the kernel for {ANSWER_TIMEOUT:g} s") from None
 
     def _send(self, code: str) -> str:
         """Send an execute_request (jupyter-client, "Messaging in Jupyter"); return its id."""
@@ -184,8 +190,8 @@ class ServerTerminal(_Socket):
         begin, end = (f"printf '%s%s\\n' '{left}' '{right}'" for left, right in halves)
         self._socket.send(json.dumps(["stdin", f"{begin}; {command}; {end}\r"]))
         deadline = time.monotonic() + timeout
-        while last not in self.shown and time.monotonic() < deadline:
-            kind, *content = json.loads(self._socket.recv())
+        while last not in self.shown and (received := self._receive(deadline)) is not None:
+            kind, *content = json.loads(received)
             if kind == "stdout":
                 self.shown += content[0]
         found = re.search(rf"{first}\r?\n(?s:(.*?)){last}", self.shown)

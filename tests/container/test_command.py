@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import re
+import signal
 import socket
 import struct
 import termios
@@ -259,9 +260,8 @@ def test_stop_before_the_command_starts(box: Boxes) -> None:
 @pytest.mark.parametrize("options", [(), ("--init",)], ids=["pid-1", "docker-init"])
 def test_orphans_of_the_command_are_told_to_end(box: Boxes, options: Sequence[str]) -> None:
     """Told, not just killed with the container: what it wrote on TERM is in the output."""
-    orphan = "trap 'echo the orphan ends; exit' TERM; echo up; while :; do sleep 0.1; done"
-    script = f'setsid sh -c "{orphan}" & read line < up; exit 4'
-    script = f"mkfifo up; setsid sh -c \"{orphan.replace('echo up', 'echo > up')}\" & read x < up; exit 4"
+    orphan = "trap 'echo the orphan ends; exit' TERM; echo > up; while :; do sleep 0.1; done"
+    script = f'mkfifo up; setsid sh -c "{orphan}" & read x < up; exit 4'
     began = time.monotonic()
     done = box.run("sh", "-c", script, options=[*options, "-w", "/tmp"])
     assert (done.returncode, done.stdout) == (4, b"the orphan ends\n")
@@ -341,15 +341,16 @@ def shell(box: Boxes, request: pytest.FixtureRequest) -> Iterator[Terminal]:
 def test_a_shell_has_job_control(shell: Terminal) -> None:
     """Ctrl-Z stops the job, not the shell; `fg` brings it back; Ctrl-C ends it."""
     assert not re.search("no job control|cannot set terminal process group", shell.shown)
-    shell.type("sleep 1000\r")
-    shell.read_until("sleep 1000")
+    shell.type("cat\r")
+    shell.type("once\r")
+    shell.read_until("once\r\nonce")  # as typed, and from cat: it has the terminal
     shell.type("\x1a")
-    shell.read_until(r"Stopped +sleep 1000")
-    shell.read_until("prompt> ")
-    shell.type("jobs -r; echo running: $(jobs -r | wc -l)\r")
-    shell.read_until("running: 0")
+    shell.read_until(r"Stopped +cat")
+    shell.type("echo $(jobs -s | wc -l) job\r")
+    shell.read_until("1 job")
     shell.type("fg\r")
-    shell.read_until("fg\r\nsleep 1000")
+    shell.type("again\r")
+    shell.read_until("again\r\nagain")
     shell.type("\x03")
     shell.read_until("prompt> ")
     shell.type("echo ended with $?\r")
@@ -384,14 +385,23 @@ def test_ctrl_c_interrupts_the_command_once(box: Boxes, options: Sequence[str]) 
     assert terminal.exit_code() == 0
 
 
-def test_ctrl_z_at_a_command_that_is_no_shell_does_not_hang_the_box(box: Boxes) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["cat"], id="alone"),
+        pytest.param(["sh", "-c", "cat; exit"], id="below-a-script"),
+    ],
+)
+def test_ctrl_z_does_not_hang_the_box(box: Boxes, command: Sequence[str]) -> None:
     """Nobody is above the command who could continue it."""
-    terminal = box.terminal(*python("print('ready'); print('got', input())"))
-    terminal.read_until("ready")
+    terminal = box.terminal(*command)
+    terminal.type("once\r")
+    terminal.read_until("once\r\nonce")
     terminal.type("\x1a")
     terminal.read_until(r"\^Z")
     terminal.type("on it goes\r")
-    terminal.read_until("got on it goes")
+    terminal.read_until("on it goes\r\non it goes")
+    terminal.type("\x04")
     assert terminal.exit_code() == 0
 
 
@@ -435,6 +445,7 @@ def resize(terminal: Terminal, *, rows: int, columns: int) -> None:
     """Do what a terminal emulator does when its window is resized."""
     size = struct.pack("HHHH", rows, columns, 0, 0)
     fcntl.ioctl(terminal._keyboard, termios.TIOCSWINSZ, size)
+    terminal._process.send_signal(signal.SIGWINCH)
 
 
 def test_the_terminal_can_be_opened_by_name(box: Boxes) -> None:

@@ -102,6 +102,14 @@ def test_no_layer_has_secrets_or_leftovers(docker: Docker, image: str) -> None:
     assert found == []
 
 
+def test_nothing_new_in_the_root_folder(as_root: Shell) -> None:
+    """A folder made for a build's mount would stay."""
+    standard = "bin boot dev etc home lib lib64 media mnt opt proc root run sbin srv sys tmp usr var"
+    added = {"workspace", ".dockerenv"}
+    assert set(as_root("ls -A /").split()) - set(standard.split()) == added
+    assert as_root("ls -A /mnt /media /srv").split() == ["/media:", "/mnt:", "/srv:"]
+
+
 def test_dev_can_log_in_and_become_root(as_root: Shell, as_dev: Shell) -> None:
     assert as_root("getent passwd 1000") == "dev:x:1000:1000::/home/dev:/bin/bash"
     assert as_root("getent group 1000") == "dev:x:1000:"
