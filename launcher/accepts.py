@@ -78,6 +78,13 @@ def absolute(text: str) -> str:
     return os.path.normpath(text)
 
 
+def socket_dir(text: str) -> str:
+    """Return a directory whose sockets have names of at most 107 bytes: unix(7), sun_path."""
+    if not text.startswith("/") or "\n" in text or len(text.encode(errors="replace")) > 80:
+        raise ValueError("an absolute path of at most 80 bytes, for a socket in it")
+    return os.path.normpath(text)
+
+
 def user(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text):
         raise ValueError("a user name: letters, digits, '_', '-', '.', at most 32")

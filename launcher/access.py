@@ -8,6 +8,9 @@ from launcher.config import Settings
 from launcher.errors import BadSetting
 from launcher.model import Address, Identity, Jupyter, KeyLine, Machine, Secret, Ssh, State
 
+# It asks NVML in Jupyter's own process, which would hang or crash with the driver library.
+_ASKS_NVML = ("jupyterlab_nvdashboard",)
+
 _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere
 
 
@@ -29,11 +32,13 @@ def check_ports(machine: Machine, settings: Settings) -> None:
 
 
 def plan_jupyter(machine: Machine, settings: Settings, state: State) -> Jupyter:
+    failure = machine.report.failure
     return Jupyter(
         port=settings.jupyter_port,
         listen=settings.listen,
         token=settings.jupyter_token or state.token,
         address=_address(machine, settings, settings.jupyter_port, settings.jupyter_port_host),
+        left_out=_ASKS_NVML if failure and failure.kind in ("hung", "crashed") else (),
     )
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from launcher import codec
-from launcher.errors import BadSetting
+from launcher.errors import BadSetting, StartFailed
 from launcher.model import Identity, Service
 
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -26,7 +26,7 @@ def load(run_dir: str, name: str) -> Service:
 
 
 def become(service: Service) -> None:
-    """Turn this process into the service.  Returns only by raising OSError."""
+    """Turn this process into the service.  Returns only by raising StartFailed, with the reason."""
     restore_signals()
     if service.uid >= 0:
         drop_to(service.uid, service.gid, service.groups)
@@ -34,7 +34,10 @@ def become(service: Service) -> None:
         os.chdir(service.cwd)
     os.umask(service.umask)
     env = dict(service.env)
-    os.execvpe(service.argv[0], service.argv, env)
+    try:
+        os.execvpe(service.argv[0], service.argv, env)
+    except OSError as err:
+        raise StartFailed(f"cannot run {service.argv[0]}: {err.strerror}") from err
 
 
 def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:

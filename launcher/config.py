@@ -76,7 +76,7 @@ TABLE: tuple[Setting, ...] = (
             "Python of the user environment. Unset: /opt/venv/bin/python, else the launcher's."),
     Setting("state_dir", "LAUNCHER_STATE_DIR", "/var/lib/launcher", accepts.absolute,
             "Directory kept over restarts: token, password, host keys."),
-    Setting("run_dir", "LAUNCHER_RUN_DIR", "/run/launcher", accepts.absolute,
+    Setting("run_dir", "LAUNCHER_RUN_DIR", "/run/launcher", accepts.socket_dir,
             "Directory of this run's own files."),
 )
 # fmt: on

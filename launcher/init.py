@@ -68,7 +68,8 @@ class Init:
         self.signals: list[int] = []  # asked for while something else was waited for
         self.stopping = False
         self._children: dict[int, Child] = {}
-        self._ended: dict[int, int] = {}
+        self._spawned: set[int] = set()
+        self._ended: dict[int, int] = {}  # of what was spawned; orphans are not remembered
         self._main = 0  # the pid, and the process group, that the box lives as long as
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
         if os.getpid() != 1:
@@ -92,6 +93,7 @@ class Init:
         pid = os.fork()
         if pid == 0:
             run_child(lambda: os._exit(work()), -1)
+        self._spawned.add(pid)
         return pid
 
     def wait_for(self, child: Child, timeout: float) -> bool:
@@ -148,7 +150,8 @@ class Init:
                     # Ctrl-Z, and nobody is above us to continue it: that would hang the box.
                     kill(-pid, signal.SIGCONT)
                 continue
-            self._ended[pid] = status
+            if pid in self._spawned:
+                self._ended[pid] = status
             if child := self._children.pop(pid, None):
                 child.read()
                 os.close(child.pipe)
@@ -160,6 +163,7 @@ class Init:
         After a stop signal it has STOP_DEADLINE; a second one, later, ends it at once.
         """
         self._main = pid
+        self._spawned.add(pid)
         asked, deadline = 0.0, math.inf
         while pid not in self._ended:
             left = deadline - time.monotonic()
@@ -199,7 +203,15 @@ def exit_code(status: int) -> int:
 def describe_end(status: int) -> str:
     """Say how a process ended, for people."""
     code = os.waitstatus_to_exitcode(status)
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    return f"killed by {signal_name(-code)}" if code < 0 else f"exit status {code}"
+
+
+def signal_name(number: int) -> str:
+    """Return SIGTERM for 15; real-time signals have no names."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def become_subreaper() -> None:

@@ -211,6 +211,7 @@ class Jupyter:
     token: Secret
     address: Address
     base_url: str = "/"
+    left_out: tuple[str, ...] = ()  # server extensions that would take Jupyter down with them
 
 
 @dataclass(frozen=True, slots=True)

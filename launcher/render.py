@@ -157,6 +157,7 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
                 "base_url": jupyter.base_url,
                 "allow_root": plan.identity.is_root,
                 "allow_remote_access": True,
+                "jpserver_extensions": dict.fromkeys(jupyter.left_out, False),
             },
             "IdentityProvider": {"token": jupyter.token.reveal()},
         },

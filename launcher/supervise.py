@@ -23,7 +23,7 @@ from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
 from launcher import become, config, service
-from launcher.errors import StartFailed
+from launcher.errors import LauncherError, StartFailed
 from launcher.pump import Pump
 
 # Beside ours in an installed image, beside the package in a checkout.
@@ -150,7 +150,11 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
 
     def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
         if argv[:2] == ["launcher", "exec"]:  # what it would do, without a second interpreter
-            become.become(become.load(self.run_dir, argv[2]))
+            try:
+                become.become(become.load(self.run_dir, argv[2]))
+            except LauncherError as err:
+                os.write(2, f"{err}\n".encode(errors="replace"))
+                os._exit(err.exit_code)
         if argv[0] == "launcher":  # root's Python runs with -I, which pip's scripts have not
             filename, argv = sys.executable, [sys.executable, "-I", "-m", "launcher.cli", *argv[1:]]
         become.restore_signals()  # what Python ignores would stay ignored in the program

@@ -21,6 +21,7 @@ def run(plan: Plan, machine: Machine, say: Callable[[str], None]) -> None:
     """Never returns: ends with the signal that stops the box."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to finish, nothing to report
     path = f"{plan.paths.run}/health.json"
+    verification: _Verification | None = None
     if _announced(path, plan):  # we were restarted: the banner is in the log already
         probes = look(plan)
     else:
@@ -29,10 +30,14 @@ def run(plan: Plan, machine: Machine, say: Callable[[str], None]) -> None:
         text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
         service.write([RenderedFile(f"{plan.paths.run}/banner", text + "\n", 0o600, -1, -1)])
         say(text)
-        say(report.verdict_line(verify(plan), plan.devices))
+        verification = _Verification(plan)
     while True:
         health.write(path, plan.started, probes)
-        time.sleep(health.INTERVAL)
+        if verification is None:
+            time.sleep(health.INTERVAL)
+        elif line := verification.wait(health.INTERVAL):
+            say(line)
+            verification = None
         before, probes = probes, look(plan)
         for line in report.changes(before, probes):
             say(line)
@@ -100,6 +105,29 @@ class _SshHandshake:
 
 
 # --- PyTorch -------------------------------------------------------------------------------
+
+
+class _Verification:
+    """Verifies PyTorch in a child: from a cold disk that takes minutes, and health goes on."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.write(writer, report.verdict_line(verify(plan), plan.devices).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+
+    def wait(self, timeout: float) -> str | None:
+        """Return what it found as soon as that is known; None after `timeout` seconds."""
+        if not select.select([self._reader], [], [], timeout)[0]:
+            return None
+        line = os.read(self._reader, 65536).decode(errors="replace")
+        os.close(self._reader)
+        os.waitpid(self._pid, 0)
+        return line or "launcher: PyTorch was not verified"
 
 
 def verify(plan: Plan) -> dict[str, object]:

@@ -34,6 +34,7 @@ from launcher.model import Secret
         (accepts.gpu_request, "GPU-8f2A-01", ("GPU-8f2A-01",)),
         (accepts.absolute, "/work//space/", "/work/space"),
         (accepts.absolute, "/a b/ü", "/a b/ü"),
+        (accepts.socket_dir, "/run/box/", "/run/box"),
         (accepts.user, "jovyan", "jovyan"),
         (accepts.user, "_a.b-c", "_a.b-c"),
         (accepts.host, "0.0.0.0", "0.0.0.0"),
@@ -77,6 +78,10 @@ def test_accepted(parse, text, value) -> None:
         (accepts.gpu_request, "-1"),
         (accepts.absolute, "work"),
         (accepts.absolute, "/a\nb"),
+        (accepts.socket_dir, "run"),
+        (accepts.socket_dir, "/run\n"),
+        (accepts.socket_dir, "/" + "x" * 80),
+        (accepts.socket_dir, "/" + "×" * 40),  # bytes count, not characters
         (accepts.user, "a b"),
         (accepts.user, "1000"),
         (accepts.user, "root:x"),

@@ -10,12 +10,12 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
 import websocket
@@ -54,6 +54,11 @@ class Server:
     def url(self) -> str:
         return f"http://{self._place}"
 
+    @property
+    def page_url(self) -> str:
+        """The URL of the banner, on the port that is published here."""
+        return f"{self.url}/lab?token={quote(self.token, safe='')}"
+
     def request(
         self, path: str, *, method: str = "GET", body: Any = None, token: str | None = None
     ) -> Answer:
@@ -68,6 +73,13 @@ class Server:
         )
         return fetch(request)
 
+    def answers(self) -> bool:
+        """Say whether it is there and takes the token."""
+        try:
+            return self.request("/api/status").status == 200
+        except OSError:
+            return False
+
     @contextmanager
     def kernel(self) -> Iterator[Kernel]:
         """Start a Python kernel, and shut it down at the end."""
@@ -76,7 +88,8 @@ class Server:
             with Kernel(self, id) as kernel:
                 yield kernel
         finally:
-            self.request(f"/api/kernels/{id}", method="DELETE")
+            with suppress(OSError):  # the server may be gone, and its kernels with it
+                self.request(f"/api/kernels/{id}", method="DELETE")
 
     def run_cell(self, code: str) -> str:
         """Run `code` in a kernel of its own; return what it printed."""
@@ -131,9 +144,20 @@ class Kernel(_Socket):
 
     def run(self, code: str, timeout: float = 120) -> str:
         """Run a cell; return what it printed.  Raises CellError where it raised."""
-        request = self._send(code)
+        return "".join(self._printed(self._send(code), timeout))
+
+    def run_until(self, printed: str, code: str, timeout: float = 30) -> None:
+        """Run a cell that does not end, until it has printed something."""
+        seen = ""
+        for text in self._printed(self._send(code), timeout):
+            seen += text
+            if printed in seen:
+                return
+        raise AssertionError(f"{printed!r} was not printed, but {seen!r}")
+
+    def _printed(self, request: str, timeout: float) -> Iterator[str]:
+        """Yield what the cell prints, until it ends."""
         deadline = time.monotonic() + timeout
-        printed: list[str] = []
         while (received := self._receive(deadline)) is not None:
             message = json.loads(received)
             if message["parent_header"].get("msg_id") != request:
@@ -141,12 +165,12 @@ class Kernel(_Socket):
             content = message["content"]
             match message["msg_type"]:
                 case "stream":
-                    printed.append(content["text"])
+                    yield content["text"]
                 case "error":
                     raise CellError("\n".join(content["traceback"]))
                 case "status" if content["execution_state"] == "idle":
-                    return "".join(printed)
-        raise AssertionError(f"the cell did not end within {timeout:g} s: {code}")
+                    return
+        raise AssertionError(f"the cell did not end within {timeout:g} s")
 
     def _send(self, code: str) -> str:
         """Send an execute_request (jupyter-client, "Messaging in Jupyter"); return its id."""

@@ -23,10 +23,7 @@ from tests.sim import driver
 
 GPUS = ("--gpus", "all")
 HUNG = {"NVSIM_CONTAINER_MACHINE": "hung-init", "LAUNCHER_DETECT_TIMEOUT": "2"}
-# Docker kills a container 10 s after its TERM; the launcher has left before that.
-STOPPED_BY_US = 9.5
-
-SUMMARY = re.compile(r"launcher: [^\n]*\n")
+SUMMARY = re.compile(r"launcher: .*\n")
 
 
 def python(source: str, *arguments: str) -> tuple[str, ...]:
@@ -96,7 +93,9 @@ def test_required_gpus(box: Boxes, required: str, options: Sequence[str], code: 
 
 
 def test_runs_as_the_workspace_user(box: Boxes) -> None:
-    script = "id -u; id -g; id -Gn; pwd; umask; echo $HOME $USER $LOGNAME $SHELL; touch ~/x && rm ~/x"
+    script = (
+        "id -u; id -g; id -Gn; pwd; umask; echo $HOME $USER $LOGNAME $SHELL; touch ~/x && rm ~/x"
+    )
     lines = box.run("sh", "-c", script).stdout.decode().splitlines()
     assert lines == ["1000", "1000", "dev", "/workspace", "0022", "/home/dev dev dev /bin/bash"]
 
@@ -144,7 +143,17 @@ def test_torch_sees_the_planned_devices(box: Boxes) -> None:
 
 
 def test_arguments_arrive_byte_exact(box: Boxes) -> None:
-    arguments = ["two words", "", "it's", 'say "hi"', "a\nb", "tab\t", "$HOME `id` %(x)s %s", "\\", "é"]
+    arguments = [
+        "two words",
+        "",
+        "it's",
+        'say "hi"',
+        "a\nb",
+        "tab\t",
+        "$HOME `id` %(x)s %s",
+        "\\",
+        "é",
+    ]
     arguments += ["--help", "-I", "*", "#", ";", "&&"]
     done = box.run(*python("import json, sys; print(json.dumps(sys.argv[1:]))", *arguments))
     assert json.loads(done.stdout) == arguments
@@ -160,7 +169,12 @@ def test_a_large_environment_value_arrives_byte_exact(box: Boxes) -> None:
 def test_a_pipe_of_fifty_megabytes_goes_through(box: Boxes) -> None:
     """Every byte, both ways, and the end of the input is seen."""
     sent = random.Random(50).randbytes(50 << 20)
-    done = box.run("sh", "-c", "tee /dev/stderr | cat", stdin=sent, env={"LAUNCHER_QUIET": "1"})
+    done = box.run(
+        *("sh", "-c", "tee /dev/stderr | cat"),
+        options=["--log-driver", "none"],
+        env={"LAUNCHER_QUIET": "1"},
+        stdin=sent,
+    )
     assert done.returncode == 0
     digest = hashlib.sha256(sent).hexdigest()
     assert [hashlib.sha256(part).hexdigest() for part in (done.stdout, done.stderr)] == [digest] * 2
@@ -239,7 +253,7 @@ def test_stop_ends_a_command_without_a_handler_at_once(box: Boxes) -> None:
 def test_stop_ends_a_command_that_ignores_it_before_docker_does(box: Boxes) -> None:
     running = box(command=["sh", "-c", "trap '' TERM; echo ready; sleep 1000"])
     running.wait_for_log("ready")
-    assert running.stop() < STOPPED_BY_US
+    assert running.stop() < 10  # seconds, `docker stop`'s own patience
     assert running.exit_code() == 128 + 9
     assert "something did not stop in time and is killed" in running.logs()
 
@@ -331,7 +345,9 @@ def test_an_orphan_that_the_user_stops_stays_stopped(box: Boxes) -> None:
 @pytest.fixture(params=[(), ("--init",)], ids=["pid-1", "docker-init"])
 def shell(box: Boxes, request: pytest.FixtureRequest) -> Iterator[Terminal]:
     """Start `docker run -it IMAGE bash` and wait for its prompt."""
-    terminal = box.terminal("bash", "--norc", options=request.param, env={"PS1": "prompt> "})
+    # Without readline, which changes the terminal's mode at each prompt: typed keys would race it.
+    bash = ("bash", "--norc", "--noediting")
+    terminal = box.terminal(*bash, options=request.param, env={"PS1": "prompt> "})
     terminal.read_until("prompt> ")
     yield terminal
     terminal.type("\x03\rexit 0\r")
@@ -349,6 +365,7 @@ def test_a_shell_has_job_control(shell: Terminal) -> None:
     shell.type("echo $(jobs -s | wc -l) job\r")
     shell.read_until("1 job")
     shell.type("fg\r")
+    shell.read_until(r"fg(?s:.*)cat\r\n")
     shell.type("again\r")
     shell.read_until("again\r\nagain")
     shell.type("\x03")
@@ -357,8 +374,9 @@ def test_a_shell_has_job_control(shell: Terminal) -> None:
     shell.read_until("ended with 130")
 
 
+# It looks at its input now and then: a signal just before a blocking read would wait for a line.
 COUNT_INTERRUPTS = """
-import signal
+import select, signal, sys
 count = 0
 def interrupted(*_):
     global count
@@ -366,14 +384,15 @@ def interrupted(*_):
     print("interrupt", count)
 signal.signal(signal.SIGINT, interrupted)
 print("ready")
-while input() != "end":
-    print("counted", count)
+while not select.select([sys.stdin], [], [], 0.05)[0]:
+    pass
+print("counted", count)
 """
 
 
 @pytest.mark.parametrize("options", [(), ("--init",)], ids=["pid-1", "docker-init"])
 def test_ctrl_c_interrupts_the_command_once(box: Boxes, options: Sequence[str]) -> None:
-    """In the launcher's own process group it would arrive twice: from the terminal, and forwarded."""
+    """In the launcher's own process group it would arrive twice: typed, and forwarded."""
     terminal = box.terminal(*python(COUNT_INTERRUPTS), options=options)
     terminal.read_until("ready")
     for number in (1, 2, 3):
@@ -381,7 +400,6 @@ def test_ctrl_c_interrupts_the_command_once(box: Boxes, options: Sequence[str]) 
         terminal.read_until(f"interrupt {number}")
     terminal.type("\r")
     assert terminal.read_until(r"counted (\d+)")[1] == "3"
-    terminal.type("end\r")
     assert terminal.exit_code() == 0
 
 
@@ -395,6 +413,7 @@ def test_ctrl_c_interrupts_the_command_once(box: Boxes, options: Sequence[str]) 
 def test_ctrl_z_does_not_hang_the_box(box: Boxes, command: Sequence[str]) -> None:
     """Nobody is above the command who could continue it."""
     terminal = box.terminal(*command)
+    terminal.read_until(SUMMARY.pattern)  # typed earlier, docker's own terminal echoes it too
     terminal.type("once\r")
     terminal.read_until("once\r\nonce")
     terminal.type("\x1a")
@@ -413,9 +432,10 @@ def test_typed_input_reaches_the_command(box: Boxes) -> None:
     assert terminal.exit_code() == 0
 
 
-def test_ctrl_c_at_input_is_a_keyboard_interrupt(box: Boxes) -> None:
-    terminal = box.terminal("python", "-c", "input('your name? ')")
-    terminal.read_until(r"your name\? ")
+def test_ctrl_c_ends_a_program_that_does_not_handle_it(box: Boxes) -> None:
+    source = "import time; print('ready')\nwhile True: time.sleep(0.05)"
+    terminal = box.terminal(*python(source))
+    terminal.read_until("ready")
     terminal.type("\x03")
     terminal.read_until("KeyboardInterrupt")
     assert terminal.exit_code() == 128 + 2
@@ -475,9 +495,7 @@ def test_the_host_s_network(box: Boxes) -> None:
     """A command opens none of the services' ports: one in use on the host is no obstacle."""
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
-        done = box.run(
-            "echo", "started", options=["--network", "host"], env={"JUPYTER_PORT": port}
-        )
+        done = box.run("echo", "started", options=["--network", "host"], env={"JUPYTER_PORT": port})
     assert (done.returncode, done.stdout) == (0, b"started\n")
 
 

@@ -104,7 +104,9 @@ def test_no_layer_has_secrets_or_leftovers(docker: Docker, image: str) -> None:
 
 def test_nothing_new_in_the_root_folder(as_root: Shell) -> None:
     """A folder made for a build's mount would stay."""
-    standard = "bin boot dev etc home lib lib64 media mnt opt proc root run sbin srv sys tmp usr var"
+    standard = (
+        "bin boot dev etc home lib lib64 media mnt opt proc root run sbin srv sys tmp usr var"
+    )
     added = {"workspace", ".dockerenv"}
     assert set(as_root("ls -A /").split()) - set(standard.split()) == added
     assert as_root("ls -A /mnt /media /srv").split() == ["/media:", "/mnt:", "/srv:"]

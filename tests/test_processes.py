@@ -1,0 +1,63 @@
+"""Who is in the box, from /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from launcher.processes import descendants, kill
+from tests.local_box import wait_until
+from tests.scripts import run_script
+
+
+def test_descendants_of_every_generation_are_found() -> None:
+    code = "import subprocess, sys; subprocess.run(['sleep', '60'])"
+    child = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        wait_until(lambda: len(descendants()) == 2, "the child has a child")
+        assert child.pid in descendants()
+    finally:
+        for pid in descendants():
+            kill(pid, signal.SIGKILL)
+        child.wait()
+
+
+def test_a_zombie_is_nobody() -> None:
+    child = subprocess.Popen(["true"])
+    stat = Path(f"/proc/{child.pid}/stat")
+    try:
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "its end")
+        assert child.pid not in descendants()
+    finally:
+        child.wait()
+
+
+def test_a_name_with_brackets_and_spaces_confuses_nobody() -> None:
+    # /proc/PID/stat puts the name in brackets, and a name may have brackets: proc_pid_stat(5).
+    done = run_script("""
+        import ctypes, os, signal
+        from launcher.processes import descendants
+        reader, ready = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            ctypes.CDLL(None).prctl(15, b"a) R 1 (b", 0, 0, 0)  # PR_SET_NAME
+            os.write(ready, b"x")
+            signal.pause()
+        os.read(reader, 1)
+        print(descendants() == [pid])
+        os.kill(pid, signal.SIGKILL)
+    """)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_signalling_who_has_gone_is_no_error() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    kill(child.pid, signal.SIGTERM)
+
+
+def test_we_are_not_among_our_descendants() -> None:
+    assert os.getpid() not in descendants()
