@@ -24,9 +24,9 @@ image:  ## Build the image pytorch-cuda:v2.6 (TORCH=…, BASE_IMAGE=…, IMAGE=�
 image-size:  ## Print what the image adds on top of its base and PyTorch, by part
 	@$(PYTHON) -m tools.image_size
 
-test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: not those in containers)
+test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: none in containers; ARGS=…: some)
 	@$(PYTHON) -m tools.venv test
-	@$(VENV)/python -m tools.run_tests
+	@$(VENV)/python -m tools.run_tests $(ARGS)
 
 lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
 	@$(PYTHON) -m tools.venv test

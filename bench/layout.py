@@ -24,6 +24,7 @@ from tests.sim import driver
 
 PROJECT = Path(__file__).parents[1]
 TOKEN = "bench"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Below the kernel's ephemeral range: there, a poll of a port that nobody listens on yet can
 # connect to itself.
@@ -93,7 +94,7 @@ def shared_environment(root: Path, user_bin: Path) -> dict[str, str]:
     """Return the environment of all contenders: eight GPUs, and none of this user's files."""
     me = pwd.getpwuid(os.getuid())
     base = {
-        "PATH": f"{user_bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{user_bin}:{SYSTEM_PATH}",
         "HOME": me.pw_dir,
         "LANG": "C.UTF-8",
         "JUPYTER_CONFIG_DIR": f"{root}/home/config",

@@ -106,7 +106,7 @@ def _start_idle_kernel(run: Run) -> None:
         deadline = time.monotonic() + _KERNEL_PATIENCE
         while (state := _request(run, "GET", path)["execution_state"]) != "idle":
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the kernel stays {state!r}:\n{run.tail()}")
+                raise RuntimeError(f"the kernel stays {state!r}:\n{run.tail()}")
             run.read_for(0.05)
     run.read_for(_KERNEL_REST_SECONDS)
 

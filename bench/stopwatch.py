@@ -111,12 +111,12 @@ class Run:
     def wait_for(self, done: Callable[[], bool], *, looking: tuple[str, ...] = ()) -> None:
         """Look at the log and at the named endpoints until `done()`.
 
-        Raises TimeoutError with the end of its log.
+        Raises RuntimeError with the end of its log where it ends, or takes too long.
         """
         deadline = time.monotonic() + _PATIENCE
         while not done():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.start.argv} did not get there:\n{self.tail()}")
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise RuntimeError(f"{self.start.argv} did not get there:\n{self.tail()}")
             for name in looking:
                 self.endpoints[name].look()
             self._wait(TICK, looking)
@@ -185,7 +185,7 @@ class Run:
             poll.register(self._log, select.POLLIN)
             while exited not in (ready := dict(poll.poll(_PATIENCE * 1000))):
                 if not ready:
-                    raise TimeoutError(f"{self.start.argv} did not stop:\n{self.tail()}")
+                    raise RuntimeError(f"{self.start.argv} did not stop:\n{self.tail()}")
                 self._read_log()
             took = time.monotonic() - asked
         finally:

@@ -60,7 +60,7 @@ def render_banner(
         lines += finding_lines(finding, plan.color)
     for probe in waiting:
         lines += ["", *wrap(" ! ", f"{probe.service} is not ready: {probe.detail}", "   ")]
-        lines += [f"   | {line}" for line in tails.get(probe.service, ())]
+        lines += [f"   | {line}"[:WIDTH] for line in tails.get(probe.service, ())]
     lines.append("═" * WIDTH)
     return "\n".join(lines)
 
@@ -72,7 +72,8 @@ def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
     if plan.ssh:
         yield _heading("SSH", plan.ssh.address, plan.color)
         yield f"   {paint(ssh_command(plan.ssh), BOLD, plan.color)}"
-        yield from (f"   {line}" for line in _login_lines(plan.ssh))
+        for text in _login_lines(plan.ssh):
+            yield from wrap("   ", text, "   ")
     if plan.ssh_off:
         yield from row("SSH", f"off: {plan.ssh_off}")
     if machine.host.platform == "kubernetes":

@@ -200,11 +200,11 @@ def _executable(path: str) -> bool:
 
 
 def _writable_by(account: Account, path: str) -> bool:
-    """Return whether the permission bits let `account` create files in `path`."""
+    """Return whether the mount and the permission bits let `account` create files in `path`."""
     if account.uid in (0, os.geteuid()):
         return os.access(path, os.W_OK | os.X_OK)
     info = _attempt(lambda: os.stat(path))
-    if info is None:
+    if info is None or os.statvfs(path).f_flag & os.ST_RDONLY:
         return False
     if info.st_uid == account.uid:
         return bool(info.st_mode & 0o300 == 0o300)

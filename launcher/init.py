@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from launcher.become import restore_signals
 from launcher.errors import LauncherError
-from launcher.processes import descendants, kill, kill_descendants
+from launcher.processes import descendants, kill, kill_descendants, signal_name
 from launcher.pump import Pump
 
 # Docker kills everything 10 s after its TERM: leave in order, and before that.
@@ -204,14 +204,6 @@ def describe_end(status: int) -> str:
     """Say how a process ended, for people."""
     code = os.waitstatus_to_exitcode(status)
     return f"killed by {signal_name(-code)}" if code < 0 else f"exit status {code}"
-
-
-def signal_name(number: int) -> str:
-    """Return SIGTERM for 15; real-time signals have no names."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def become_subreaper() -> None:

@@ -129,6 +129,7 @@ def _supervise(go_reader: int, go_writer: int) -> int:
     """Import supervisor while the plan is made, then wait for the word to start."""
     os.close(go_writer)
     os.setpgid(0, 0)  # Ctrl-C is PID 1's to hear
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until supervisor hears it, no reason to end
     from launcher import supervise
 
     run_dir = os.read(go_reader, 4096).decode()
@@ -136,22 +137,25 @@ def _supervise(go_reader: int, go_writer: int) -> int:
     return supervise.run(run_dir) if run_dir else 0
 
 
-def _use_root_s_programs() -> None:
+def _prepare_to_run_programs() -> None:
     """Let root find ssh-keygen and chpasswd where only root can put them.
 
-    The container's PATH starts with the user's environment, which the user writes to.
+    The container's PATH starts with the user's environment, which the user writes to.  A program
+    that ends before it has read its input is an error to handle, not our end.
     """
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if os.geteuid() == 0:
         config.replace_environment({"PATH": become.launcher_path()})
 
 
 def _open_state(settings: Settings, host: Host) -> State:
-    _use_root_s_programs()
+    _prepare_to_run_programs()
     return service.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
 
 
 def _write(plan: Plan, machine: Machine) -> bytes:
-    _use_root_s_programs()
+    _prepare_to_run_programs()
+    service.check_temporary_directory()
     if plan.ssh:
         service.prepare_sshd()
         fault = service.set_password(plan.ssh.user, plan.ssh.password)

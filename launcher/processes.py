@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Mapping
 
 
@@ -11,6 +12,14 @@ def kill(pid: int, number: int) -> None:
     """Signal a process that may have ended meanwhile."""
     with contextlib.suppress(OSError):
         os.kill(pid, number)
+
+
+def signal_name(number: int) -> str:
+    """Return SIGTERM for 15; real-time signals have no names."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def kill_descendants(number: int) -> None:

@@ -7,6 +7,7 @@ printed, and sshd must finish a handshake with the very host key whose fingerpri
 from __future__ import annotations
 
 import socket
+from urllib.parse import quote
 
 from launcher.hostkey import key_blob
 from launcher.model import Jupyter, Probe, Ssh
@@ -20,10 +21,10 @@ def probe_jupyter(jupyter: Jupyter) -> Probe:
     By hand, since http.client would stay in watch's memory (6 MB) for one request line.
     /api/status counts as no activity and is not logged when it succeeds.
     """
+    token = quote(jupyter.token.reveal(), safe="")  # as in the URL: a header has no place for é
     request = (
-        f"GET {jupyter.base_url}api/status HTTP/1.0\r\n"
-        f"Host: localhost:{jupyter.port}\r\n"
-        f"Authorization: token {jupyter.token.reveal()}\r\n\r\n"
+        f"GET {jupyter.base_url}api/status?token={token} HTTP/1.0\r\n"
+        f"Host: localhost:{jupyter.port}\r\n\r\n"
     )
     try:
         with _connect(jupyter.listen, jupyter.port) as connection:

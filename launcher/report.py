@@ -72,11 +72,9 @@ def changes(before: Sequence[Probe], after: Sequence[Probe]) -> Iterator[str]:
 
 
 def finding_lines(finding: Finding, color: bool = False) -> list[str]:
+    first, *rest = wrap(" ! ", f"{finding.what}: {finding.means}", "   ")
     mark = paint("!", YELLOW, color)
-    return [
-        *wrap(f" {mark} ", f"{finding.what}: {finding.means}", "   ", extra=len(mark) - 1),
-        *wrap("   fix: ", finding.fix, "        "),
-    ]
+    return [f" {mark}{first[2:]}", *rest, *wrap("   fix: ", finding.fix, "        ")]
 
 
 # --- the device table ---------------------------------------------------------------------
@@ -114,9 +112,9 @@ def row(label: str, text: str) -> list[str]:
     return wrap(f" {label:<9} ", text, " " * 11)
 
 
-def wrap(first: str, text: str, rest: str, extra: int = 0) -> list[str]:
+def wrap(first: str, text: str, rest: str) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH + extra, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
     )
 
 

@@ -38,6 +38,16 @@ def remove_stale(run_dir: str) -> None:
             os.unlink(f"{run_dir}/{name}")
 
 
+def check_temporary_directory() -> None:
+    """Raise BadSetting where there is none: supervisor, kernels and logins need one."""
+    import tempfile
+
+    try:
+        tempfile.gettempdir()
+    except OSError as err:
+        raise _cannot_write("/tmp", err) from err
+
+
 def _cannot_write(path: str, err: OSError) -> BadSetting:
     return BadSetting(
         f"cannot write {path}: {err.strerror}. The launcher needs /run and /tmp to write to, and "
@@ -149,9 +159,16 @@ def _validated(line: KeyLine) -> KeyLine:
 
 
 def prepare_sshd() -> None:
-    """Make sshd's privilege separation directory, which it demands of root (sshd(8), FILES)."""
-    if os.geteuid() == 0:
+    """Make sshd's privilege separation directory, which it demands of root (sshd(8), FILES).
+
+    Raises BadSetting where it cannot be made.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    except OSError as err:
+        raise _cannot_write("/run", err) from err
 
 
 def set_password(user: str, password: Secret | None) -> str | None:

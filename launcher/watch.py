@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from launcher import banner, become, codec, health, ready, report, service
 from launcher.model import Machine, Plan, Probe, RenderedFile
+from launcher.processes import signal_name
 
 _PROBE_INTERVAL = 0.03
 _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
@@ -164,7 +165,7 @@ def verify(plan: Plan) -> dict[str, object]:
 
 def _why_no_answer(done: subprocess.CompletedProcess[bytes]) -> str:
     if done.returncode < 0:
-        return f"PyTorch was killed by {signal.Signals(-done.returncode).name}"
+        return f"PyTorch was killed by {signal_name(-done.returncode)}"
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"PyTorch ended with status {done.returncode}"
 

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -32,17 +32,22 @@ LAUNCHER = (sys.executable, "-I", "-m", "launcher.cli")
 USER = pwd.getpwuid(os.geteuid()).pw_name
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Return different ports that nobody listens on now."""
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [int(server.getsockname()[1]) for server in servers]
 
 
-def wait_until(seen: Callable[[], T], what: str, timeout: float = 30.0) -> T:
+def wait_until(seen: Callable[[], T], what: str | Callable[[], str], timeout: float = 30.0) -> T:
     """Return what `seen` returns once that is true; fail when `timeout` seconds did not do."""
     deadline = time.monotonic() + timeout
     while not (found := seen()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        if time.monotonic() > deadline:
+            said = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {timeout:g} s: {said}")
         time.sleep(0.02)
     return found
 
@@ -52,7 +57,7 @@ class Box:
 
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self.directory = directory
-        self.jupyter_port, self.ssh_port = free_port(), free_port()
+        self.jupyter_port, self.ssh_port = free_ports(2)
         (directory / "ws").mkdir(parents=True, exist_ok=True)
         self.env = {
             "PATH": os.environ["PATH"],
@@ -111,7 +116,7 @@ class Box:
             found = re.search(pattern, self.log, re.MULTILINE)
             return found is not None or not running
 
-        wait_until(settled, f"{pattern!r} in\n{self.log}", timeout)
+        wait_until(settled, lambda: f"{pattern!r} in\n{self.log}", timeout)
         assert found, f"ended with {self.process.poll()} without {pattern!r}:\n{self.log}"
         return found
 

@@ -63,8 +63,10 @@ MAY_IMPORT = {
     # watch
     "ready": {"hostkey", "model"},
     "health": {"errors", "model", "service"},
-    "watch": {"banner", "become", "codec", "health", "model", "ready", "report", "service"},
-}
+    "watch": {
+        "banner", "become", "codec", "health", "model", "processes", "ready", "report", "service",
+    },
+}  # fmt: skip
 
 LONGEST = 300  # lines of a file; near 250 is meant
 

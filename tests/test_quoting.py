@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from launcher import service
 from launcher.model import EnvVar, Plan
 from launcher.render import environment_sh, path_sh, setenv_variables, sshd_config
-from tests.local_box import free_port, wait_until
+from tests.local_box import free_ports, wait_until
 from tests.machines import CASES, Case
 from tests.strategies import names, values
 
@@ -174,7 +174,7 @@ def login(state: str, tmp_path: Path) -> Iterator:
     key = shutil.copy(f"{state}/login_key", tmp_path)  # ssh expands % in the name of a key
 
     def run(plan: Plan, command: str) -> bytes:
-        port = free_port()
+        (port,) = free_ports(1)
         config = configuration(plan, state, port)
         (tmp_path / "sshd_config").write_bytes(os.fsencode(config))
         log = (tmp_path / "log").open("wb")

@@ -1,6 +1,7 @@
-"""Run the tests: `make test`.
+"""Run the tests: `make test`, or some of them: `make test ARGS="tests/test_plan.py -k omp"`.
 
-Fails as well where the container suite did not run: a green run without it says little.
+Running them all fails as well where the container suite did not run: a green run without it says
+little.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def count_container_tests(report: Path) -> int:
     )
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     with_containers = os.environ.get("SKIP_CONTAINERS") != "1"
     system_packages.provide("test")
     if with_containers:
@@ -35,13 +36,15 @@ def main() -> int:
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
     code = subprocess.run(
-        [sys.executable, "-m", "pytest", f"--junitxml={REPORT}"], cwd=PROJECT, check=False
+        [sys.executable, "-m", "pytest", f"--junitxml={REPORT}", *arguments],
+        cwd=PROJECT,
+        check=False,
     ).returncode
-    if code == 0 and with_containers and not count_container_tests(REPORT):
+    if code == 0 and with_containers and not arguments and not count_container_tests(REPORT):
         print("error: no container test ran; SKIP_CONTAINERS=1 leaves them out", file=sys.stderr)
         return 1
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -37,6 +37,8 @@ SHOWN_OTHERWISE = {
     "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
     "libc6-dev": lambda: Path("/usr/include/stdio.h").exists(),
 }
+# Packages that start a server at once and at every boot, where only the program is wanted.
+SERVERS = {"openssh-server": "ssh.service", "docker.io": "docker.service"}
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # not on everybody's PATH
 
 
@@ -62,7 +64,15 @@ def provide(name: str) -> bool:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             print(done.stdout + done.stderr, file=sys.stderr)
+    _keep_from_serving(packages)
     return not missing(name)
+
+
+def _keep_from_serving(packages: list[str]) -> None:
+    """Stop the servers that were just installed: nobody asked this machine to serve them."""
+    units = [SERVERS[package] for package in packages if package in SERVERS]
+    if units and Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "--quiet", "disable", "--now", *units], check=False)
 
 
 def _is_there(package: str, program: str) -> bool:

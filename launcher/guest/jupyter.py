@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from typing import Any, ClassVar
 
@@ -54,6 +55,8 @@ def main() -> None:
     with open(path, encoding="utf-8") as stream:
         Server.configuration = json.load(stream)
     logging.disable(logging.INFO)  # warnings still come through
+    # Python ignores it, and what a server ignores its terminals ignore, too.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     LabApp.serverapp_class = Server
     LabApp.launch_instance(argv=[])
 

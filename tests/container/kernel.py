@@ -68,8 +68,7 @@ class Server:
             f"{self.url}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            # http.client sends header values as latin-1; a token may be any text.
-            headers={"Authorization": f"token {token}".encode().decode("latin-1")} if token else {},
+            headers={"Authorization": f"token {token}"} if token else {},
         )
         return fetch(request)
 

@@ -9,36 +9,21 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.container import doors, kernel
+from tests.container.banner import unwrapped
 from tests.container.box import Box, Boxes
 from tests.container.engine import poll
-from tests.container.test_ssh import unwrapped
-from tests.sim import description, driver
-
-ALL = ("--gpus", "all")
-
-
-def machine(name: str) -> dict[str, str]:
-    """Return the variable that gives a container another machine than the default one."""
-    return {"NVSIM_CONTAINER_MACHINE": name}
-
-
-def gpus(name: str = "h100-8x") -> tuple[description.Device, ...]:
-    return description.gpus(driver.find(name).read_text())
-
-
-def uuids(name: str = "h100-8x") -> list[str]:
-    return [gpu.get("uuid") for gpu in gpus(name)]
+from tests.container.gpus import ALL, gpus, machine, uuids
 
 
 @dataclass(frozen=True)
 class Case:
-    """A way to start a box, what CUDA sees then, and what the banner says."""
+    """A way to start a box, what CUDA sees then, and what the log says."""
 
     options: tuple[str, ...]
     visible: str | None  # CUDA_VISIBLE_DEVICES; None: not set
     says: tuple[str, ...]
-    pytorch: str
     env: Mapping[str, str] = field(default_factory=dict)
+    pytorch: str = ""  # how the line about it begins, where that line is waited for
 
 
 # A healthy one of each kind.  The simulated driver computes nothing, so PyTorch never works.
@@ -47,33 +32,29 @@ CASES: dict[str, Case] = {
         ("--gpus", '"device=1,2"'),
         "0,1",  # NVIDIA's runtime numbers what it passes in from 0
         tuple(gpu.get("pci_bus_id") for gpu in gpus()[1:3]),
-        "CUDA works on 0 of 2 devices: ",
+        pytorch="CUDA works on 0 of 2 devices: ",
     ),
     "by-uuid": Case(
         ("--gpus", f"device={uuids()[5]}"),
         "0",
         (gpus()[5].get("pci_bus_id"),),
-        "CUDA works on 0 of 1 devices: ",
     ),
     "chosen": Case(
         ALL,
         "3,1",
         ("CUDA_VISIBLE_DEVICES=3,1 (as LAUNCHER_GPUS asks)",),
-        "CUDA works on 0 of 2 devices: ",
         {"LAUNCHER_GPUS": "3,1"},
     ),
     "chosen-by-uuid": Case(
         ALL,
         f"{uuids()[6]},{uuids()[2]}",
         ("(as LAUNCHER_GPUS asks; UUIDs, as LAUNCHER_GPU_IDS asks)",),
-        "CUDA works on 0 of 2 devices: ",
         {"LAUNCHER_GPUS": f"{uuids()[6]},{uuids()[2][:12]}", "LAUNCHER_GPU_IDS": "uuid"},
     ),
     "the-user-s-own": Case(
         ALL,
         "5",
         ("CUDA_VISIBLE_DEVICES=5 (yours, kept)", "CUDA_DEVICE_ORDER=FASTEST_FIRST (yours, kept)"),
-        "CUDA works on 0 of ",
         {"CUDA_VISIBLE_DEVICES": "5", "CUDA_DEVICE_ORDER": "FASTEST_FIRST"},
     ),
     "one-lost": Case(
@@ -85,22 +66,22 @@ CASES: dict[str, Case] = {
             "! GPU 3 is lost: ",
             "fix: on the host: sudo nvidia-smi --gpu-reset -i 3, or reboot",
         ),
-        "CUDA works on 0 of 7 devices: ",
         machine("h100-8x-one-lost"),
+        pytorch="CUDA works on 0 of 7 devices: ",
     ),
     "mig": Case(
         ALL,
         ",".join(mig.get("uuid") for mig in gpus("a100-mig")[0].migs),
         ("MIG×3", "UUIDs, since MIG instances have no index"),
-        "CUDA works on 0 of 3 devices: ",
         machine("a100-mig"),
+        pytorch="CUDA works on 0 of 3 devices: ",
     ),
     "utility-only": Case(
         ALL,
         "0,1,2,3,4,5,6,7",
         ("driver 565.57.01",),
-        "CUDA works on 0 of 8 devices: Found no NVIDIA driver",
         {"NVIDIA_DRIVER_CAPABILITIES": "utility"},
+        pytorch="CUDA works on 0 of 8 devices: Found no NVIDIA driver",
     ),
     "compute-only": Case(
         ALL,
@@ -109,26 +90,24 @@ CASES: dict[str, Case] = {
             "! the GPU is here, its management library is not: ",
             "fix: docker run -e NVIDIA_DRIVER_CAPABILITIES=compute,utility",
         ),
-        "",
         {"NVIDIA_DRIVER_CAPABILITIES": "compute"},
     ),
     "none": Case(
         ("--gpus", "device=none"),
         None,
         ("! NVIDIA_VISIBLE_DEVICES=none gives the driver without a device",),
-        "no CUDA device, computes on the CPU",
+        pytorch="no CUDA device, computes on the CPU",
     ),
     "void": Case(
         ("--gpus", "device=void"),
         None,
         ("! no NVIDIA GPU and no NVIDIA driver on this machine",),
-        "no CUDA device, computes on the CPU",
     ),
     "without": Case(
         (),
         None,
         ("! no NVIDIA GPU and no NVIDIA driver on this machine", "GPUs      none; everything runs"),
-        "no CUDA device, computes on the CPU",
+        pytorch="no CUDA device, computes on the CPU",
     ),
     "mismatch": Case(
         ALL,
@@ -137,14 +116,13 @@ CASES: dict[str, Case] = {
             "! driver library and kernel module differ: ",
             "fix: on the host: reboot, or sudo rmmod nvidia_drm",
         ),
-        "no CUDA device, computes on the CPU",
         machine("mismatch"),
+        pytorch="no CUDA device, computes on the CPU",
     ),
     "crash": Case(
         ALL,
         None,
         ("! the NVIDIA driver library crashed: killed by SIGSEGV",),
-        "",
         machine("crash-init"),
     ),
     "hung": Case(
@@ -154,7 +132,6 @@ CASES: dict[str, Case] = {
             "! the NVIDIA driver does not answer: no answer within 3 s",
             "fix: on the host: sudo dmesg | grep -i -e nvrm -e xid",
         ),
-        "",
         {**machine("hung-init"), "LAUNCHER_DETECT_TIMEOUT": "3"},
     ),
 }
@@ -265,62 +242,3 @@ def test_gpus_that_cannot_be_had(box: Boxes, wanted: str, says: str) -> None:
     done = box.run(options=ALL, env={"LAUNCHER_GPUS": wanted})
     assert done.returncode == 78
     assert says in done.stdout.decode()
-
-
-# --- asked later, through docker exec ---------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def healthy(shared_box: Boxes) -> Box:
-    started = shared_box(*ALL)
-    started.wait_for_banner()
-    return started
-
-
-def test_detect_prints_the_machine(healthy: Box) -> None:
-    found = json.loads(healthy.exec("launcher", "detect").stdout)
-    assert [gpu["uuid"] for gpu in found["report"]["gpus"]] == uuids()
-    assert found["report"]["driver_version"] == "565.57.01"
-    assert len(found["hardware"]["pci_ids"]) == 8
-
-
-def test_plan_prints_every_variable_with_its_reason(healthy: Box) -> None:
-    text = healthy.exec("launcher", "plan").stdout
-    plan = json.loads(text)
-    planned = {var["name"]: var for var in plan["environment"]}
-    assert planned["CUDA_VISIBLE_DEVICES"]["value"] == "0,1,2,3,4,5,6,7"
-    assert planned["CUDA_VISIBLE_DEVICES"]["why"] == "every usable GPU"
-    assert planned["CUDA_DEVICE_ORDER"]["value"] == "PCI_BUS_ID"
-    token = kernel.connect(healthy).token
-    assert token not in text, "a plan is there to be pasted into an issue"
-
-
-def test_doctor_has_no_complaint(healthy: Box) -> None:
-    done = healthy.exec("launcher", "doctor")
-    assert "driver 565.57.01, CUDA up to 12.7" in done.stdout
-
-
-def test_doctor_sees_a_gpu_fall_off_the_bus(box: Boxes) -> None:
-    """It asks anew: what was true at the start may not be now."""
-    started = box(*ALL)
-    started.wait_for_banner()
-    lost = description.edit(
-        driver.find("h100-8x").read_text(), {"faults": {"nvmlInit": "return 9"}}
-    )
-    library = started.exec("sh", "-c", "ls /usr/lib/*/nvsim.machine").stdout.strip()
-    started.exec("sh", "-c", f"cat > {library}", stdin=lost)
-    done = started.exec("launcher", "doctor", check=False)
-    assert done.returncode == 10
-    assert "the host's NVIDIA kernel module is not loaded" in done.stdout
-    assert "fix: on the host: sudo modprobe nvidia" in done.stdout
-
-
-@pytest.mark.parametrize("name", ["without", "mismatch"])
-def test_doctor_says_what_mends_it(box: Boxes, name: str) -> None:
-    case = CASES[name]
-    started = box(*case.options, env=case.env)
-    started.wait_for_banner()
-    done = started.exec("launcher", "doctor", check=False)
-    assert done.returncode >= 10
-    assert case.says[0] in unwrapped(done.stdout)
-    assert "fix: " in done.stdout

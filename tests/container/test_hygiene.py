@@ -403,7 +403,7 @@ finally:
     sys.path[:] = path
 """
 IMPERSONATED = (
-    "json launcher sitecustomize usercustomize supervisor pynvml paramiko socket site".split()
+    ["json", "launcher", "sitecustomize", "usercustomize", "supervisor", "pynvml", "paramiko", "socket", "site"]
 )
 
 
@@ -446,7 +446,7 @@ touch /workspace/ran-$(id -u)-${0##*/}
 PATH=$(printf %s "$PATH" | sed 's,/opt/venv/bin:,,')
 exec ${0##*/} "$@"
 """
-ROOT_RUNS = "launcher ssh-keygen chpasswd sshd python3 python id env sh supervisorctl".split()
+ROOT_RUNS = ["launcher", "ssh-keygen", "chpasswd", "sshd", "python3", "python", "id", "env", "sh", "supervisorctl"]
 
 
 def plant(box: Box, programs: list[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.container.banner import unwrapped
 from tests.container.box import Box, Boxes
 from tests.container.login import (
     KeyPair,
@@ -252,8 +253,3 @@ def test_a_private_key_pasted_by_mistake_is_not_shown(box: Boxes, key: KeyPair) 
     log = started.logs()
     assert "PUBLIC_KEY line 2: not a public key" in unwrapped(log)
     assert [line for line in private.splitlines() if line in log] == []
-
-
-def unwrapped(banner: str) -> str:
-    """Undo the line breaks within the banner's notes."""
-    return re.sub(r"\n {3,}(?=\S)(?!fix:)", " ", banner)
