@@ -115,7 +115,7 @@ class Run:
         """
         deadline = time.monotonic() + _PATIENCE
         while not done():
-            if time.monotonic() > deadline or self.process.poll() is not None:
+            if time.monotonic() > deadline or self._has_ended():
                 raise RuntimeError(f"{self.start.argv} did not get there:\n{self.tail()}")
             for name in looking:
                 self.endpoints[name].look()
@@ -172,6 +172,11 @@ class Run:
         self.lines += [(now, line.decode(errors="replace")) for line in whole]
 
     # --- ending ---
+
+    def _has_ended(self) -> bool:
+        """Say so without reaping it: `stop` still needs its pid."""
+        how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, how) is not None
 
     def stop(self) -> float:
         """Send SIGTERM; return the seconds until it has exited.  Ends what it left behind."""

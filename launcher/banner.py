@@ -60,7 +60,8 @@ def render_banner(
         lines += finding_lines(finding, plan.color)
     for probe in waiting:
         lines += ["", *wrap(" ! ", f"{probe.service} is not ready: {probe.detail}", "   ")]
-        lines += [f"   | {line}"[:WIDTH] for line in tails.get(probe.service, ())]
+        for line in tails.get(probe.service, ()):
+            lines += wrap("   | ", line[:400], "   | ")
     lines.append("═" * WIDTH)
     return "\n".join(lines)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from launcher import config
 from launcher.errors import BadSetting, LauncherError
 
 if TYPE_CHECKING:
     from launcher.model import Plan
+
+T = TypeVar("T")
 
 _HELP = """\
 usage: launcher COMMAND [ARGUMENT …]
@@ -55,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"launcher: there is no command {name!r}\n\n{_HELP}", file=sys.stderr)
         return 2
     try:
-        return command(arguments)
+        status = command(arguments)
+        sys.stdout.flush()  # here, and not at exit: a reader may have gone
+        return status
     except LauncherError as err:
         print(f"launcher: {err}", file=sys.stderr)
         return err.exit_code
@@ -105,13 +109,13 @@ def _in_command_mode() -> bool:
 
 
 def _watch(arguments: list[str]) -> int:
-    from launcher import codec, watch
+    from launcher import watch
     from launcher.model import Machine
 
     plan = _running_plan()
     if plan is None:
         raise BadSetting("nothing runs here to be watched")
-    machine = codec.from_json(Machine, _read_run_file("machine.json"))
+    machine = _read_run_value(Machine, "machine.json")
     watch.run(plan, machine, lambda text: print(text, flush=True))
     return 0
 
@@ -126,7 +130,7 @@ def _exec(arguments: list[str]) -> int:
         become.drop_to_identity(plan.identity)
         env = {**config.without_secrets(), **plan.user_environment()}
         return _replace_process(arguments[1:], env)
-    if len(arguments) != 1:
+    if len(arguments) != 1 or arguments == ["--"]:
         raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
     become.become(become.load(config.run_dir(), arguments[0]))
     return 0
@@ -230,14 +234,24 @@ def _read_run_file(name: str) -> str:
         raise BadSetting(f"cannot read {path}: {err.strerror}; is the box ready?") from None
 
 
+def _read_run_value(kind: type[T], name: str) -> T:
+    """Return a value of the running box.  Raises BadSetting where the file holds something else."""
+    from launcher import codec
+
+    try:
+        return codec.from_json(kind, _read_run_file(name))
+    except (ValueError, TypeError, KeyError) as err:
+        path = f"{config.run_dir()}/{name}"
+        raise BadSetting(f"cannot read {path}: not what this launcher wrote ({err!r})") from err
+
+
 def _running_plan() -> Plan | None:
     """Return the plan of the running box, or None where no box runs here."""
-    from launcher import codec
     from launcher.model import Plan
 
     if not os.path.exists(f"{config.run_dir()}/plan.json"):
         return None
-    return codec.from_json(Plan, _read_run_file("plan.json"))
+    return _read_run_value(Plan, "plan.json")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ gpus = st.builds(
     uuid=st.uuids().map(lambda uuid: f"GPU-{uuid}"),
     name=words,
     pci_bus_id=st.just("00000000:FF:1F.7"),
-    memory_bytes=sizes,
+    memory_bytes=st.none() | st.integers(0, 1 << 43),  # 8 TiB
     compute_capability=st.none() | st.tuples(st.integers(1, 20), st.integers(0, 9)),
     mig_enabled=st.none() | st.booleans(),
     mig_uuids=st.lists(st.uuids().map(lambda uuid: f"MIG-{uuid}"), max_size=7).map(tuple),

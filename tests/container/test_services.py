@@ -15,13 +15,14 @@ from tests.container.login import OPTIONS, PASSWORD, Login, printed_command
 from tests.sim import description, driver
 
 # What a user passes, with everything in it that some format on the way would mangle.
+TWO_LINES = "first\nsecond"
 AWKWARD = """50% of 'this' and "that" \\ $HOME ; a=b #c é€"""
 
 
 @pytest.fixture(scope="module")
 def started(shared_box: Boxes) -> Box:
     """The documented command, on ports that are free here."""
-    return shared_box("--gpus", "all", "-e", f"AWKWARD={AWKWARD}")
+    return shared_box("--gpus", "all", env={"AWKWARD": AWKWARD, "TWO_LINES": TWO_LINES})
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,7 @@ def test_environment_is_the_same_behind_every_door(started: Box, door: str) -> N
     assert env["CUDA_VISIBLE_DEVICES"] == "0,1,2,3,4,5,6,7"
     assert env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert env["AWKWARD"] == AWKWARD
+    assert env["TWO_LINES"] == TWO_LINES
     assert env["PATH"].split(":")[0] == "/opt/venv/bin"
     assert "JUPYTER_TOKEN" not in env
 

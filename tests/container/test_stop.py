@@ -28,9 +28,12 @@ def test_stop_ends_everything_in_time(box: Boxes, key: KeyPair) -> None:
     """An idle kernel, an open login, and a program that wants to outlive it all."""
     started = box("-e", f"PUBLIC_KEY={key.public}")
     server = kernel.connect(started)
-    with server.kernel() as notebook, login(started, key).paramiko() as client:
+    with (
+        server.kernel() as notebook,
+        login(started, key).paramiko() as client,
+        client.invoke_shell(),
+    ):
         assert notebook.run("answer = 42") == ""
-        client.invoke_shell()
         run_over(
             client, "setsid sh -c 'trap \"\" TERM HUP; sleep 300; sleep 300' > /dev/null 2>&1 &"
         )
