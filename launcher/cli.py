@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,11 +39,15 @@ Inside the box:
 Settings are environment variables: docs/settings.md."""
 
 
-def entrypoint(argv: Sequence[str]) -> int:
-    """Be PID 1.  Imports nothing that the way to the banner does not need."""
+def entrypoint(argv: Sequence[str], started: float) -> int:
+    """Be PID 1.  Imports nothing that the way to the banner does not need.
+
+    Args:
+        started: CLOCK_MONOTONIC at the start of the process, seconds.
+    """
     from launcher import pipeline
 
-    return pipeline.run(argv)
+    return pipeline.run(argv, started)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -182,7 +187,7 @@ def _render(arguments: list[str]) -> int:
 
 
 def _start(arguments: list[str]) -> int:
-    return entrypoint(())
+    return entrypoint((), time.monotonic())
 
 
 def _doctor(arguments: list[str]) -> int:

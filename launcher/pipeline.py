@@ -23,16 +23,15 @@ from launcher.pump import Pump
 from launcher.render import machine_file, render
 
 # The first line appears by then, whatever the driver does.
-FIRST_LINE = 0.1
+FIRST_LINE = 0.12
 # A command's standard error is its own: one line of ours, unless the driver is really stuck.
 _COMMAND_PATIENCE = 2.0
 _DISK_TIMEOUT = 20.0
 _GUEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest")
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], started: float) -> int:
     """Be the box: services without arguments, else that command.  Returns the exit status."""
-    started = time.monotonic()
     out = Pump(2 if argv else 1)
     box = Init(out)
     try:
@@ -56,7 +55,7 @@ def detect_machine(settings: Settings) -> Machine:
     box = Init(Pump(2))
     driver = box.fork(_ask_driver)
     host = detect.read_host(settings.environ, settings.user, settings.workspace)
-    return _machine(box, driver, settings, host, time.monotonic())
+    return _machine(box, driver, settings, host, time.monotonic(), _COMMAND_PATIENCE)
 
 
 def preview_plan(settings: Settings) -> Plan:

@@ -12,13 +12,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_script(
-    code: str, *arguments: object, timeout: float = 30, stdout: int | IO[bytes] = subprocess.PIPE
+    code: str,
+    *arguments: object,
+    timeout: float = 30,
+    stdin: int | IO[bytes] = subprocess.PIPE,
+    stdout: int | IO[bytes] = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python text with the checkout on its path; return its status and its outputs."""
+    """Run Python text with the checkout on its path; return its status and its outputs.
+
+    Its standard input is an empty pipe, not /dev/null, which some of these scripts could change.
+    """
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         cwd=ROOT,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,

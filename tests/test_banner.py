@@ -57,7 +57,8 @@ def test_golden_of_a_box_that_is_not_ready(golden: Callable[[str, str], None]) -
 
 # --- on any machine --------------------------------------------------------------------------
 
-words = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=120)
+letters = st.characters(categories=["L", "N", "P", "S", "Zs"])
+words = st.text(letters, max_size=20) | st.text(letters, min_size=70, max_size=90)
 word = st.from_regex(r"[a-z_][a-z0-9_-]{0,30}", fullmatch=True)
 hosts = st.ip_addresses().map(str)
 ports = st.integers(1, 65535)

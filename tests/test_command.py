@@ -100,6 +100,12 @@ def test_no_signal_is_blocked_or_ignored(run) -> None:
     assert [int(line.split()[1], 16) for line in out.splitlines()] == [0, 0]
 
 
+def test_it_leads_a_process_group_of_its_own(run) -> None:
+    # In ours, Ctrl-C would arrive twice.
+    code = "import os; print(os.getpgrp() == os.getpid())"
+    assert run(sys.executable, "-c", code)[1] == "True\n"
+
+
 def test_no_descriptor_of_ours_is_left_open(run) -> None:
     _, out, _ = run("ls", "/proc/self/fd")
     assert {int(fd) for fd in out.split()} <= {0, 1, 2, 3}  # 3 is ls's own

@@ -217,7 +217,8 @@ def hardware_key() -> str:
 
 
 def generated(kind: str, path: Path) -> str:
-    argv = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path]
+    bits = ["-b", "2048"] if kind == "rsa" else []
+    argv = ["ssh-keygen", "-q", "-t", kind, *bits, "-N", "", "-f", path]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     return path.with_suffix(".pub").read_text().strip()
 

@@ -93,6 +93,9 @@ def test_every_override_is_in_the_table(kind: type) -> None:
         if inspect.isfunction(value) and hasattr(base, name)
     }
     assert overridden == {name for listed, name in OVERRIDDEN if listed is base}
+    for name in overridden - {"__init__"}:
+        ours, theirs = (inspect.signature(getattr(each, name)) for each in (kind, base))
+        assert list(ours.parameters) == list(theirs.parameters)
 
 
 def test_the_loop_asks_the_poller_as_we_think() -> None:

@@ -1,0 +1,189 @@
+"""Whom root trusts: nothing that the user can write, and nobody who hangs up on it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.container.box import BANNER, Box, Boxes
+from tests.container.engine import poll
+from tests.container.processes import processes
+
+
+@pytest.fixture(scope="module")
+def services(shared_box: Boxes) -> Box:
+    """A box that nothing is done to."""
+    box = shared_box()
+    box.wait_for_banner()
+    return box
+
+
+# --- names that somebody else could answer to -------------------------------------------------
+
+# Stands in for a module of the standard library or of ours, tells who imports it, and gives way.
+IMPOSTOR = """
+import os, sys
+open(f"/workspace/imported/{os.geteuid()}-{__name__}", "w").close()
+here, path = os.path.dirname(os.path.abspath(__file__)), list(sys.path)
+sys.path[:] = [folder for folder in path if os.path.abspath(folder or ".") != here]
+del sys.modules[__name__]
+try:
+    __import__(__name__)
+except ImportError:
+    pass
+finally:
+    sys.path[:] = path
+"""
+IMPERSONATED = [
+    "json",
+    "launcher",
+    "sitecustomize",
+    "usercustomize",
+    "supervisor",
+    "pynvml",
+    "paramiko",
+    "socket",
+]
+
+
+@pytest.fixture
+def hostile_workspace(tmp_path: Path) -> Iterator[Path]:
+    """Make a workspace full of modules that nobody asked for."""
+    (tmp_path / "imported").mkdir()
+    for name in IMPERSONATED:
+        (tmp_path / f"{name}.py").write_text(IMPOSTOR)
+    for folder in (tmp_path, tmp_path / "imported"):
+        folder.chmod(0o777)
+    yield tmp_path
+    shutil.rmtree(tmp_path / "imported")
+
+
+def hostile(workspace: Path) -> list[str]:
+    startup = ["PYTHONPATH=/workspace", "PYTHONSTARTUP=/workspace/json.py", "PYTHONSAFEPATH="]
+    return ["-v", f"{workspace}:/workspace", *(word for line in startup for word in ("-e", line))]
+
+
+def test_root_imports_nothing_of_the_workspace(box: Boxes, hostile_workspace: Path) -> None:
+    """Whatever is called there, and whatever PYTHONPATH says; the user's own Python does."""
+    started = box("--health-interval", "1s", *hostile(hostile_workspace))
+    started.wait_for_log(r"launcher: PyTorch .*\n", timeout=120)
+    for name in ("banner", "url", "settings", "plan", "detect", "doctor", "healthcheck"):
+        started.exec("launcher", name, check=False)
+    started.exec("launcher", "exec", "--", "true")
+    started.kill("HUP")
+    started.wait_for_log("reloaded")
+    assert poll(lambda: started.inspect("{{.State.Health.Status}}") == "healthy", timeout=20)
+    assert box.run("launcher", "doctor", options=hostile(hostile_workspace)).returncode == 10
+    imported = {path.name for path in (hostile_workspace / "imported").iterdir()}
+    assert "1000-json" in imported, "the trap does not work"
+    assert {name for name in imported if name.startswith("0-")} == set()
+
+
+# Tells who runs it, then is what it is called.
+IMPOSTOR_PROGRAM = """#!/bin/sh
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+touch "/workspace/ran-$(id -u)-${0##*/}"
+exec "${0##*/}" "$@"
+"""
+# What root runs by name, or could: of these the user's environment has none, so it can be added.
+ROOT_RUNS = ["ssh-keygen", "chpasswd", "sshd", "id", "env", "sh", "ldconfig", "supervisorctl"]
+
+
+def plant(box: Box, *programs: str) -> None:
+    """As the workspace user, put programs first on the container's PATH."""
+    paths = " ".join(f"/opt/venv/bin/{name}" for name in programs)
+    script = f"tee {paths} > /dev/null && chmod +x {paths}"
+    box.exec("/bin/sh", "-c", script, stdin=IMPOSTOR_PROGRAM, user="dev")
+
+
+def ran(box: Box) -> list[str]:
+    """Return who ran which of the planted programs: `UID-PROGRAM`."""
+    names = box.exec("/bin/ls", "/workspace").stdout.split()
+    return [name.removeprefix("ran-") for name in names if name.startswith("ran-")]
+
+
+def test_root_runs_no_program_of_the_user_environment(box: Boxes) -> None:
+    """The container's PATH starts with a folder that the user writes to: root has another."""
+    started = box()
+    started.wait_for_banner()
+    plant(started, *ROOT_RUNS)
+    started.exec("/bin/rm", "/var/lib/launcher/ssh_host_ed25519_key")
+    started.restart()
+    assert poll(lambda: len(BANNER.findall(started.logs())) == 2, timeout=60)
+    started.kill("HUP")
+    started.wait_for_log("reloaded")
+    started.exec("env", "true", user="dev")
+    assert "1000-env" in ran(started), "the trap does not work"
+    assert [name for name in ran(started) if name.startswith("0-")] == []
+
+
+def test_the_health_check_runs_no_program_of_the_user_environment(box: Boxes) -> None:
+    """Docker runs it as root, with the container's PATH."""
+    started = box("--health-interval", "1s")
+    started.wait_for_banner()
+    plant(started, "launcher")
+    seen = checks(started)
+    # The first of these may have begun before.
+    assert poll(lambda: len(checks(started) - seen) >= 2, timeout=20)
+    started.exec("launcher", "url", check=False, user="dev")
+    assert ran(started) == ["1000-launcher"]
+
+
+def checks(box: Box) -> set[str]:
+    """Return when Docker began the last checks of the box's health; it remembers five."""
+    return set(box.inspect("{{range .State.Health.Log}}{{.Start}};{{end}}").split(";"))
+
+
+def test_root_s_path_is_root_s(services: Box) -> None:
+    """Of what supervise starts as root: every folder, and every folder above it."""
+    watch = next(process for process in processes(services) if process.cmdline[-1] == b"watch")
+    path = next(entry for entry in watch.environ if entry.startswith(b"PATH=")).decode()
+    top = watch.folder / "root"
+    folders = {above for name in path[5:].split(":") for above in (Path(name), *Path(name).parents)}
+    assert Path("/usr/bin") in folders
+    others_write = stat.S_IWGRP | stat.S_IWOTH
+    seen = {folder: (top / folder.relative_to("/")).stat() for folder in folders}
+    assert [name for name, it in seen.items() if it.st_uid or it.st_mode & others_write] == []
+
+
+# --- what everybody uses ----------------------------------------------------------------------
+
+
+def test_devices_stay_root_s(box: Boxes, services: Box) -> None:
+    """Standard input is /dev/null where nobody gave one; it is handed to no user."""
+    about = ("stat", "--format", "%U %a", "/dev/null", "/dev/zero", "/dev/urandom")
+    assert services.exec(*about).stdout.splitlines() == ["root 666"] * 3
+    assert box.run(*about).stdout.decode().splitlines() == ["root 666"] * 3
+
+
+CALL_AND_HANG_UP = """
+import base64, socket
+call = b"<methodCall><methodName>supervisor.getAllProcessInfo</methodName></methodCall>"
+login = base64.b64encode(b"launcher:launcher")
+for _ in range(20):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("/run/launcher/supervisor.sock")
+        client.sendall(
+            b"POST /RPC2 HTTP/1.0\\r\\nContent-Type: text/xml\\r\\n"
+            b"Authorization: Basic " + login + b"\\r\\n"
+            b"Content-Length: %d\\r\\n\\r\\n" % len(call) + call
+        )
+"""
+
+
+def test_a_supervisor_client_that_hangs_up_does_not_end_the_box(services: Box) -> None:
+    """An answer to somebody who is gone raises SIGPIPE, whose default is to kill."""
+    services.exec("/opt/launcher/bin/python", "-I", "-", stdin=CALL_AND_HANG_UP)
+    # This one is answered, so all of those have been.
+    status = ("/opt/launcher/bin/supervisorctl", "-c", "/etc/launcher/supervisord.conf", "status")
+    answer = services.exec(*status, env={"LAUNCHER_RUN_DIR": "/run/launcher"}, check=False)
+    assert re.findall(r"^box:(\w+) +(?:RUNNING|STARTING)", answer.stdout, re.MULTILINE) == [
+        "jupyter",
+        "sshd",
+        "watch",
+    ]
