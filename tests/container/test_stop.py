@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_stop_ends_everything_in_time(box: Boxes, key: KeyPair) -> None:
             client, "setsid sh -c 'trap \"\" TERM HUP; sleep 300; sleep 300' > /dev/null 2>&1 &"
         )
         for program in ("ipykernel", "jupyter.py", "sshd: dev@pts", "-bash", "sleep 300"):
-            assert poll(lambda name=program: _runs(started, name), timeout=10), program
+            assert poll(partial(_runs, started, program), timeout=10), program
         seconds = started.stop()
     print(f"stopped in {seconds:.2f} s")
     assert started.exit_code() == 0
