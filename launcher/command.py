@@ -11,6 +11,10 @@ from launcher.become import restore_signals
 from launcher.init import Init, exit_code
 from launcher.processes import kill
 
+# A terminal sends these to everything in its foreground: the command's whole group gets them.
+# The others are the command's alone: to save at TERM, a training needs its DataLoader workers.
+_FROM_A_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.SIGCONT}
+
 
 def run(box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], None]) -> int:
     """Run the user's command as the box's only program; return the box's exit code.
@@ -23,7 +27,8 @@ def run(box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], N
     if pid == 0:
         _exec_command(argv, env, drop, terminal)
     _set_group(pid)
-    status = box.run_until_end(pid, lambda number: _forward(pid, number))
+    # INT is the command's own affair: it may save at it, and go on.
+    status = box.run_until_end(pid, lambda number: _forward(pid, number), {signal.SIGTERM})
     box.end_stragglers()
     return exit_code(status)
 
@@ -57,7 +62,4 @@ def _set_group(pid: int) -> None:
 def _forward(pid: int, number: int) -> None:
     if number == signal.SIGTSTP:
         return  # as PID 1 we would be immune; a stopped box helps nobody
-    try:
-        os.killpg(pid, number)
-    except OSError:
-        kill(pid, number)
+    kill(-pid if number in _FROM_A_TERMINAL else pid, number)

@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from launcher.become import restore_signals
@@ -157,10 +157,12 @@ class Init:
                 os.close(child.pipe)
                 child.status = status
 
-    def run_until_end(self, pid: int, on_signal: Callable[[int], None]) -> int:
+    def run_until_end(
+        self, pid: int, on_signal: Callable[[int], None], stop: Collection[int] = STOP
+    ) -> int:
         """Hand every signal to `on_signal` until `pid` ends; return its wait status.
 
-        After a stop signal it has STOP_DEADLINE; a second one, later, ends it at once.
+        After a signal of `stop` it has STOP_DEADLINE; a second one, later, ends it at once.
         """
         self._main = pid
         self._spawned.add(pid)
@@ -168,7 +170,7 @@ class Init:
         while pid not in self._ended:
             left = deadline - time.monotonic()
             number = self.next_signal(None if left == math.inf else max(0.0, left))
-            if number in STOP:
+            if number in stop:
                 now = time.monotonic()
                 if not self.stopping:
                     self.stopping, asked, deadline = True, now, now + STOP_DEADLINE

@@ -200,7 +200,8 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
             return
         name = process.config.name
         say: Callable[[str], None] = self.options.pump.say
-        say(f"launcher: {name} failed for good, so the container ends. Its last lines:")
+        why = f" ({process.spawnerr})" if process.spawnerr else ""
+        say(f"launcher: {name} failed for good{why}, so the container ends. Its last lines:")
         for line in service.last_lines(f"{self.options.run_dir}/log/{name}.log"):
             say(f"    {line}")
         self.exit_code = StartFailed.exit_code

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import requires, version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from supervisor import events, poller
@@ -113,6 +114,7 @@ def test_what_we_read_of_theirs_is_still_there() -> None:
     assert {"READ", "WRITE", "_poller"} <= vars(poller.PollPoller(options)).keys()
     assert SupervisorStates.SHUTDOWN < SupervisorStates.RUNNING
     assert issubclass(events.ProcessStateFatalEvent, events.ProcessStateEvent)
+    assert Subprocess.spawnerr is None
     assert "options.execve(filename, argv, env)" in inspect.getsource(Subprocess._spawn_as_child)
 
 
@@ -236,6 +238,23 @@ def test_supervisors_own_words_go_to_the_same_log(options, pipe) -> None:
     options.make_logger()
     options.logger.warn("something happened")
     assert read_all(pipe[0]) == b"launcher | something happened\n"
+
+
+@pytest.mark.parametrize(("group", "code"), [("box", 70), ("mine", 0)])
+def test_only_a_program_of_the_box_ends_it(options, tmp_path: Path, pipe, group, code) -> None:
+    # A program that cannot even be started has no last lines: the reason is supervisor's.
+    (tmp_path / "log" / "sshd.log").write_text("the last line\n")
+    process = SimpleNamespace(
+        spawnerr="can't find command 'launcher'",
+        config=SimpleNamespace(name="sshd"),
+        group=SimpleNamespace(config=SimpleNamespace(name=group)),
+    )
+    supervisor = supervise.BoxSupervisor(options)
+    supervisor._on_fatal(SimpleNamespace(process=process))
+    said = read_all(pipe[0]).decode()
+    assert supervisor.exit_code == code
+    assert ("can't find command 'launcher'" in said) == bool(code)
+    assert ("    the last line\n" in said) == bool(code)
 
 
 def test_an_empty_folder_of_programs_is_no_warning(options, pipe) -> None:

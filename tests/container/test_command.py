@@ -196,7 +196,8 @@ def test_quiet_prints_nothing(box: Boxes) -> None:
 
 
 def test_quiet_prints_nothing_of_a_slow_driver_either(box: Boxes) -> None:
-    done = box.run("true", env={"LAUNCHER_QUIET": "1", **HUNG}, options=GPUS)
+    env = {**HUNG, "LAUNCHER_DETECT_TIMEOUT": "3", "LAUNCHER_QUIET": "1"}
+    done = box.run("true", env=env, options=GPUS)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
@@ -256,6 +257,50 @@ def test_stop_ends_a_command_that_ignores_it_before_docker_does(box: Boxes) -> N
     assert running.stop() < 10  # seconds, `docker stop`'s own patience
     assert running.exit_code() == 128 + 9
     assert "something did not stop in time and is killed" in running.logs()
+
+
+SAVE_AT_TERM = """
+import signal, subprocess, time
+worker = subprocess.Popen(["sleep", "1000"])
+def save(*_):
+    time.sleep(0.3)
+    print("worker ended" if worker.poll() else "worker lives")
+    raise SystemExit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready")
+while True:
+    time.sleep(0.05)
+"""
+
+
+def test_stop_leaves_a_command_its_workers(box: Boxes) -> None:
+    """TERM is the command's alone: a training that still saves needs its DataLoader workers."""
+    running = box(command=python(SAVE_AT_TERM))
+    running.wait_for_log("ready")
+    running.stop()
+    assert running.exit_code() == 0
+    assert "worker lives" in running.logs()
+
+
+def test_an_interrupt_reaches_what_a_script_runs(box: Boxes) -> None:
+    """As Ctrl-C does at a terminal: a shell only acts on it when its program has ended."""
+    running = box(command=["sh", "-c", "echo ready; sleep 1000; echo rest"])
+    running.wait_for_log("ready")
+    assert poll(lambda: "sleep" in running.exec("ps", "-e").stdout, timeout=5)
+    running.kill("INT")
+    assert running.wait(timeout=5) == 128 + 2
+    assert "rest" not in running.logs()
+
+
+def test_a_command_may_go_on_after_an_interrupt(box: Boxes) -> None:
+    """It saved, and trains on: only TERM asks a box to end."""
+    source = "import signal, time; signal.signal(signal.SIGINT, lambda *_: print('saved'))\n"
+    running = box(command=python(source + "print('ready')\nwhile True: time.sleep(0.05)"))
+    running.wait_for_log("ready")
+    running.kill("INT")
+    running.wait_for_log("saved")
+    ended = poll(lambda: not running.is_running(), timeout=9, interval=0.5)
+    assert not ended, running.logs()
 
 
 def test_stop_before_the_command_starts(box: Boxes) -> None:
@@ -318,6 +363,7 @@ reader, writer = os.pipe()
 if os.fork() == 0:
     orphan = os.fork()
     if orphan == 0:
+        os.setsid()  # as nohup's and tmux's are
         while True:
             time.sleep(60)
     os.write(writer, str(orphan).encode())

@@ -1,0 +1,76 @@
+"""The order of things, where a moment between two stages matters; each script is a box of its own.
+
+From end to end it is met in test_command and test_box.
+"""
+
+from __future__ import annotations
+
+from tests.scripts import run_script
+
+BOX = """
+import os, signal, time
+from launcher import pipeline
+from launcher.init import Init
+from launcher.pump import Pump
+box = Init(Pump(2))
+"""
+
+
+def test_a_reload_while_supervise_starts_is_not_its_end() -> None:
+    # HUP would kill it until supervisor has its own handler.
+    done = run_script(f"""{BOX}
+go = os.pipe()
+pid = box.spawn(lambda: pipeline._supervise(*go))
+os.close(go[0])
+def ignores_hup():
+    status = open(f"/proc/{{pid}}/status").read()
+    return int(status.partition("SigIgn:")[2].split()[0], 16) & 1
+deadline = time.monotonic() + 10
+while not ignores_hup() and time.monotonic() < deadline:
+    time.sleep(0.01)
+os.kill(pid, signal.SIGHUP)
+os.close(go[1])
+print(os.waitstatus_to_exitcode(box.run_until_end(pid, print)))
+""")
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_supervise_ends_by_itself_where_there_is_no_word_to_start() -> None:
+    done = run_script(f"""{BOX}
+go = os.pipe()
+pid = box.spawn(lambda: pipeline._supervise(*go))
+os.close(go[0])
+os.close(go[1])
+print(os.waitstatus_to_exitcode(box.run_until_end(pid, print)))
+""")
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_what_a_child_cannot_do_is_the_boxs_end_with_its_reason() -> None:
+    done = run_script(f"""{BOX}
+from launcher.errors import BadSetting, LauncherError
+def bad():
+    raise BadSetting("cannot write /run: Read-only file system")
+for work in (bad, lambda: os.abort()):
+    try:
+        pipeline._answer(box, box.fork(work), "write its files")
+    except LauncherError as err:
+        print(err.exit_code, err)
+""")
+    assert done.stdout.splitlines() == [
+        "78 cannot write /run: Read-only file system",
+        "70 cannot write its files: killed by SIGABRT",
+    ]
+
+
+def test_a_disk_that_does_not_answer_is_the_boxs_end() -> None:
+    done = run_script(f"""{BOX}
+from launcher.errors import StartFailed
+pipeline._DISK_TIMEOUT = 0.2
+try:
+    pipeline._answer(box, box.fork(lambda: time.sleep(60)), "open its state")
+except StartFailed as err:
+    print(err)
+box.end_stragglers()
+""")
+    assert done.stdout == "cannot open its state: the disk did not answer within 0.2 s\n"
