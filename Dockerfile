@@ -89,7 +89,9 @@ WORKDIR /workspace
 EXPOSE 8888 22
 VOLUME /var/lib/launcher
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --retries=2 --start-period=60s CMD ["launcher", "healthcheck"]
+# By its path: root's PATH begins with /opt/venv/bin, which the workspace user writes to.
+HEALTHCHECK --interval=10s --timeout=3s --retries=2 --start-period=60s \
+    CMD ["/usr/local/bin/launcher", "healthcheck"]
 # -I: root's Python must not import from the workspace or from the user's PYTHONPATH.
 ENTRYPOINT ["/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
 

@@ -89,12 +89,6 @@ NOT_INHERITED = {row.name for row in TABLE if row.secret} | {
     "HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "SHLVL", "_", "TERM", "HOSTNAME",
 }  # fmt: skip
 
-# Where the rented-machine platforms say which address and ports they published.
-PLATFORM_VARIABLES = re.compile(
-    r"(RUNPOD|VAST)_TCP_PORT_\d+|RUNPOD_(PUBLIC_IP|POD_ID)|PUBLIC_IPADDR|[A-Z]+_PUBLIC_IP"
-    r"|VAST_CONTAINERLABEL|KUBERNETES_SERVICE_HOST"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -15,6 +15,7 @@ from launcher.model import Machine, Plan, Probe, RenderedFile
 from launcher.processes import signal_name
 
 _PROBE_INTERVAL = 0.03
+_REFUSED_INTERVAL = 1.0
 _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
 
 
@@ -56,7 +57,9 @@ def await_services(plan: Plan) -> tuple[Probe, ...]:
             probes.append(handshake.look())
         if all(probe.ready for probe in probes) or time.monotonic() >= deadline:
             return tuple(probes)
-        time.sleep(_PROBE_INTERVAL)
+        # A server that answers, and refuses, writes two lines about it each time.
+        refused = any("answered" in probe.detail for probe in probes)
+        time.sleep(_REFUSED_INTERVAL if refused else _PROBE_INTERVAL)
 
 
 def look(plan: Plan) -> tuple[Probe, ...]:

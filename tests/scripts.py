@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,16 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
+
+# glibc keeps these for itself, and posix_spawn, which make uses, leaves them ignored (spawni.c):
+# nobody can restore them, and nobody can send them.
+_OF_THE_C_LIBRARY = 1 << 31 | 1 << 32  # signals 32 and 33
+
+
+def signal_masks(status: str) -> list[int]:
+    """Return SigBlk and SigIgn of /proc/PID/status, without the C library's own signals."""
+    masks = re.findall(r"Sig(?:Blk|Ign):\s*(\w+)", status)
+    return [int(mask, 16) & ~_OF_THE_C_LIBRARY for mask in masks]
 
 
 def run_script(

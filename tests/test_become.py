@@ -10,7 +10,7 @@ import pytest
 from launcher import become, codec
 from launcher.errors import BadSetting
 from launcher.model import Service
-from tests.scripts import run_script
+from tests.scripts import run_script, signal_masks
 
 BECOME = """
 import sys
@@ -56,7 +56,7 @@ for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1, signal.SIGRTMIN):
     signal.signal(number, signal.SIG_IGN)
 """
     seen = output_of(service("grep", "-E", "SigBlk|SigIgn", "/proc/self/status"), before)
-    assert [int(line.split()[1], 16) for line in seen.splitlines()] == [0, 0]
+    assert signal_masks(seen) == [0, 0]
 
 
 @only_root

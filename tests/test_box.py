@@ -17,6 +17,7 @@ import pytest
 
 from launcher.hostkey import fingerprint
 from tests.local_box import Box, running_box
+from tests.scripts import signal_masks
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/sbin/sshd").exists(), reason="OpenSSH's server is not installed"
@@ -149,15 +150,14 @@ def test_no_signal_is_blocked_or_ignored_behind_any_door(box: Box, kernel: str) 
         "terminal": box.run_in_terminal(command),
         "ssh": box.ssh(command).stdout.decode(),
     }  # fmt: skip
-    masks = {door: [int(mask, 16) for mask in re.findall(r"Sig\w+:\s+(\w+)", text)]
-             for door, text in seen.items()}  # fmt: skip
+    masks = {door: signal_masks(text) for door, text in seen.items()}
     assert masks == {"kernel": [0, 0], "terminal": [0, 0], "ssh": [0, 0]}
 
 
 def test_the_kernel_itself_ignores_nothing_that_python_does_not(box: Box, kernel: str) -> None:
     # ipykernel ignores SIGINT between cells, Python SIGPIPE and SIGXFSZ; nothing is blocked.
     masks = box.run_in_kernel(kernel, "print(open('/proc/self/status').read())")
-    blocked, ignored = (int(mask, 16) for mask in re.findall(r"Sig(?:Blk|Ign):\s+(\w+)", masks))
+    blocked, ignored = signal_masks(masks)
     allowed = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT}
     assert blocked == 0
     assert not ignored & ~sum(1 << (number - 1) for number in allowed)

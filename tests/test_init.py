@@ -12,7 +12,7 @@ import time
 import pytest
 
 from launcher.init import describe_end, exit_code
-from tests.scripts import run_script
+from tests.scripts import run_script, signal_masks
 
 BOX = """
 import os, signal, sys, time
@@ -170,7 +170,7 @@ if sys.argv[1] == "fork":
 else:
     box.run_until_end(box.spawn(work), print)
 """, door)  # fmt: skip
-    assert set("".join(lines[0].split()).replace("SigBlk:", "").replace("SigIgn:", "")) == {"0"}
+    assert signal_masks(lines[0]) == [0, 0]
     assert lines[1] == "0"
 
 

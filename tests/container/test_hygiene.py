@@ -163,7 +163,8 @@ print(user, len(list(pathlib.Path(f"/tmp/torchinductor_{user}").rglob("*.so"))))
 
 def test_torch_compile_from_a_cell(box_of_all: Box) -> None:
     """It needs a compiler, headers, and a folder to write to: a library of the function is made."""
-    user, libraries = kernel.connect(box_of_all).run_cell(COMPILE).split()
+    with kernel.connect(box_of_all).kernel() as notebook:
+        user, libraries = notebook.run(COMPILE, timeout=400).split()  # g++ on a busy machine
     assert user == "dev"
     assert int(libraries) >= 1
 

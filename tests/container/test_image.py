@@ -71,7 +71,7 @@ def test_environment(config: dict[str, Any]) -> None:
 def test_healthcheck(config: dict[str, Any]) -> None:
     seconds = 1_000_000_000
     health = config["Healthcheck"]
-    assert health["Test"] == ["CMD", "launcher", "healthcheck"]
+    assert health["Test"] == ["CMD", "/usr/local/bin/launcher", "healthcheck"]
     assert (health["Interval"], health["Timeout"]) == (10 * seconds, 3 * seconds)
     assert health["Retries"] == 2
 

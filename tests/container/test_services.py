@@ -179,7 +179,9 @@ def test_banner_waits_for_jupyter(box: Boxes, tmp_path: Path) -> None:
     """No banner while only SSH answers."""
     held = box(*_jupyter_config(tmp_path, HELD_JUPYTER))
     held.wait_for_log("waiting for the tape robot")
-    held.wait_for_log(r"sshd \| Connection closed by 127\.0\.0\.1 .*preauth")  # the handshake
+    held.wait_for_log(
+        r"sshd \| Connection (closed|reset) by 127\.0\.0\.1 .*preauth"
+    )  # the handshake
     assert BANNER.search(held.logs()) is None
     held.exec("touch", "/tmp/tape")
     assert " Ready " in held.wait_for_banner()
