@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 
-from launcher.model import Secret
+from launcher.model import GpuRequest, Secret
 
 
 def _number(text: str) -> int:
@@ -52,15 +52,38 @@ def gpu_count(text: str) -> int:
         raise ValueError("0, or how many usable GPUs are needed (1 = at least one)") from None
 
 
-def gpu_request(text: str) -> tuple[str, ...]:
-    """Return () for every GPU, else the wanted indices and UUIDs."""
+_COUNT = r"[1-9]\d?"
+_GPU_NAME = re.compile(
+    r"\d{1,2}|(GPU|MIG)-[0-9a-fA-F-]+"
+    r"|([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
+)
+
+
+def gpu_request(text: str) -> GpuRequest:
+    """Read all | N | idle | idle:N | a list of indices, UUIDs and PCI addresses."""
     if text == "all":
-        return ()
+        return GpuRequest()
+    if match := re.fullmatch(rf"(idle:)?({_COUNT})", text):
+        return GpuRequest(idle=bool(match[1]), count=int(match[2]))
+    if text == "idle":
+        return GpuRequest(idle=True)
     wanted = tuple(part.strip() for part in text.split(","))
-    one_index = len(wanted) == 1 and wanted[0].isdecimal()
-    if one_index or not all(re.fullmatch(r"\d{1,9}|GPU-[0-9a-fA-F-]+", part) for part in wanted):
-        raise ValueError("all, or a list of two or more indices or UUIDs such as 0,1 or GPU-8f2a…")
-    return wanted
+    if text.isdecimal() or not all(_GPU_NAME.fullmatch(part) for part in wanted):
+        raise ValueError(
+            "all, a number of GPUs, idle, idle:2, or a list such as 0,1 or GPU-8f2a… or 18:00.0"
+        )
+    return GpuRequest(wanted=wanted)
+
+
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size(text: str) -> int:
+    """Return bytes: "20GiB", "20G", "20 GB" (all powers of 1024, as nvidia-smi counts)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
+    if not match:
+        raise ValueError("a size such as 20GiB or 800MiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def choice(*choices: str) -> Callable[[str], str]:

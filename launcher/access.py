@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from launcher.config import Settings
 from launcher.errors import BadSetting
-from launcher.model import Address, Identity, Jupyter, KeyLine, Machine, Secret, Ssh, State
+from launcher.machine import Machine
+from launcher.model import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
 
 # It asks NVML in Jupyter's own process, which would hang or crash with the driver library.
 _ASKS_NVML = ("jupyterlab_nvdashboard",)

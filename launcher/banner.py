@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from launcher.hostkey import fingerprint
-from launcher.model import Address, Jupyter, Limits, Machine, Plan, Probe, Ssh
+from launcher.machine import Limits, Machine
+from launcher.model import Address, Jupyter, Plan, Probe, Ssh
 from launcher.report import (
     BOLD,
     DIM,
@@ -22,6 +23,7 @@ from launcher.report import (
     shorten,
     wrap,
 )
+from launcher.topology import cpu_groups, describe, name_gpus
 
 
 def render_banner(
@@ -49,6 +51,7 @@ def render_banner(
         *_access_lines(machine, plan),
         "",
         *device_lines(machine),
+        *_connection_lines(machine),
         *_environment_lines(plan),
         *row("Limits", limits_text(machine.limits)),
         *row("Runs as", f"{plan.identity.account.name} (uid {plan.identity.account.uid}): "
@@ -123,10 +126,26 @@ def _login_lines(ssh: Ssh) -> Iterator[str]:
     yield f"host key {fingerprint(ssh.host_key)}"
 
 
+def _connection_lines(machine: Machine) -> Iterator[str]:
+    """Say how the GPUs are connected, and which CPUs are near which of them."""
+    for sentence in describe(machine.report):
+        yield from row("Links", sentence)
+    groups = cpu_groups(machine.report.gpus)
+    if len(groups) > 1:
+        each = "; ".join(f"{name_gpus(gpus)}: {place}" for place, gpus in groups.items())
+        yield from row("CPUs near", f"{each} (torchrun --numa-binding=node)")
+
+
 def _environment_lines(plan: Plan) -> Iterator[str]:
     for var in plan.environment:
         if var.name.startswith("CUDA_"):
             yield from row("Set", f"{var.name}={shorten(var.value, 44)} ({var.why})")
+        if var.name.startswith("CUDA_VISIBLE"):
+            yield from (line for remark in plan.device_remarks[:1] for line in row("", remark))
+    threads = [var for var in plan.environment if var.name.endswith("_NUM_THREADS")]
+    if threads:
+        more = f" and {len(threads) - 1} like it" if len(threads) > 1 else ""
+        yield from row("Set", f"{threads[0].name}={threads[0].value}{more} ({threads[0].why})")
 
 
 def limits_text(limits: Limits) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from launcher.model import DriverFailure, Finding, GpuReport, Hardware
+from launcher.machine import DriverFailure, GpuReport, Hardware
+from launcher.model import Finding
 
 _CPU = "everything runs on the CPU"
 _RUN_WITH_GPUS = (

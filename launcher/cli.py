@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from launcher import config
-from launcher.errors import BadSetting, LauncherError
+from launcher.errors import BadSetting, LauncherError, StartFailed
 
 if TYPE_CHECKING:
     from launcher.model import Plan
@@ -22,6 +22,8 @@ usage: launcher COMMAND [ARGUMENT …]
   banner            print the banner again: URL, SSH line, devices
   url               print the Jupyter URL alone
   doctor            say why there is no usable GPU, and what mends it
+  topo [--json]     how the GPUs are connected, and what is odd about it
+  record            describe this machine for a bug report (no serial, no UUID)
   settings          list every setting, its default and its value here
   exec -- CMD …     run CMD as the workspace user with the planned environment
   healthcheck       exit 0 when the box is healthy, 1 with the reason when not
@@ -115,7 +117,7 @@ def _in_command_mode() -> bool:
 
 def _watch(arguments: list[str]) -> int:
     from launcher import watch
-    from launcher.model import Machine
+    from launcher.machine import Machine
 
     plan = _running_plan()
     if plan is None:
@@ -162,6 +164,32 @@ def _detect(arguments: list[str]) -> int:
     from launcher import codec, pipeline
 
     print(codec.to_json(pipeline.detect_machine(config.load()), indent=2))
+    return 0
+
+
+def _topo(arguments: list[str]) -> int:
+    from launcher import codec, locality, pipeline, topo
+
+    if arguments not in ([], ["--json"]):
+        raise BadSetting("usage: launcher topo [--json]")
+    report = pipeline.detect_machine(config.load()).report
+    if report.failure:
+        raise StartFailed(
+            f"cannot read the topology: {report.failure.reason}; see: launcher doctor"
+        )
+    nics = locality.read_nics(report)
+    if arguments:
+        print(codec.to_json(topo.survey(report, nics), indent=2))
+    else:
+        print("\n".join(topo.topology_lines(report, nics)))
+    return 0
+
+
+def _record(arguments: list[str]) -> int:
+    from launcher import pipeline, record
+
+    machine = pipeline.detect_machine(config.load())
+    print(record.describe(machine.report, machine.hardware.kernel_driver), end="")
     return 0
 
 
@@ -217,6 +245,8 @@ _COMMANDS = {
     "exec": _exec,
     "healthcheck": _healthcheck,
     "detect": _detect,
+    "topo": _topo,
+    "record": _record,
     "plan": _plan,
     "render": _render,
     "start": _start,

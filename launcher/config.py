@@ -15,7 +15,7 @@ from typing import Any
 
 from launcher import accepts
 from launcher.errors import BadSetting
-from launcher.model import KeyLine, Secret
+from launcher.model import GpuRequest, KeyLine, Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,10 @@ TABLE: tuple[Setting, ...] = (
             "Directory of mounted authorized_keys files."),
     Setting("ssh_password", "LAUNCHER_SSH_PASSWORD", "auto", accepts.choice("auto", "off"),
             "auto: a random password when no key source is set; off: never a password."),
-    Setting("gpus", "LAUNCHER_GPUS", (), accepts.gpu_request,
-            "GPUs that CUDA sees: all, or a list of indices or UUIDs."),
+    Setting("gpus", "LAUNCHER_GPUS", GpuRequest(), accepts.gpu_request,
+            "GPUs that CUDA sees: all, the best N, a list, idle or idle:N."),
+    Setting("gpu_min_free", "LAUNCHER_GPU_MIN_FREE", 0, accepts.size,
+            "Leave out GPUs with less free memory than this, such as 20GiB."),
     Setting("gpu_ids", "LAUNCHER_GPU_IDS", "auto", accepts.choice("auto", "index", "uuid"),
             "How CUDA_VISIBLE_DEVICES names them. auto: indices where they are safe."),
     Setting("require_gpu", "LAUNCHER_REQUIRE_GPU", 0, accepts.gpu_count,
@@ -103,7 +105,8 @@ class Settings:
     public_key: str | None
     keys_dir: str
     ssh_password: str
-    gpus: tuple[str, ...]
+    gpus: GpuRequest
+    gpu_min_free: int  # bytes
     gpu_ids: str
     require_gpu: int
     detect_timeout: float
@@ -183,10 +186,18 @@ def describe() -> list[str]:
     lines = []
     for row in TABLE:
         name = next((n for n in (row.name, *row.aliases) if os.environ.get(n)), None)
-        value = f"= {_shown(row, os.environ[name])} (from {name})" if name else f"[{row.default}]"
+        value = f"= {_shown(row, os.environ[name])} (from {name})" if name else f"[{_default(row)}]"
         also = f" Also: {', '.join(row.aliases)}." if row.aliases else ""
         lines += [f"{row.name} {value}", f"    {row.help}{also}"]
     return lines
+
+
+def _default(row: Setting) -> str:
+    """Return a default as one would write it."""
+    words = {None: "none", "": "none", False: "off", True: "on"}
+    if isinstance(row.default, GpuRequest):
+        return "all"
+    return words.get(row.default, str(row.default)) if row.default != 0 else "0"
 
 
 def inherited(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from launcher.model import Account, CpuBudget, Hardware, Host, Limits
+from launcher.machine import Account, CpuBudget, Hardware, Host, Limits
 
 T = TypeVar("T")
 

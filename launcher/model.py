@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from launcher.machine import Account
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
@@ -21,120 +23,13 @@ class Secret:
         return self.value
 
 
-# --- what detect finds -----------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU that answers."""
+class GpuRequest:
+    """What LAUNCHER_GPUS asks for: these, or the best `count`, or all (of the idle ones)."""
 
-    index: int  # NVML ordinal = PCI order = CUDA ordinal under CUDA_DEVICE_ORDER=PCI_BUS_ID
-    uuid: str
-    name: str
-    pci_bus_id: str  # domain:bus:device.function, as NVML prints it
-    memory_bytes: int | None
-    compute_capability: tuple[int, int] | None
-    mig_enabled: bool | None
-    mig_uuids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LostGpu:
-    """A GPU that NVML counts and cannot open."""
-
-    index: int
-    error: str
-    code: int  # nvmlReturn_t
-
-
-@dataclass(frozen=True, slots=True)
-class DriverFailure:
-    """Why NVML gave no answer at all."""
-
-    kind: str  # "library" | "nvml" | "hung" | "crashed"
-    reason: str  # the exact string seen
-    code: int | None = None  # nvmlReturn_t
-
-
-@dataclass(frozen=True, slots=True)
-class GpuReport:
-    """What the driver library says."""
-
-    gpus: tuple[Gpu, ...] = ()
-    lost: tuple[LostGpu, ...] = ()
-    driver_version: str | None = None
-    cuda_version: tuple[int, int] | None = None  # the highest this driver runs
-    failure: DriverFailure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CpuBudget:
-    """How much CPU the container may use, in CPUs."""
-
-    online: int  # on the machine
-    allowed: int  # in the affinity mask
-    quota: float | None  # cgroup bandwidth; None = unlimited
-
-    @property
-    def usable(self) -> float:
-        return float(self.allowed) if self.quota is None else min(self.quota, self.allowed)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the container may use beside GPUs.  Bytes, unless the name says otherwise."""
-
-    cpus: CpuBudget
-    memory: int | None
-    shm: int | None
-    pids: int | None  # processes and threads; None = unlimited
-    memlock: int | None  # None = unlimited
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """What can be seen of the GPUs without the driver library."""
-
-    pci_ids: tuple[str, ...] = ()  # "10de:2684" for each NVIDIA display controller
-    kernel_driver: str | None = None  # version of the loaded kernel module
-    device_nodes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """One line of the password database."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
-    shell: str
-    groups: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The box we run in."""
-
-    platform: str  # "docker" | "podman" | "kubernetes" | "runpod" | "vast" | "wsl2" | "plain"
-    image: bool  # built from the project's Dockerfile: accounts are ours to set up
-    hostname: str
-    me: Account
-    account: Account | None  # of the workspace user, where it exists
-    workspace_missing: bool
-    workspace_writable: bool  # by the workspace user
-    sshd: str | None  # path of the server
-    busy_ports: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Everything that detect found."""
-
-    report: GpuReport
-    hardware: Hardware
-    limits: Limits
-    host: Host
+    wanted: tuple[str, ...] = ()  # indices, UUIDs, PCI addresses
+    count: int | None = None
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +149,7 @@ class Plan:
     ssh_off: str | None  # why there is no SSH
     notes: tuple[Finding, ...]  # what is not as it should be, most important first
     devices: int  # GPUs (or MIG instances) that the user's programs see
+    device_remarks: tuple[str, ...]  # why some are hidden by what the user set
     ready_timeout: float  # seconds
     color: bool = False  # the container's log is a terminal
     started: float = 0.0  # CLOCK_MONOTONIC, seconds

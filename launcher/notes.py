@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from launcher import checks
 from launcher.config import Settings
-from launcher.model import Account, Finding, Machine, Ssh
+from launcher.machine import Account, Machine
+from launcher.model import Finding, Ssh
 
 _GIB = 1 << 30
 

@@ -13,11 +13,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher import become, codec, command, config, detect, init, report, service
+from launcher import become, codec, command, config, detect, init, locality, report, service
 from launcher.config import Settings
 from launcher.errors import BadSetting, LauncherError, StartFailed
 from launcher.init import Child, Init
-from launcher.model import DriverFailure, GpuReport, Host, Machine, Plan, Secret, State
+from launcher.machine import DriverFailure, GpuReport, Host, Machine
+from launcher.model import Plan, Secret, State
 from launcher.plan import make_plan
 from launcher.pump import Pump
 from launcher.render import machine_file, render
@@ -201,8 +202,9 @@ def _machine(
     patience: float = FIRST_LINE,
 ) -> Machine:
     hardware, limits = detect.read_hardware(), detect.read_limits()
-    report = _driver_answer(box, driver, settings, started, patience)
-    return Machine(report, hardware, limits, host)
+    answer = _driver_answer(box, driver, settings, started, patience)
+    located = locality.locate_gpus(answer)
+    return Machine(located, hardware, limits, host)
 
 
 def _driver_answer(

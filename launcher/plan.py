@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from launcher.access import check_ports, plan_jupyter, plan_ssh
 from launcher.config import Settings, inherited
-from launcher.errors import BadSetting, NoUsableGpu
-from launcher.model import (
-    EnvVar,
-    Gpu,
-    Identity,
-    Machine,
-    Paths,
-    Plan,
-    State,
-)
+from launcher.devices import plan_devices
+from launcher.errors import NoUsableGpu
+from launcher.machine import Machine
+from launcher.model import EnvVar, Identity, Paths, Plan, State
 from launcher.notes import diagnose, plan_notes
+from launcher.threads import plan_threads
 
 
 def make_plan(
@@ -30,8 +25,8 @@ def make_plan(
     NoUsableGpu where LAUNCHER_REQUIRE_GPU is not met.
     """
     identity = plan_identity(machine)
-    devices = select_gpus(machine, settings)
-    _check_required(machine, settings, len(_visible_ids(devices)))
+    devices = plan_devices(machine.report, settings)
+    _check_required(machine, settings, devices.count)
     jupyter, ssh, ssh_off = None, None, None
     if state:
         check_ports(machine, settings)
@@ -49,7 +44,8 @@ def make_plan(
         ),
         identity=identity,
         environment=(
-            *plan_devices(machine, settings, devices),
+            *devices.environment,
+            *plan_threads(machine.limits, devices.count, settings.environ),
             *plan_account(identity),
             *plan_path(settings),
         ),
@@ -58,7 +54,8 @@ def make_plan(
         ssh=ssh,
         ssh_off=ssh_off,
         notes=plan_notes(machine, settings, ssh),
-        devices=len(_visible_ids(devices)),
+        devices=devices.count,
+        device_remarks=devices.remarks,
         ready_timeout=settings.ready_timeout,
         color=settings.color,
         started=started,
@@ -95,74 +92,6 @@ def plan_path(settings: Settings) -> tuple[EnvVar, ...]:
     if directory in path.split(":"):
         return ()
     return (EnvVar("PATH", f"{directory}:{path}", "the user environment's programs first"),)
-
-
-# --- GPUs ----------------------------------------------------------------------------------
-
-
-def select_gpus(machine: Machine, settings: Settings) -> tuple[Gpu, ...]:
-    """Return the GPUs that the user asked for, in the order asked; by default all.
-
-    Raises BadSetting for an index or UUID that is not here, or is named twice.
-    """
-    gpus = machine.report.gpus
-    if not settings.gpus:
-        return gpus
-    chosen: list[Gpu] = []
-    for wanted in settings.gpus:
-        matches = [
-            gpu
-            for gpu in gpus
-            if (wanted.isdecimal() and gpu.index == int(wanted))
-            or (not wanted.isdecimal() and gpu.uuid.lower().startswith(wanted.lower()))
-        ]
-        if len(matches) != 1 or matches[0] in chosen:
-            here = ", ".join(f"{gpu.index} ({gpu.uuid})" for gpu in gpus) or "none"
-            fault = "is named twice" if len(matches) == 1 else f"matches {len(matches)} GPUs"
-            raise BadSetting(f"LAUNCHER_GPUS: {wanted} {fault}; usable GPUs here: {here}")
-        chosen.append(matches[0])
-    return tuple(chosen)
-
-
-def plan_devices(machine: Machine, settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[EnvVar, ...]:
-    """Return CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES.
-
-    Without GPUs both are left alone: an empty CUDA_VISIBLE_DEVICES hides every device from
-    whatever is attached later.
-    """
-    if not _visible_ids(gpus):
-        return ()
-    return (_device_order(settings), _visible_devices(machine, settings, gpus))
-
-
-def _device_order(settings: Settings) -> EnvVar:
-    name = "CUDA_DEVICE_ORDER"
-    if name in settings.environ:
-        return EnvVar(name, settings.environ[name], "yours, kept")
-    return EnvVar(name, "PCI_BUS_ID", "CUDA numbers GPUs as nvidia-smi does")
-
-
-def _visible_devices(machine: Machine, settings: Settings, gpus: tuple[Gpu, ...]) -> EnvVar:
-    name = "CUDA_VISIBLE_DEVICES"
-    if name in settings.environ:
-        return EnvVar(name, settings.environ[name], "yours, kept")
-    wanted = "as LAUNCHER_GPUS asks" if settings.gpus else "every usable GPU"
-    if settings.gpu_ids == "uuid":
-        why = "UUIDs, as LAUNCHER_GPU_IDS asks"
-    elif any(gpu.mig_enabled for gpu in gpus):
-        why = "UUIDs, since MIG instances have no index"
-    elif machine.report.lost and settings.gpu_ids == "auto":
-        why = "UUIDs, since a lost GPU shifts the indices"
-    else:
-        return EnvVar(name, ",".join(str(gpu.index) for gpu in gpus), wanted)
-    return EnvVar(name, ",".join(_visible_ids(gpus)), f"{wanted}; {why}")
-
-
-def _visible_ids(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
-    """Return the UUIDs that CUDA can open: of MIG instances where MIG is on."""
-    return tuple(
-        uuid for gpu in gpus for uuid in (gpu.mig_uuids if gpu.mig_enabled else (gpu.uuid,))
-    )
 
 
 def _check_required(machine: Machine, settings: Settings, usable: int) -> None:

@@ -9,7 +9,8 @@ import json
 import shlex
 
 from launcher import codec
-from launcher.model import Jupyter, Machine, Plan, RenderedFile, Service, Ssh
+from launcher.machine import Machine
+from launcher.model import Jupyter, Plan, RenderedFile, Service, Ssh
 
 # sshd reads one SetEnv line, without newlines, and past about 990 variables or 256 kB every
 # login fails although `sshd -t` passes (measured, OpenSSH 9.2): stay well inside.

@@ -10,7 +10,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from launcher import checks
-from launcher.model import Finding, Gpu, Machine, Plan, Probe
+from launcher.machine import Gpu, Machine
+from launcher.model import Finding, Plan, Probe
 
 WIDTH = 80
 GIB = 1 << 30

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from launcher import banner, become, codec, health, ready, report, service
-from launcher.model import Machine, Plan, Probe, RenderedFile
+from launcher.machine import Machine
+from launcher.model import Plan, Probe, RenderedFile
 from launcher.processes import signal_name
 
 _PROBE_INTERVAL = 0.03

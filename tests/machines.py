@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from launcher import config
 from launcher.config import Settings
-from launcher.model import (
+from launcher.machine import (
     Account,
     CpuBudget,
     DriverFailure,
@@ -22,11 +22,9 @@ from launcher.model import (
     Limits,
     LostGpu,
     Machine,
-    Plan,
-    Probe,
-    Secret,
-    State,
+    MigDevice,
 )
+from launcher.model import Plan, Probe, Secret, State
 from launcher.plan import make_plan
 
 GIB = 1 << 30
@@ -61,11 +59,18 @@ def gpu(index: int, name: str = "NVIDIA H100 80GB HBM3", **changes: object) -> G
 
 
 def mig_gpu(index: int, instances: int) -> Gpu:
-    uuids = tuple(
-        f"MIG-{index:04x}{slot:04x}-aaaa-bbbb-cccc-dddddddddddd" for slot in range(instances)
-    )
     name = "NVIDIA A100-SXM4-80GB"
-    return gpu(index, name, compute_capability=(8, 0), mig_enabled=True, mig_uuids=uuids)
+    devices = tuple(
+        MigDevice(
+            uuid=f"MIG-{index:04x}{slot:04x}-aaaa-bbbb-cccc-dddddddddddd",
+            name=f"{name} MIG 1g.10gb",
+            memory_bytes=10 * GIB,
+            gpu_instance=7 + slot,
+            compute_instance=0,
+        )
+        for slot in range(instances)
+    )
+    return gpu(index, name, compute_capability=(8, 0), mig_enabled=True, mig_devices=devices)
 
 
 def answering(*gpus: Gpu, lost: tuple[LostGpu, ...] = ()) -> GpuReport:

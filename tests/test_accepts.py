@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launcher import accepts
 from launcher.config import TABLE
-from launcher.model import Secret
+from launcher.model import GpuRequest, Secret
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,21 @@ from launcher.model import Secret
         (accepts.gpu_count, "8", 8),
         (accepts.gpu_count, "true", 1),
         (accepts.gpu_count, "no", 0),
-        (accepts.gpu_request, "all", ()),
-        (accepts.gpu_request, "1,0", ("1", "0")),
-        (accepts.gpu_request, "0, GPU-8f2a", ("0", "GPU-8f2a")),
-        (accepts.gpu_request, "GPU-8f2A-01", ("GPU-8f2A-01",)),
+        (accepts.gpu_request, "all", GpuRequest()),
+        (accepts.gpu_request, "1", GpuRequest(count=1)),
+        (accepts.gpu_request, "16", GpuRequest(count=16)),
+        (accepts.gpu_request, "idle", GpuRequest(idle=True)),
+        (accepts.gpu_request, "idle:2", GpuRequest(idle=True, count=2)),
+        (accepts.gpu_request, "1,0", GpuRequest(("1", "0"))),
+        (accepts.gpu_request, "0, GPU-8f2a", GpuRequest(("0", "GPU-8f2a"))),
+        (accepts.gpu_request, "GPU-8f2A-01", GpuRequest(("GPU-8f2A-01",))),
+        (accepts.gpu_request, "MIG-fb42055e", GpuRequest(("MIG-fb42055e",))),
+        (accepts.gpu_request, "18:00.0", GpuRequest(("18:00.0",))),
+        (accepts.gpu_request, "0000:18:00.0,1", GpuRequest(("0000:18:00.0", "1"))),
+        (accepts.size, "20GiB", 20 << 30),
+        (accepts.size, "20g", 20 << 30),
+        (accepts.size, "1.5 TB", 3 << 39),
+        (accepts.size, "512", 512),
         (accepts.absolute, "/data//sets/", "/data/sets"),
         (accepts.absolute, "/a b/ü", "/a b/ü"),
         (accepts.socket_dir, "/run/box/", "/run/box"),
@@ -70,7 +81,13 @@ def test_accepted(parse, text, value) -> None:
         (accepts.gpu_count, "9" * 5000),
         (accepts.gpu_count, "all"),
         (accepts.gpu_request, "banana"),
-        (accepts.gpu_request, "1"),  # one GPU, or GPU 1?  Both readings exist, so it is asked
+        (accepts.gpu_request, "0"),  # no GPU at all is another wish: NVIDIA_VISIBLE_DEVICES=none
+        (accepts.gpu_request, "idle:0"),
+        (accepts.gpu_request, "idle:x"),
+        (accepts.gpu_request, "9" * 5000),
+        (accepts.size, "20 apples"),
+        (accepts.size, "-1G"),
+        (accepts.size, "GiB"),
         (accepts.gpu_request, "0,"),
         (accepts.gpu_request, "0,,1"),
         (accepts.gpu_request, "0,GPU-xyz"),

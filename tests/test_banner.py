@@ -13,24 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.banner import jupyter_url, limits_text, render_banner, ssh_command
-from launcher.model import (
+from launcher.machine import (
     Account,
-    Address,
     CpuBudget,
-    EnvVar,
-    Finding,
     Gpu,
     GpuReport,
     Hardware,
     Host,
-    Identity,
-    KeyLine,
     Limits,
     LostGpu,
     Machine,
-    Probe,
-    Secret,
+    MigDevice,
 )
+from launcher.model import Address, EnvVar, Finding, Identity, KeyLine, Probe, Secret
 from tests.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case
 from tests.strategies import values
 
@@ -73,7 +68,9 @@ gpus = st.builds(
     memory_bytes=st.none() | st.integers(0, 1 << 43),  # 8 TiB
     compute_capability=st.none() | st.tuples(st.integers(1, 20), st.integers(0, 9)),
     mig_enabled=st.none() | st.booleans(),
-    mig_uuids=st.lists(st.uuids().map(lambda uuid: f"MIG-{uuid}"), max_size=7).map(tuple),
+    mig_devices=st.lists(
+        st.uuids().map(lambda uuid: MigDevice(f"MIG-{uuid}", "MIG", None, None, None)), max_size=7
+    ).map(tuple),
 )
 lost = st.builds(LostGpu, index=st.integers(0, 63), error=words, code=st.integers(1, 999))
 machines = st.builds(

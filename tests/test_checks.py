@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.checks import CHECKS, Evidence, diagnose
-from launcher.model import DriverFailure, GpuReport, Hardware, LostGpu
+from launcher.machine import DriverFailure, GpuReport, Hardware, LostGpu
 from tests.machines import CASES, NO_CARD, NO_LIBRARY, NOT_INJECTED, answering, cards, gpu
 
 CARD_WITHOUT_DRIVER = Hardware(("10de:2684",), None, ())

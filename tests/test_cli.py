@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from launcher import cli, codec, config, health
-from launcher.model import Account, Identity, Machine, Probe
+from launcher.machine import Account, Machine
+from launcher.model import Identity, Probe
 from launcher.render import machine_file, render
 from launcher.service import write
 from tests.local_box import LAUNCHER, USER

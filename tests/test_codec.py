@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher import codec, model
+from launcher import machine as machine_values
 from tests.machines import CASES, PASSWORD, TOKEN
 from tests.strategies import values
 
@@ -37,7 +38,7 @@ def test_a_value_comes_back_as_it_was(kind: type, data: st.DataObject) -> None:
 def test_machines_and_plans_come_back_as_they_were(name: str) -> None:
     case = CASES[name]
     machine, plan = case.machine, case.plan()
-    assert codec.from_json(model.Machine, codec.to_json(machine)) == machine
+    assert codec.from_json(machine_values.Machine, codec.to_json(machine)) == machine
     assert codec.from_json(model.Plan, codec.to_json(plan, reveal=True)) == plan
 
 
@@ -79,10 +80,10 @@ def test_secrets_print_as_three_stars_everywhere() -> None:
 )
 def test_something_else_is_refused(text: str) -> None:
     with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
-        codec.from_json(model.LostGpu, text)
+        codec.from_json(machine_values.LostGpu, text)
 
 
 def test_a_field_of_a_later_version_is_ignored() -> None:
-    lost = model.LostGpu(1, "lost", 15)
+    lost = machine_values.LostGpu(1, "lost", 15)
     later = {**json.loads(codec.to_json(lost)), "since": "tomorrow"}
-    assert codec.from_json(model.LostGpu, json.dumps(later)) == lost
+    assert codec.from_json(machine_values.LostGpu, json.dumps(later)) == lost

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launcher import config
 from launcher.errors import BadSetting
-from launcher.model import KeyLine, Secret
+from launcher.model import GpuRequest, KeyLine, Secret
 from tests.strategies import values
 
 # For each setting: a text, the value it gives, and a text that is refused (None: none is).
@@ -24,7 +24,8 @@ EXAMPLES = {
     "public_key": ("ssh-ed25519 AAAA", "ssh-ed25519 AAAA", None),
     "keys_dir": ("/keys", "/keys", "keys"),
     "ssh_password": ("off", "off", "hunter2"),
-    "gpus": ("0,1", ("0", "1"), "banana"),
+    "gpus": ("0,1", GpuRequest(("0", "1")), "banana"),
+    "gpu_min_free": ("20GiB", 20 << 30, "much"),
     "gpu_ids": ("uuid", "uuid", "name"),
     "require_gpu": ("2", 2, "some"),
     "detect_timeout": ("2", 2.0, "soon"),

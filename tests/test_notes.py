@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.model import GpuReport, KeyLine, LostGpu, Plan, Secret, State
+from launcher.machine import GpuReport, LostGpu
+from launcher.model import KeyLine, Plan, Secret, State
 from launcher.notes import plan_notes
 from tests.machines import (
     CASES,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher import codec
-from launcher.model import DriverFailure, GpuReport
+from launcher.machine import DriverFailure, GpuReport
 from tests.sim import description, driver
 
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from launcher import report
-from launcher.model import DriverFailure, Finding, GpuReport, LostGpu, Machine, Probe
+from launcher.machine import DriverFailure, GpuReport, LostGpu, Machine
+from launcher.model import Finding, Probe
 from tests.machines import (
     CASES,
     NO_CARD,

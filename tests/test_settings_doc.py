@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher import config
+from launcher.model import GpuRequest
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEADING = "## Every setting\n\n"
@@ -30,7 +31,7 @@ def default_of(row: config.Setting) -> str:
         return "on" if row.default else "off"
     if isinstance(row.default, float):
         return f"{row.default:g}"
-    if row.default == ():
+    if row.default == GpuRequest():
         return "all"
     return str(row.default) if row.default not in (None, "") else "–"
 

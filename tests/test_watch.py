@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from launcher import health, watch
-from launcher.model import Account, Identity, Plan, Probe
+from launcher.machine import Account
+from launcher.model import Identity, Plan, Probe
 from tests.local_box import free_ports
 from tests.machines import CASES
 

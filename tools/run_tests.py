@@ -12,7 +12,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from tools import system_packages
+from tools import system_packages, torch_build
 
 PROJECT = Path(__file__).parents[1]
 REPORT = PROJECT / "build" / "tests.xml"
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     system_packages.provide("test")
     if with_containers:
         system_packages.provide("containers")
+    torch_build.provide_folder()
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
     code = subprocess.run(

@@ -6,13 +6,16 @@ another index or from a local folder, where pip is configured to look there.
 
 from __future__ import annotations
 
+import platform
 import re
+import shutil
 import subprocess
 import tempfile
 
 from tools import venv
 from tools.engine import docker_environment
 
+FOLDER = venv.PROJECT / ".cache" / "torch"
 WHEELS = venv.PROJECT / ".cache" / "wheels"
 IMAGE_PYTHON = "3.11"  # of Debian bookworm, the Dockerfile's default base
 
@@ -23,6 +26,21 @@ def find_cpu_version(python_version: str) -> str | None:
     done = _pip("index", "versions", "torch", *_for_python(python_version))
     found = re.search(r"\b\d[\w.]*\+cpu\b", done.stdout)
     return found[0] if found else None
+
+
+def provide_folder() -> None:
+    """Put a CPU build for this Python into FOLDER, where there is one and it is not there yet."""
+    if FOLDER.exists():
+        return
+    version = find_cpu_version(platform.python_version())
+    if version is None:
+        print("pip finds no CPU build of torch: the comparison with PyTorch's parser is left out")
+        return
+    print(f"installing torch {version} into {FOLDER.relative_to(venv.PROJECT)}", flush=True)
+    unfinished = FOLDER.with_name("torch.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if _pip("install", "--target", str(unfinished), f"torch=={version}").returncode == 0:
+        unfinished.rename(FOLDER)
 
 
 def provide_wheelhouse(docker: str, tag: str) -> str | None:

@@ -1,0 +1,188 @@
+"""What detect finds: the machine, as values.  Imports nothing of ours.
+
+Every unit is in the field's name or comment.  `None` means "this machine does not say".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MigDevice:
+    """One MIG instance, as CUDA can open it."""
+
+    uuid: str
+    name: str
+    memory_bytes: int | None
+    gpu_instance: int | None
+    compute_instance: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NvLinks:
+    """Those NVLinks of one GPU that are alike."""
+
+    count: int
+    to: str | None  # "gpu" | "switch" | "ibmnpu" | "unknown"; None = they are down
+    pci_bus_id: str | None = None  # of what they lead to, where that is told
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU that answers."""
+
+    index: int  # NVML ordinal = PCI order = CUDA ordinal under CUDA_DEVICE_ORDER=PCI_BUS_ID
+    uuid: str
+    name: str
+    pci_bus_id: str  # domain:bus:device.function, as NVML prints it
+    memory_bytes: int | None
+    compute_capability: tuple[int, int] | None
+    mig_enabled: bool | None
+    mig_devices: tuple[MigDevice, ...] = ()
+    minor: int | None = None  # of /dev/nvidiaN, which need not be the index
+    memory_free: int | None = None  # bytes
+    processes: int | None = None  # that compute on it now
+    compute_mode: int | None = None  # nvmlComputeMode_t: 0 default, 2 prohibited, 3 exclusive
+    pcie_width: int | None = None  # lanes in use
+    pcie_width_max: int | None = None  # lanes that card and slot have
+    remap_pending: bool | None = None  # bad memory rows wait for a reset
+    numa_node: int | None = None
+    cpus: str | None = None  # local CPUs as a kernel list, "0-51,104-155"
+    cpus_filtered: bool = False  # as the container's cpuset lets us see them, not the hardware's
+    fabric: str | None = None  # "not started" | "in progress" | "completed"
+    nvlinks: tuple[NvLinks, ...] = ()
+    nvlink_version: str | None = None  # "4.0"
+
+    @property
+    def mig_uuids(self) -> tuple[str, ...]:
+        return tuple(device.uuid for device in self.mig_devices)
+
+    @property
+    def nvlinks_up(self) -> int:
+        return sum(links.count for links in self.nvlinks if links.to)
+
+    @property
+    def nvlinks_down(self) -> int:
+        return sum(links.count for links in self.nvlinks if not links.to)
+
+
+@dataclass(frozen=True, slots=True)
+class LostGpu:
+    """A GPU that NVML counts and cannot open."""
+
+    index: int
+    error: str
+    code: int  # nvmlReturn_t
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How two GPUs are connected; `a` < `b` are their indices."""
+
+    a: int
+    b: int
+    nvlinks: int = 0  # bonded NVLinks between them
+    via: str | None = None  # "direct" | "switch" | "hidden switch"
+    path: str | None = None  # PCIe: INTERNAL PIX PXB PHB NODE SYS
+    p2p: str | None = None  # of reads: OK CNS GNS TNS DR NS U
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFailure:
+    """Why NVML gave no answer at all."""
+
+    kind: str  # "library" | "nvml" | "hung" | "crashed"
+    reason: str  # the exact string seen
+    code: int | None = None  # nvmlReturn_t
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReport:
+    """What the driver library says."""
+
+    gpus: tuple[Gpu, ...] = ()
+    lost: tuple[LostGpu, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    driver_version: str | None = None
+    cuda_version: tuple[int, int] | None = None  # the highest this driver runs
+    failure: DriverFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CpuBudget:
+    """How much CPU the container may use, in CPUs."""
+
+    online: int  # on the machine
+    allowed: int  # in the affinity mask
+    quota: float | None  # cgroup bandwidth; None = unlimited
+
+    @property
+    def usable(self) -> float:
+        return float(self.allowed) if self.quota is None else min(self.quota, self.allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the container may use beside GPUs.  Bytes, unless the name says otherwise."""
+
+    cpus: CpuBudget
+    memory: int | None
+    shm: int | None
+    pids: int | None  # processes and threads; None = unlimited
+    memlock: int | None  # None = unlimited
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What can be seen of the GPUs without the driver library."""
+
+    pci_ids: tuple[str, ...] = ()  # "10de:2684" for each NVIDIA display controller
+    kernel_driver: str | None = None  # version of the loaded kernel module
+    device_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One line of the password database."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A network card that RDMA can use, and its PCIe path to each GPU, by GPU index."""
+
+    name: str
+    pci_bus_id: str
+    paths: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The box we run in."""
+
+    platform: str  # "docker" | "podman" | "kubernetes" | "runpod" | "vast" | "wsl2" | "plain"
+    image: bool  # built from the project's Dockerfile: accounts are ours to set up
+    hostname: str
+    me: Account
+    account: Account | None  # of the workspace user, where it exists
+    workspace_missing: bool
+    workspace_writable: bool  # by the workspace user
+    sshd: str | None  # path of the server
+    busy_ports: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that detect found."""
+
+    report: GpuReport
+    hardware: Hardware
+    limits: Limits
+    host: Host
