@@ -35,15 +35,36 @@ def _locate(gpu: Gpu, root: Path) -> Gpu:
 
 
 def read_nics(report: GpuReport, root: Path = Path("/")) -> tuple[Nic, ...]:
-    """Return the network cards that RDMA can use, with their PCIe path to each GPU."""
-    devices: dict[str, str] = {}  # PCI address -> the card's name
-    for card in sorted(root.glob("sys/class/infiniband/*")):
-        devices.setdefault(_address_behind(card), card.name)
+    """Return the network cards that RDMA can use, with their PCIe paths."""
+    cards = {name: address for address, name in _rdma_cards(root).items() if address}
     return tuple(
-        Nic(name=name, pci_bus_id=address, paths=_paths(report, address, root))
-        for address, name in devices.items()
-        if address
+        Nic(
+            name=name,
+            pci_bus_id=address,
+            paths=_paths(report, address, root),
+            beside=tuple(
+                (other, path)
+                for other, there in cards.items()
+                if other != name
+                and (path := pcie_path(_device(root, address), _device(root, there)))
+            ),
+        )
+        for name, address in cards.items()
     )
+
+
+def _rdma_cards(root: Path) -> dict[str, str]:
+    """Return the names by PCI address.
+
+    A container without the RDMA namespace has an empty /sys/class/infiniband; its network
+    interfaces still show what is behind them.
+    """
+    cards: dict[str, str] = {}
+    for card in sorted(root.glob("sys/class/infiniband/*")):
+        cards.setdefault(_address_behind(card), card.name)
+    for card in sorted(root.glob("sys/class/net/*/device/infiniband/*")):
+        cards.setdefault(_address_behind(card.parents[2]), card.name)
+    return cards
 
 
 def _address_behind(card: Path) -> str:

@@ -156,11 +156,12 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """A network card that RDMA can use, and its PCIe path to each GPU, by GPU index."""
+    """A network card that RDMA can use, and its PCIe paths: to GPUs by index, to cards by name."""
 
     name: str
     pci_bus_id: str
     paths: tuple[tuple[int, str], ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,16 @@ def matrix(report: GpuReport, nics: Sequence[Nic] = ()) -> list[str]:
         ways = [dict(nic.paths).get(gpu.index, "?") for nic in nics]
         node = "" if gpu.numa_node is None else str(gpu.numa_node)
         lines.append("\t".join([f"GPU{gpu.index}", *cells, *ways, gpu.cpus or "", node, "N/A"]))
-    return lines
+    return [*lines, *_nic_rows(report, nics)]
+
+
+def _nic_rows(report: GpuReport, nics: Sequence[Nic]) -> Iterator[str]:
+    for number, nic in enumerate(nics):
+        gpus = [dict(nic.paths).get(gpu.index, "?") for gpu in report.gpus]
+        others = [
+            " X " if nic is other else dict(nic.beside).get(other.name, "?") for other in nics
+        ]
+        yield "\t".join([f"NIC{number}", *gpus, *others])
 
 
 # --- islands ---------------------------------------------------------------------------------

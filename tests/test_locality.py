@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +129,28 @@ def test_two_ports_of_one_card_are_one_card(tmp_path: Path) -> None:
     classes = tmp_path / "sys/class/infiniband"
     link(classes / "mlx5_9", (classes / "mlx5_0").resolve())
     assert [nic.name for nic in locality.read_nics(report, tmp_path)] == ["mlx5_0"]
+
+
+def test_cards_have_rows_of_their_own(tmp_path: Path) -> None:
+    matrix, report = matrices()["gb10-1x-node-nics"], reports()["gb10-1x-node-nics"]
+    write_sysfs(tmp_path, matrix, report)
+    rows = topology.matrix(report, locality.read_nics(report, tmp_path))[2:]
+    assert [row.split("\t")[0] for row in rows] == ["NIC0", "NIC1", "NIC2", "NIC3"]
+    cells = [row.split("\t")[2:] for row in rows]
+    assert all(cells[n][n] == " X " for n in range(4))
+    assert all(cells[a][b] == cells[b][a] != "?" for a in range(4) for b in range(4))
+
+
+def test_a_network_interface_shows_the_card_behind_it(tmp_path: Path) -> None:
+    """Where the container has no RDMA namespace, /sys/class/infiniband is empty."""
+    matrix, report = matrices()["p100-2x-nv1"], reports()["p100-2x-nv1"]
+    write_sysfs(tmp_path, matrix, report)
+    classes = tmp_path / "sys/class"
+    (before,) = locality.read_nics(report, tmp_path)
+    device = (classes / "infiniband/mlx5_0/device").resolve()
+    shutil.rmtree(classes / "infiniband")
+    link(classes / "net/eth0/device", device)
+    assert locality.read_nics(report, tmp_path) == (before,)
 
 
 # --- PCIe ------------------------------------------------------------------------------------
