@@ -96,7 +96,6 @@ CASES: dict[str, Case] = {
         ("--gpus", "device=none"),
         None,
         ("! NVIDIA_VISIBLE_DEVICES=none gives the driver without a device",),
-        pytorch="no CUDA device, computes on the CPU",
     ),
     "void": Case(
         ("--gpus", "device=void"),
@@ -117,22 +116,12 @@ CASES: dict[str, Case] = {
             "fix: on the host: reboot, or sudo rmmod nvidia_drm",
         ),
         machine("mismatch"),
-        pytorch="no CUDA device, computes on the CPU",
     ),
     "crash": Case(
         ALL,
         None,
         ("! the NVIDIA driver library crashed: killed by SIGSEGV",),
         machine("crash-init"),
-    ),
-    "hung": Case(
-        ALL,
-        None,
-        (
-            "! the NVIDIA driver does not answer: no answer within 3 s",
-            "fix: on the host: sudo dmesg | grep -i -e nvrm -e xid",
-        ),
-        {**machine("hung-init"), "LAUNCHER_DETECT_TIMEOUT": "3"},
     ),
 }
 
@@ -175,10 +164,13 @@ def test_a_notebook_sees_what_was_chosen(box: Boxes) -> None:
 
 def test_a_hung_driver_is_said_at_once(box: Boxes) -> None:
     """And the box works as soon as the wait is over."""
-    started = box(*ALL, env={**machine("hung-init"), "LAUNCHER_DETECT_TIMEOUT": "5"})
-    first = started.wait_for_log("launcher: .*", timeout=4)
+    started = box(*ALL, env={**machine("hung-init"), "LAUNCHER_DETECT_TIMEOUT": "3"})
+    first = started.wait_for_log("launcher: .*")
     assert first[0] == "launcher: still asking the NVIDIA driver …"
-    started.wait_for_log(r"launcher: no usable GPU \(the NVIDIA driver does not answer")
+    said = unwrapped(started.wait_for_banner())
+    assert " Ready " in said
+    assert "! the NVIDIA driver does not answer: no answer within 3 s" in said
+    assert "fix: on the host: sudo dmesg | grep -i -e nvrm -e xid" in said
     assert kernel.connect(started).run_cell("print('works')") == "works\n"
     # PyTorch hangs on it too, for minutes, and meanwhile somebody must look after the services.
     stamp = _health_stamp(started)

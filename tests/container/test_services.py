@@ -208,7 +208,7 @@ def test_not_ready_ssh(box: Boxes, tmp_path: Path) -> None:
     program = tmp_path / "sshd"
     program.write_text(SILENT_SSHD)
     program.chmod(0o755)
-    deaf = box("-v", f"{program}:/usr/sbin/sshd:ro", env={"LAUNCHER_READY_TIMEOUT": "8"})
+    deaf = box("-v", f"{program}:/usr/sbin/sshd:ro", env={"LAUNCHER_READY_TIMEOUT": "6"})
     banner = deaf.wait_for_banner()
     assert "NOT READY: ssh " in banner
     assert "ssh is not ready: no handshake on port 22: Connection refused" in banner
