@@ -71,6 +71,8 @@ def plan_ssh(
         password=password,
         password_why=why,
         login_key_file=login_key,
+        # A checkout may lie below /tmp, or a folder that a group writes to: no login there else.
+        strict_modes=host.image,
     )
     return ssh, None
 

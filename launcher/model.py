@@ -123,6 +123,7 @@ class Ssh:
     password: Secret | None  # None = keys only
     password_why: str
     login_key_file: str | None = None  # to be named in the ssh line
+    strict_modes: bool = True  # the folders above the keys are ours, and nobody else's to write
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ Port {ssh.port}
 {f"ListenAddress {ssh.listen}" if ssh.listen else "# every address"}
 HostKey {host_key}
 AuthorizedKeysFile {keys} .ssh/authorized_keys
+StrictModes {"yes" if ssh.strict_modes else "no"}
 PidFile none
 PasswordAuthentication {"yes" if ssh.password else "no"}
 KbdInteractiveAuthentication no

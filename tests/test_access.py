@@ -112,6 +112,7 @@ def test_on_a_plain_machine_a_key_is_made_where_none_can_be_used(keys, made_for_
     state = State(Secret(TOKEN), Secret(PASSWORD), HOST_KEY, LOGIN_KEY, keys)
     ssh = plan({"LAUNCHER_STATE_DIR": "/state"}, state, image=False).ssh
     assert ssh.login_key_file == ("/state/login_key" if made_for_us else None)
+    assert ssh.strict_modes is False  # a checkout below /tmp must let its owner in
     assert (LOGIN_KEY in [key.text for key in ssh.keys[len(keys) :]]) is made_for_us
 
 
