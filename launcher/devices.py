@@ -10,9 +10,7 @@ from launcher.config import Settings
 from launcher.errors import BadSetting
 from launcher.machine import Gpu, GpuReport
 from launcher.model import EnvVar
-from launcher.selection import best_set
 from launcher.topology import cell, pair_table, strength
-from launcher.visibility import explain, one_line
 
 _DEFAULT_ORDER = "PCI_BUS_ID"
 # A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
@@ -51,6 +49,8 @@ def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
     if kept is not None:
         if not report.gpus:
             return DevicePlan((), 0)
+        from launcher.visibility import explain, one_line  # only where there is one to explain
+
         seen = explain(kept, report, order.value)
         unused = "; LAUNCHER_GPUS has no effect beside it" if "gpus" in settings.given else ""
         visible = EnvVar("CUDA_VISIBLE_DEVICES", kept, f"yours, kept{unused}")
@@ -148,6 +148,8 @@ def _best(
         asked = f"LAUNCHER_GPUS asks for {count} {kind.format('GPUs')}"
         raise _not_here(report, f"{asked}, {len(candidates)} are here")
     many = " ".join([str(len(candidates)), *kind.format("").split()])
+    from launcher.selection import best_set  # only where somebody asks for the best
+
     whole = [device.gpu for device in candidates if not device.gpu.mig_enabled]
     if count > len(whole):  # MIG instances have no links to choose by
         return tuple(candidates[:count]), f"the first {count} of {many}"

@@ -1,6 +1,7 @@
 """What detect finds: the machine, as values.  Imports nothing of ours.
 
 Every unit is in the field's name or comment.  `None` means "this machine does not say".
+No slots here nor in `model`: they double what a class costs at import, on PID 1's way.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MigDevice:
     """One MIG instance, as CUDA can open it."""
 
@@ -19,7 +20,7 @@ class MigDevice:
     compute_instance: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NvLinks:
     """Those NVLinks of one GPU that are alike."""
 
@@ -28,7 +29,7 @@ class NvLinks:
     pci_bus_id: str | None = None  # of what they lead to, where that is told
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gpu:
     """One GPU that answers."""
 
@@ -67,7 +68,7 @@ class Gpu:
         return sum(links.count for links in self.nvlinks if not links.to)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LostGpu:
     """A GPU that NVML counts and cannot open."""
 
@@ -76,7 +77,7 @@ class LostGpu:
     code: int  # nvmlReturn_t
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pair:
     """How two GPUs are connected; `a` < `b` are their indices."""
 
@@ -88,7 +89,7 @@ class Pair:
     p2p: str | None = None  # of reads: OK CNS GNS TNS DR NS U
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DriverFailure:
     """Why NVML gave no answer at all."""
 
@@ -97,7 +98,7 @@ class DriverFailure:
     code: int | None = None  # nvmlReturn_t
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GpuReport:
     """What the driver library says."""
 
@@ -109,7 +110,7 @@ class GpuReport:
     failure: DriverFailure | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CpuBudget:
     """How much CPU the container may use, in CPUs."""
 
@@ -122,7 +123,7 @@ class CpuBudget:
         return float(self.allowed) if self.quota is None else min(self.quota, self.allowed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """What the container may use beside GPUs.  Bytes, unless the name says otherwise."""
 
@@ -133,7 +134,7 @@ class Limits:
     memlock: int | None  # None = unlimited
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hardware:
     """What can be seen of the GPUs without the driver library."""
 
@@ -142,7 +143,7 @@ class Hardware:
     device_nodes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Account:
     """One line of the password database."""
 
@@ -154,7 +155,7 @@ class Account:
     groups: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Nic:
     """A network card that RDMA can use, and its PCIe paths: to GPUs by index, to cards by name."""
 
@@ -164,7 +165,7 @@ class Nic:
     beside: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Host:
     """The box we run in."""
 
@@ -179,7 +180,7 @@ class Host:
     busy_ports: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Machine:
     """Everything that detect found."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from launcher.machine import Account
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class Secret:
     """A value that prints as ***; only `render` and the banner reveal it."""
 
@@ -23,7 +23,7 @@ class Secret:
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GpuRequest:
     """What LAUNCHER_GPUS asks for: these, or the best `count`, or all (of the idle ones)."""
 
@@ -32,7 +32,7 @@ class GpuRequest:
     idle: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KeyLine:
     """One line of an authorized_keys source."""
 
@@ -42,7 +42,7 @@ class KeyLine:
     fault: str | None = None  # why it is not a key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """What outlives a restart: lives in the state directory."""
 
@@ -56,7 +56,7 @@ class State:
 # --- what plan decides -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EnvVar:
     """A variable of the user's environment, and why it has this value."""
 
@@ -65,7 +65,7 @@ class EnvVar:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """A thing that is wrong: what, what it means for you, how to mend it."""
 
@@ -75,7 +75,7 @@ class Finding:
     fix: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identity:
     """Who the user's programs run as."""
 
@@ -87,7 +87,7 @@ class Identity:
         return self.account.uid == 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Address:
     """Where a service is reached from outside the container."""
 
@@ -97,7 +97,7 @@ class Address:
     certain: bool  # told by the environment, not assumed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Jupyter:
     """The Jupyter server to start."""
 
@@ -109,7 +109,7 @@ class Jupyter:
     left_out: tuple[str, ...] = ()  # server extensions that would take Jupyter down with them
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ssh:
     """The SSH server to start."""
 
@@ -126,7 +126,7 @@ class Ssh:
     strict_modes: bool = True  # the folders above the keys are ours, and nobody else's to write
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Paths:
     """Where the launcher keeps its own files."""
 
@@ -137,7 +137,7 @@ class Paths:
     guest: str  # our programs that run in the user environment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """What will be done, complete: render and run add no decision."""
 
@@ -160,7 +160,7 @@ class Plan:
         return {**dict(self.inherited), **{var.name: var.value for var in self.environment}}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Service:
     """How `launcher exec` becomes a program."""
 
@@ -174,7 +174,7 @@ class Service:
     umask: int = 0o022
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RenderedFile:
     """A file to be written: `content` None makes a directory."""
 
@@ -185,7 +185,7 @@ class RenderedFile:
     gid: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Probe:
     """What a readiness probe saw of one service."""
 

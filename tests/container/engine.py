@@ -223,7 +223,9 @@ def _daemon_pid() -> int | None:
 
 def _make_bridge() -> None:
     _root("ip", "link", "delete", BRIDGE, check=False)
-    _root("ip", "link", "add", "name", BRIDGE, "type", "bridge")
+    # A bridge without an address takes one of its ports', and another whenever a container comes
+    # or goes: the traffic of all the others then stalls until their ARP entries expire.
+    _root("ip", "link", "add", "name", BRIDGE, "address", "02:42:ac:1f:d5:01", "type", "bridge")
     _root("ip", "address", "add", GATEWAY, "dev", BRIDGE)
     _root("ip", "link", "set", BRIDGE, "up")
     for table, chain, rule in RULES:
