@@ -1,6 +1,9 @@
 """PID 1 of the box: services without arguments, else that command (docs/architecture.md)."""
 
+import gc
 import time
+
+gc.disable()  # what is imported stays; collected again once the box runs
 
 STARTED = time.monotonic()  # before the imports: they are part of the start
 

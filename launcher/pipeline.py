@@ -6,6 +6,7 @@ imported in a third, all at once: none of the three needs another, and each may 
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -86,6 +87,7 @@ def _run_services(box: Init, driver: Child, started: float) -> int:
     _answer(box, box.fork(lambda: _write(plan, machine)), "write its files")
     os.write(go[1], settings.run_dir.encode())
     os.close(go[1])
+    gc.enable()
 
     def on_signal(number: int) -> None:
         if number == signal.SIGHUP:
@@ -113,6 +115,7 @@ def _run_command(box: Init, driver: Child, argv: list[str], started: float) -> i
             box.out.say(line)
     box.out.flush(timeout=0.5)
     env = {**settings.environ, **{var.name: var.value for var in plan.environment}}
+    gc.enable()
     return command.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
 
 
@@ -132,6 +135,7 @@ def _supervise(go_reader: int, go_writer: int) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until supervisor hears it, no reason to end
     from launcher import supervise
 
+    gc.enable()
     run_dir = os.read(go_reader, 4096).decode()
     os.close(go_reader)
     return supervise.run(run_dir) if run_dir else 0
