@@ -15,10 +15,11 @@ from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
 from tests.container.login import login
 from tests.container.processes import Process, processes
+from tests.scripts import signal_masks
 
 # What CPython itself ignores (Python/pylifecycle.c, init_signals): SIGPIPE and SIGXFSZ.  It undoes
 # that in what it starts; exec alone would not.
-IGNORED_BY_PYTHON = {13, 25}
+IGNORED_BY_PYTHON = 1 << 13 - 1 | 1 << 25 - 1
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,7 @@ def test_there_is_one_url_and_one_token(started: Started) -> None:
 # --- signals ----------------------------------------------------------------------------------
 
 
-def signal_sets(status: str) -> dict[str, set[int]]:
-    """Return what /proc/PID/status says is blocked and ignored (proc_pid_status(5))."""
-    return {
-        name: {bit + 1 for bit in range(64) if int(mask, 16) >> bit & 1}
-        for name, mask in re.findall(r"^(SigBlk|SigIgn):\s*([0-9a-f]{16})$", status, re.MULTILINE)
-    }
-
-
-CLEAN: dict[str, set[int]] = {"SigBlk": set(), "SigIgn": set()}
+CLEAN = [0, 0]  # nothing blocked, nothing ignored
 
 
 @pytest.mark.parametrize("door", doors.DOORS)
@@ -83,17 +76,17 @@ def test_programs_start_with_clean_signals(box_of_all: Box, door: str) -> None:
     ignores TERM and the terminal's stop signals, and its programs do not (bash(1), SIGNALS).
     """
     status = doors.DOORS[door](box_of_all, "cat /proc/self/status; true")
-    assert signal_sets(status) == CLEAN
+    assert signal_masks(status) == CLEAN
 
 
 def test_a_command_starts_with_clean_signals(box: Boxes) -> None:
-    assert signal_sets(box.run("cat", "/proc/self/status").stdout.decode()) == CLEAN
+    assert signal_masks(box.run("cat", "/proc/self/status").stdout.decode()) == CLEAN
 
 
 def test_a_kernel_has_python_s_own_signals(box_of_all: Box) -> None:
     cell = "print(open('/proc/self/status').read())"
-    found = signal_sets(kernel.connect(box_of_all).run_cell(cell))
-    assert found == {"SigBlk": set(), "SigIgn": IGNORED_BY_PYTHON}
+    found = signal_masks(kernel.connect(box_of_all).run_cell(cell))
+    assert found == [0, IGNORED_BY_PYTHON]
 
 
 # --- what a notebook user does on the first day -----------------------------------------------
