@@ -6,22 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
 
-from launcher import config
+from launcher import config, running
 from launcher.errors import BadSetting, LauncherError, StartFailed
-
-if TYPE_CHECKING:
-    from launcher.model import Plan
-
-T = TypeVar("T")
 
 _HELP = """\
 usage: launcher COMMAND [ARGUMENT …]
 
   banner            print the banner again: URL, SSH line, devices
   url               print the Jupyter URL alone
-  doctor            say why there is no usable GPU, and what mends it
+  doctor [--json]   say which layer of the GPU stack is broken, and what mends it
+                    (launcher doctor --help)
   topo [--json]     how the GPUs are connected, and what is odd about it
   record            describe this machine for a bug report (no serial, no UUID)
   settings          list every setting, its default and its value here
@@ -79,14 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _banner(arguments: list[str]) -> int:
-    print(_read_run_file("banner"), end="")
+    print(running.read("banner"), end="")
     return 0
 
 
 def _url(arguments: list[str]) -> int:
     from launcher import banner
 
-    plan = _running_plan()
+    plan = running.plan()
     if plan is None or plan.jupyter is None:
         raise BadSetting("no Jupyter runs here")
     print(banner.jupyter_url(plan.jupyter))
@@ -119,10 +114,10 @@ def _watch(arguments: list[str]) -> int:
     from launcher import watch
     from launcher.machine import Machine
 
-    plan = _running_plan()
+    plan = running.plan()
     if plan is None:
         raise BadSetting("nothing runs here to be watched")
-    machine = _read_run_value(Machine, "machine.json")
+    machine = running.read_value(Machine, "machine.json")
     watch.run(plan, machine, lambda text: print(text, flush=True))
     return 0
 
@@ -131,7 +126,7 @@ def _exec(arguments: list[str]) -> int:
     from launcher import become
 
     if arguments[:1] == ["--"] and arguments[1:]:
-        plan = _running_plan()
+        plan = running.plan()
         if plan is None:
             raise BadSetting("no box runs here, so there is no environment to run in")
         become.drop_to_identity(plan.identity)
@@ -196,7 +191,7 @@ def _record(arguments: list[str]) -> int:
 def _plan(arguments: list[str]) -> int:
     from launcher import codec, pipeline
 
-    plan = _running_plan() or pipeline.preview_plan(config.load())
+    plan = running.plan() or pipeline.preview_plan(config.load())
     print(codec.to_json(plan, indent=2))
     return 0
 
@@ -208,7 +203,7 @@ def _render(arguments: list[str]) -> int:
 
     if len(arguments) != 1:
         raise BadSetting("usage: launcher render DIR")
-    plan = _running_plan() or pipeline.preview_plan(config.load())
+    plan = running.plan() or pipeline.preview_plan(config.load())
     top = os.path.abspath(arguments[0])
     service.write([replace(file, path=top + file.path) for file in render.render(plan)])
     return 0
@@ -219,17 +214,14 @@ def _start(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    from launcher import checks, pipeline, report
+    from launcher import doctor
 
-    settings = config.load()
-    machine = pipeline.detect_machine(settings)
-    seen = checks.Evidence(machine.report, machine.hardware, dict(settings.environ))
-    finding = checks.diagnose(seen)
-    if finding is None:
-        print("\n".join(report.device_lines(machine)))
-        return 0
-    print("\n".join([*report.finding_lines(finding), f"   id:  {finding.id}"]))
-    return 10
+    def say(text: str) -> None:
+        print(f"doctor: {text}", file=sys.stderr, flush=True)
+
+    text, status = doctor.run(arguments, config.load(), running.box(), say)
+    print(text)
+    return status
 
 
 def _settings(arguments: list[str]) -> int:
@@ -252,41 +244,6 @@ _COMMANDS = {
     "start": _start,
     "watch": _watch,
 }
-
-
-def _read_run_file(name: str) -> str:
-    """Return a file of the running box.
-
-    Raises BadSetting with what to do where there is none, or where it is root's to read.
-    """
-    path = f"{config.run_dir()}/{name}"
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except PermissionError:
-        raise BadSetting(f"cannot read {path}: only root may; try: sudo launcher …") from None
-    except OSError as err:
-        raise BadSetting(f"cannot read {path}: {err.strerror}; is the box ready?") from None
-
-
-def _read_run_value(kind: type[T], name: str) -> T:
-    """Return a value of the running box.  Raises BadSetting where the file holds something else."""
-    from launcher import codec
-
-    try:
-        return codec.from_json(kind, _read_run_file(name))
-    except (ValueError, TypeError, KeyError) as err:
-        path = f"{config.run_dir()}/{name}"
-        raise BadSetting(f"cannot read {path}: not what this launcher wrote ({err!r})") from err
-
-
-def _running_plan() -> Plan | None:
-    """Return the plan of the running box, or None where no box runs here."""
-    from launcher.model import Plan
-
-    if not os.path.exists(f"{config.run_dir()}/plan.json"):
-        return None
-    return _read_run_value(Plan, "plan.json")
 
 
 if __name__ == "__main__":

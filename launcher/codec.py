@@ -42,6 +42,8 @@ def _plain(value: Any, reveal: bool) -> Any:
         return sorted(value)
     if isinstance(value, tuple):
         return [_plain(item, reveal) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, reveal) for key, item in value.items()}
     return value
 
 
@@ -60,6 +62,8 @@ def _typed(kind: Any, data: Any) -> Any:
         return tuple(_typed(t, item) for t, item in zip(item_types, data, strict=True))
     if origin is frozenset:
         return frozenset(data)
+    if origin is dict:
+        return {str(key): _typed(args[1], item) for key, item in data.items()}
     if kind is Secret:
         return Secret(data)
     if is_dataclass(kind):

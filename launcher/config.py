@@ -60,7 +60,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("gpu_ids", "LAUNCHER_GPU_IDS", "auto", accepts.choice("auto", "index", "uuid"),
             "How CUDA_VISIBLE_DEVICES names them. auto: indices where they are safe."),
     Setting("require_gpu", "LAUNCHER_REQUIRE_GPU", 0, accepts.gpu_count,
-            "Exit with 69 unless this many GPUs are usable (1 = at least one)."),
+            "Exit with 69 unless CUDA opens this many GPUs (1 = at least one)."),
     Setting("detect_timeout", "LAUNCHER_DETECT_TIMEOUT", 30.0, accepts.seconds,
             "Seconds to wait for the driver library before starting without GPUs."),
     Setting("ready_timeout", "LAUNCHER_READY_TIMEOUT", 60.0, accepts.seconds,

@@ -6,14 +6,24 @@ not here: it runs in a child of its own (`nvml`), because a driver library can h
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from launcher.machine import Account, CpuBudget, Hardware, Host, Limits
+from launcher.machine import (
+    Account,
+    CpuBudget,
+    DeviceNode,
+    Hardware,
+    Host,
+    Limits,
+    PciDevice,
+)
 
 T = TypeVar("T")
 
@@ -26,16 +36,43 @@ _UNLIMITED = 1 << 60
 
 def read_hardware(root: Path = Path("/")) -> Hardware:
     """Return what shows of NVIDIA GPUs without asking the driver library."""
-    nodes = sorted(
-        str(node.relative_to(root))
-        for pattern in ("dev/nvidia[0-9]*", "dev/nvidiactl", "dev/nvidia-uvm", "dev/dxg")
-        for node in root.glob(pattern)
-    )
+    version = _text(root / "proc/driver/nvidia/version") or ""
+    # "… Kernel Module [for x86_64]  550.54.15  …"; the open one says "Open Kernel Module".
+    match = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", version)
     return Hardware(
-        pci_ids=tuple(_display_controllers(root)),
-        kernel_driver=_kernel_driver(root),
-        device_nodes=tuple(f"/{node}" for node in nodes),
+        pci=tuple(_display_controllers(root)),
+        pci_hidden=not (root / "sys/bus/pci/devices").is_dir(),
+        kernel_driver=match[1] if match else None,
+        open_module="Open Kernel Module" in version if match else None,
+        modules=_modules(root),
+        device_nodes=tuple(f"/{node.relative_to(root)}" for node in _device_nodes(root)),
     )
+
+
+def open_nodes(root: Path = Path("/"), control_only: bool = False) -> tuple[DeviceNode, ...]:
+    """Open each device node of the driver.  May hang with the kernel driver.
+
+    Args:
+        control_only: leave the GPUs' own nodes alone: where nobody uses a GPU, opening its
+            node initialises it, which takes seconds without persistence mode.
+    """
+    nodes = _device_nodes(root)
+    if control_only:
+        nodes = [node for node in nodes if not re.fullmatch(r"nvidia\d+", node.name)]
+    return tuple(_open_node(root, node) for node in nodes)
+
+
+def _open_node(root: Path, node: Path) -> DeviceNode:
+    fault = ""
+    try:
+        os.close(os.open(node, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as err:
+        fault = errno.errorcode.get(err.errno or 0, str(err.errno))
+    info = _attempt(node.stat)
+    path = f"/{node.relative_to(root)}"
+    if info is None:
+        return DeviceNode(path, fault)
+    return DeviceNode(path, fault, info.st_uid, info.st_gid, info.st_mode & 0o777)
 
 
 def read_limits(root: Path = Path("/")) -> Limits:
@@ -86,19 +123,42 @@ def _attempt(read: Callable[[], T]) -> T | None:
         return None
 
 
-def _display_controllers(root: Path) -> Iterator[str]:
+def _device_nodes(root: Path) -> list[Path]:
+    patterns = (
+        "nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset",
+        "nvidia-caps/nvidia-cap[0-9]*", "nvidia-caps-imex-channels/channel[0-9]*", "dxg", "nvmap",
+        "infiniband/uverbs[0-9]*",
+    )  # fmt: skip
+    return sorted(node for pattern in patterns for node in (root / "dev").glob(pattern))
+
+
+def _display_controllers(root: Path) -> Iterator[PciDevice]:
     for device in sorted(root.glob("sys/bus/pci/devices/*")):
-        if _text(device / "vendor") == _NVIDIA:
-            kind = _text(device / "class") or ""
-            if kind.startswith(_DISPLAY_CLASSES):
-                yield f"10de:{(_text(device / 'device') or '0x????').removeprefix('0x')}"
+        kind = _text(device / "class") or ""
+        if _text(device / "vendor") == _NVIDIA and kind.startswith(_DISPLAY_CLASSES):
+            device_id = (_text(device / "device") or "0x????").removeprefix("0x")
+            driver = _attempt((device / "driver").readlink)
+            yield PciDevice(device.name, device_id, driver.name if driver else None)
 
 
-def _kernel_driver(root: Path) -> str | None:
-    """Return the loaded module's version, from "… Kernel Module [for x86_64]  550.54.15  …"."""
-    line = _text(root / "proc/driver/nvidia/version") or ""
-    match = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", line)
-    return match[1] if match else None
+def name_devices(devices: Iterable[PciDevice], root: Path = Path("/")) -> tuple[PciDevice, ...]:
+    """Add names from the system's pci.ids (pci.ids(5)), where there is one."""
+    lists = (root / "usr/share" / path for path in ("misc/pci.ids", "hwdata/pci.ids"))
+    text = next(filter(None, map(_text, lists)), "")
+    nvidia = text.partition("\n10de  ")[2]
+    # The vendor's devices are indented by one tab, up to the next vendor.
+    nvidia = re.split(r"\n(?=[0-9a-f])", nvidia, maxsplit=1)[0]
+    names = dict(re.findall(r"^\t([0-9a-f]{4})  (.*)$", nvidia, flags=re.MULTILINE))
+    return tuple(replace(device, name=names.get(device.device_id)) for device in devices)
+
+
+def _modules(root: Path) -> tuple[str, ...] | None:
+    """Return the loaded kernel modules that have to do with NVIDIA GPUs."""
+    text = _text(root / "proc/modules")
+    if text is None:
+        return None
+    names = [line.partition(" ")[0] for line in text.splitlines()]
+    return tuple(name for name in names if name.startswith("nvidia") or name == "nouveau")
 
 
 def _cgroup_dirs(root: Path, controller: str) -> Iterator[Path]:

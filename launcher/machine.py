@@ -48,6 +48,10 @@ class Gpu:
     pcie_width: int | None = None  # lanes in use
     pcie_width_max: int | None = None  # lanes that card and slot have
     remap_pending: bool | None = None  # bad memory rows wait for a reset
+    remap_failed: bool | None = None  # there are more bad rows than spare ones
+    ecc_errors: int | None = None  # that ECC could not correct, since the driver was loaded
+    slowdown: int | None = None  # nvmlClocksEventReason* bits: why its clocks are held down
+    persistence: bool | None = None  # the driver keeps the GPU ready while nobody uses it
     numa_node: int | None = None
     cpus: str | None = None  # local CPUs as a kernel list, "0-51,104-155"
     cpus_filtered: bool = False  # as the container's cpuset lets us see them, not the hardware's
@@ -99,8 +103,19 @@ class DriverFailure:
 
 
 @dataclass(frozen=True)
+class DeviceNode:
+    """A file below /dev, and what opening it for reading and writing did."""
+
+    path: str
+    fault: str  # "" = it opens; else the errno: ENOENT EPERM EACCES ENXIO ENODEV EIO
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o666
+
+
+@dataclass(frozen=True)
 class GpuReport:
-    """What the driver library says."""
+    """What the driver says, asked in a process that it may hang or crash."""
 
     gpus: tuple[Gpu, ...] = ()
     lost: tuple[LostGpu, ...] = ()
@@ -108,6 +123,7 @@ class GpuReport:
     driver_version: str | None = None
     cuda_version: tuple[int, int] | None = None  # the highest this driver runs
     failure: DriverFailure | None = None
+    nodes: tuple[DeviceNode, ...] = ()  # those that were opened
 
 
 @dataclass(frozen=True)
@@ -135,12 +151,25 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class PciDevice:
+    """An NVIDIA display controller on the PCI bus."""
+
+    address: str  # "0000:18:00.0"
+    device_id: str  # "2684"
+    driver: str | None = None  # the kernel driver bound to it: "nvidia" "nouveau" "vfio-pci"
+    name: str | None = None  # from the system's pci.ids
+
+
+@dataclass(frozen=True)
 class Hardware:
     """What can be seen of the GPUs without the driver library."""
 
-    pci_ids: tuple[str, ...] = ()  # "10de:2684" for each NVIDIA display controller
+    pci: tuple[PciDevice, ...] = ()
+    pci_hidden: bool = False  # /sys/bus/pci/devices is not here
     kernel_driver: str | None = None  # version of the loaded kernel module
-    device_nodes: tuple[str, ...] = ()
+    open_module: bool | None = None  # NVIDIA's open kernel module
+    modules: tuple[str, ...] | None = None  # "nvidia", "nvidia_uvm" …; None = /proc hides them
+    device_nodes: tuple[str, ...] = ()  # "/dev/nvidia0", "/dev/nvidiactl" …
 
 
 @dataclass(frozen=True)

@@ -5,59 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from launcher import checks
+from launcher.checks import Verdict
 from launcher.config import Settings
+from launcher.evidence import Evidence
 from launcher.machine import Account, Machine
 from launcher.model import Finding, Ssh
 
-_GIB = 1 << 30
 
-
-def diagnose(machine: Machine, settings: Settings) -> Finding | None:
-    """Return why no GPU is usable, or None where some are."""
-    environ = dict(settings.environ)
-    return checks.diagnose(checks.Evidence(machine.report, machine.hardware, environ))
+def judge(machine: Machine, settings: Settings) -> Verdict:
+    """Judge what a start knows: the machine, with nothing tried that takes time."""
+    return checks.judge(Evidence(machine, dict(settings.environ)))
 
 
 def plan_notes(machine: Machine, settings: Settings, ssh: Ssh | None) -> tuple[Finding, ...]:
     """Return everything the user should know, most important first."""
-    finding = diagnose(machine, settings)
-    gpus = (finding,) if finding else tuple(_gpu_notes(machine))
+    verdict = judge(machine, settings)
     return (
-        *gpus,
-        *_resource_notes(machine),
+        *([verdict.failure] if verdict.failure else []),
+        *verdict.warnings,
         *_workspace_notes(machine, settings),
         *_key_notes(ssh),
     )
-
-
-def _gpu_notes(machine: Machine) -> Iterator[Finding]:
-    for lost in machine.report.lost:
-        yield Finding(
-            "hardware.lost",
-            f"GPU {lost.index} is lost: {lost.error}",
-            "CUDA sees only the others",
-            f"on the host: sudo nvidia-smi --gpu-reset -i {lost.index}, or reboot",
-        )
-    for gpu in machine.report.gpus:
-        if gpu.mig_enabled and not gpu.mig_uuids:
-            yield Finding(
-                "hardware.mig_empty",
-                f"GPU {gpu.index} is in MIG mode without instances",
-                "CUDA cannot use it",
-                f"on the host: sudo nvidia-smi mig -i {gpu.index} -cgi 0 -C",
-            )
-
-
-def _resource_notes(machine: Machine) -> Iterator[Finding]:
-    shm = machine.limits.shm
-    if shm is not None and shm < _GIB:
-        yield Finding(
-            "resources.shm",
-            f"/dev/shm is {shm >> 20} MiB",
-            "DataLoader workers and NCCL run out of shared memory",
-            "docker run --shm-size=8g …   (or --ipc=host; "
-            "Kubernetes: an emptyDir with medium: Memory on /dev/shm)",
-        )
 
 
 def _workspace_notes(machine: Machine, settings: Settings) -> Iterator[Finding]:

@@ -82,6 +82,10 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         pcie_width=field(lambda: pynvml.nvmlDeviceGetCurrPcieLinkWidth(device)),
         pcie_width_max=field(lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device)),
         remap_pending=_remap_pending(device),
+        remap_failed=field(lambda: bool(pynvml.nvmlDeviceGetRemappedRows(device)[3])),
+        ecc_errors=_ecc_errors(device),
+        slowdown=_slowdown(device),
+        persistence=field(lambda: pynvml.nvmlDeviceGetPersistenceMode(device) == 1),
         numa_node=_numa_node(device),
         cpus=field(lambda: list_bits(pynvml.nvmlDeviceGetCpuAffinity(device, _CPU_WORDS))),
         cpus_filtered=True,
@@ -105,6 +109,20 @@ def _remap_pending(device: Any) -> bool | None:
     pages = field(lambda: pynvml.nvmlDeviceGetRetiredPagesPendingStatus(device))
     known = [value for value in (rows, pages) if value is not None]
     return any(known) if known else None
+
+
+def _ecc_errors(device: Any) -> int | None:
+    """Return how many errors ECC could not correct since the driver was loaded."""
+    kind, counter = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+    return field(lambda: pynvml.nvmlDeviceGetTotalEccErrors(device, kind, counter))
+
+
+def _slowdown(device: Any) -> int | None:
+    """Return why the clocks are held down; drivers before 535 have the older name only."""
+    reasons = field(lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(device))
+    if reasons is not None:
+        return reasons
+    return field(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))
 
 
 def _mig_devices(device: Any) -> list[MigDevice]:

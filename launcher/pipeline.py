@@ -12,24 +12,36 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from launcher import become, codec, command, config, detect, init, locality, report, service
+from launcher import (
+    become,
+    codec,
+    command,
+    config,
+    detect,
+    driver,
+    init,
+    notes,
+    report,
+    service,
+)
 from launcher.config import Settings
 from launcher.errors import BadSetting, LauncherError, StartFailed
 from launcher.init import Child, Init
-from launcher.machine import DriverFailure, GpuReport, Host, Machine
-from launcher.model import Plan, Secret, State
-from launcher.plan import make_plan
+from launcher.machine import Host, Machine
+from launcher.model import Finding, Plan, Secret, State
+from launcher.plan import make_plan, too_few_gpus
 from launcher.pump import Pump
 from launcher.render import machine_file, render
 
 # The first line appears by then, whatever the driver does.
-FIRST_LINE = 0.12
+_PATIENCE = 0.12
 # A command's standard error is its own: one line of ours, unless the driver is really stuck.
 _COMMAND_PATIENCE = 2.0
 _DISK_TIMEOUT = 20.0
-_GUEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest")
+GUEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest")
 
 
 def run(argv: Sequence[str], started: float) -> int:
@@ -37,10 +49,10 @@ def run(argv: Sequence[str], started: float) -> int:
     out = Pump(2 if argv else 1)
     box = Init(out)
     try:
-        driver = box.fork(_ask_driver)
+        asked = driver.ask(box)
         if argv:
-            return _run_command(box, driver, list(argv), started)
-        return _run_services(box, driver, started)
+            return _run_command(box, asked, list(argv), started)
+        return _run_services(box, asked, started)
     except init.Stopped as stop:
         return 128 + stop.number if argv else 0
     except LauncherError as err:
@@ -52,25 +64,27 @@ def run(argv: Sequence[str], started: float) -> int:
         out.flush(timeout=0.5)
 
 
-def detect_machine(settings: Settings) -> Machine:
+def detect_machine(settings: Settings, root: Path = Path("/")) -> Machine:
     """Return what this machine is, without starting anything."""
     box = Init(Pump(2))
-    driver = box.fork(_ask_driver)
-    host = detect.read_host(settings.environ, settings.user, settings.workspace)
-    return _machine(box, driver, settings, host, time.monotonic(), _COMMAND_PATIENCE)
+    asked = driver.ask(box, root)
+    host = detect.read_host(settings.environ, settings.user, settings.workspace, root)
+    return driver.machine(
+        box, asked, host, time.monotonic(), settings.detect_timeout, _COMMAND_PATIENCE, root
+    )
 
 
 def preview_plan(settings: Settings) -> Plan:
     """Return what a start would do here; the secrets in it are made up."""
     machine = detect_machine(settings)
     state = State(Secret("made-at-the-start"), Secret("made-at-the-start"), None, None, ())
-    return make_plan(machine, settings, state, _GUEST, time.monotonic())
+    return make_plan(machine, settings, state, GUEST, time.monotonic())
 
 
 # --- the two ways to run ---------------------------------------------------------------------
 
 
-def _run_services(box: Init, driver: Child, started: float) -> int:
+def _run_services(box: Init, asked: Child, started: float) -> int:
     go = os.pipe()
     supervise_pid = box.spawn(lambda: _supervise(*go))
     os.close(go[0])
@@ -79,10 +93,11 @@ def _run_services(box: Init, driver: Child, started: float) -> int:
         box.out.say(f"launcher: {warning}")
     host = detect.read_host(settings.environ, settings.user, settings.workspace)
     state_child = box.fork(lambda: _encode(_open_state(settings, host)))
-    machine = _machine(box, driver, settings, host, started)
-    box.out.say(report.first_line(machine))
+    machine = driver.machine(box, asked, host, started, settings.detect_timeout, _PATIENCE)
+    box.out.say(report.first_line(machine, notes.judge(machine, settings).failure))
     state = codec.from_json(State, _answer(box, state_child, "open its state"))
-    plan = make_plan(machine, settings, state, _GUEST, started)
+    plan = make_plan(machine, settings, state, GUEST, started)
+    _check_cuda(box, machine, settings, plan)
     service.remove_stale(settings.run_dir)
     _answer(box, box.fork(lambda: _write(plan, machine)), "write its files")
     os.write(go[1], settings.run_dir.encode())
@@ -104,14 +119,15 @@ def _run_services(box: Init, driver: Child, started: float) -> int:
     return code
 
 
-def _run_command(box: Init, driver: Child, argv: list[str], started: float) -> int:
+def _run_command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     settings = config.load()
     host = detect.read_host(settings.environ, settings.user, settings.workspace)
     patience = math.inf if settings.quiet else _COMMAND_PATIENCE
-    machine = _machine(box, driver, settings, host, started, patience)
-    plan = make_plan(machine, settings, None, _GUEST, started)
+    machine = driver.machine(box, asked, host, started, settings.detect_timeout, patience)
+    plan = make_plan(machine, settings, None, GUEST, started)
+    _check_cuda(box, machine, settings, plan)
     if not settings.quiet:
-        for line in report.summary_lines(machine, plan):
+        for line in report.summary_lines(machine, plan, notes.judge(machine, settings).failure):
             box.out.say(line)
     box.out.flush(timeout=0.5)
     env = {**settings.environ, **{var.name: var.value for var in plan.environment}}
@@ -119,13 +135,40 @@ def _run_command(box: Init, driver: Child, argv: list[str], started: float) -> i
     return command.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """What CUDA gave the user's environment."""
+
+    devices: int
+    failure: Finding | None
+
+
+def _check_cuda(box: Init, machine: Machine, settings: Settings, plan: Plan) -> None:
+    """Try CUDA itself, where GPUs are required: NVML may count what CUDA cannot open.
+
+    Raises NoUsableGpu.
+    """
+    if not settings.require_gpu:
+        return
+    child = box.fork(lambda: _try_cuda(machine, settings, plan))
+    answer = _answer(box, child, "try CUDA", settings.detect_timeout + _DISK_TIMEOUT)
+    tried = codec.from_json(_Tried, answer)
+    if tried.devices < settings.require_gpu:
+        raise too_few_gpus(settings.require_gpu, tried.devices, tried.failure)
+
+
 # --- what the children do --------------------------------------------------------------------
 
 
-def _ask_driver() -> bytes:
-    from launcher import nvml  # pynvml takes 40 ms to import; here it is beside the way
+def _try_cuda(machine: Machine, settings: Settings, plan: Plan) -> bytes:
+    from launcher import checks, probe
 
-    return _encode(nvml.read_report())
+    seen = probe.collect(
+        machine, plan.user_environment(), user=plan.identity.account, python=settings.python,
+        guest=GUEST, deadline=settings.detect_timeout, with_torch=False,
+    )  # fmt: skip
+    devices = len(seen.given.devices) if seen.given else 0
+    return _encode(_Tried(devices, checks.judge(seen).failure))
 
 
 def _supervise(go_reader: int, go_writer: int) -> int:
@@ -180,7 +223,7 @@ def _reload(machine: Machine, started: float, supervise_pid: int) -> int:
     machine = replace(machine, host=idle)
     try:
         settings = config.load()
-        plan = make_plan(machine, settings, _open_state(settings, idle), _GUEST, started)
+        plan = make_plan(machine, settings, _open_state(settings, idle), GUEST, started)
         _write(plan, machine)
     except LauncherError as err:
         out.say(f"launcher: not reloaded, everything stays as it was: {err}")
@@ -197,51 +240,13 @@ def _encode(value: object) -> bytes:
 # --- waiting for them ------------------------------------------------------------------------
 
 
-def _machine(
-    box: Init,
-    driver: Child,
-    settings: Settings,
-    host: Host,
-    started: float,
-    patience: float = FIRST_LINE,
-) -> Machine:
-    hardware, limits = detect.read_hardware(), detect.read_limits()
-    answer = _driver_answer(box, driver, settings, started, patience)
-    located = locality.locate_gpus(answer)
-    return Machine(located, hardware, limits, host)
-
-
-def _driver_answer(
-    box: Init, driver: Child, settings: Settings, started: float, patience: float
-) -> GpuReport:
-    """Return the driver's answer; silence and a crash are values too.
-
-    Says that it still waits after `patience` seconds.
-    """
-
-    def wait_until(seconds: float) -> bool:
-        return box.wait_for(driver, started + seconds - time.monotonic())
-
-    if not wait_until(min(patience, settings.detect_timeout)):
-        if patience < settings.detect_timeout:
-            box.out.say("launcher: still asking the NVIDIA driver …")
-        if not wait_until(settings.detect_timeout):
-            box.abandon(driver)
-            reason = f"no answer within {settings.detect_timeout:g} s"
-            return GpuReport(failure=DriverFailure("hung", reason))
-    assert driver.status is not None
-    if driver.status != 0:
-        return GpuReport(failure=DriverFailure("crashed", init.describe_end(driver.status)))
-    return codec.from_json(GpuReport, bytes(driver.answer))
-
-
-def _answer(box: Init, child: Child, task: str) -> bytes:
+def _answer(box: Init, child: Child, task: str, timeout: float = _DISK_TIMEOUT) -> bytes:
     """Return what `child` answers.
 
     Raises BadSetting for what is the user's to mend, StartFailed for anything else.
     """
-    if not box.wait_for(child, _DISK_TIMEOUT):
-        raise StartFailed(f"cannot {task}: the disk did not answer within {_DISK_TIMEOUT:g} s")
+    if not box.wait_for(child, timeout):
+        raise StartFailed(f"cannot {task}: no answer within {timeout:g} s; is the disk well?")
     assert child.status is not None
     if os.waitstatus_to_exitcode(child.status) == BadSetting.exit_code:
         raise BadSetting(child.answer.decode(errors="replace"))

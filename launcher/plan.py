@@ -11,8 +11,8 @@ from launcher.config import Settings, inherited
 from launcher.devices import plan_devices
 from launcher.errors import NoUsableGpu
 from launcher.machine import Machine
-from launcher.model import EnvVar, Identity, Paths, Plan, State
-from launcher.notes import diagnose, plan_notes
+from launcher.model import EnvVar, Finding, Identity, Paths, Plan, State
+from launcher.notes import judge, plan_notes
 from launcher.threads import plan_threads
 
 
@@ -95,10 +95,13 @@ def plan_path(settings: Settings) -> tuple[EnvVar, ...]:
 
 
 def _check_required(machine: Machine, settings: Settings, usable: int) -> None:
-    if usable >= settings.require_gpu:
-        return
-    finding = diagnose(machine, settings)
-    reason = f"{finding.what}\n  fix: {finding.fix}" if finding else "the others are not here"
-    raise NoUsableGpu(
-        f"LAUNCHER_REQUIRE_GPU={settings.require_gpu}, but {usable} GPUs are usable: {reason}"
-    )
+    if usable < settings.require_gpu:
+        raise too_few_gpus(settings.require_gpu, usable, judge(machine, settings).failure)
+
+
+def too_few_gpus(required: int, usable: int, cause: Finding | None) -> NoUsableGpu:
+    """Return the error that LAUNCHER_REQUIRE_GPU asks for, with the diagnosis."""
+    few = f"LAUNCHER_REQUIRE_GPU={required}, but {usable} GPUs are usable"
+    if cause is None:
+        return NoUsableGpu(f"{few}: the others are not here")
+    return NoUsableGpu(f"{few}: {cause.what}\n  fix: {cause.fix}\n  id:  {cause.id}")

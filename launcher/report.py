@@ -7,59 +7,75 @@ you, and how to mend it.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from launcher import checks
+from launcher.evidence import TorchReport
 from launcher.machine import Gpu, Machine
 from launcher.model import Finding, Plan, Probe
 
 WIDTH = 80
 GIB = 1 << 30
+NO_HARDWARE = "hardware.none"
 BOLD, DIM, GREEN, YELLOW = "1", "2", "1;32", "1;33"
 
 
 # --- one line ------------------------------------------------------------------------------
 
 
-def first_line(machine: Machine) -> str:
+def first_line(machine: Machine, failure: Finding | None) -> str:
     """Return what was found, the moment it is known."""
-    return f"launcher: {gpu_summary(machine)}; starting the services …"
+    return f"launcher: {gpu_summary(machine, failure)}; starting the services …"
 
 
-def summary_lines(machine: Machine, plan: Plan) -> list[str]:
-    """Return command mode's one line, for stderr."""
+def summary_lines(machine: Machine, plan: Plan, failure: Finding | None) -> list[str]:
+    """Return command mode's lines, for stderr: one, and the diagnosis where something is wrong."""
     visible = planned(plan, "CUDA_VISIBLE_DEVICES")
     seen = f"; CUDA_VISIBLE_DEVICES={shorten(visible, 40)}" if visible is not None else ""
-    return [f"launcher: {gpu_summary(machine)}{seen}"]
+    lines = [f"launcher: {gpu_summary(machine, failure)}{seen}"]
+    if failure is None or failure.id == NO_HARDWARE:  # a machine without a GPU is not a fault
+        return lines
+    if machine.report.gpus:
+        lines.append(f"launcher: {failure.what}: {failure.means}")
+    return [*lines, f"launcher:   fix: {failure.fix}"]
 
 
-def gpu_summary(machine: Machine) -> str:
+def gpu_summary(machine: Machine, failure: Finding | None) -> str:
     gpus = machine.report.gpus
     if not gpus:
-        finding = checks.diagnose(checks.Evidence(machine.report, machine.hardware, {}))
-        return f"no usable GPU ({finding.what if finding else 'none found'})"
+        return f"no usable GPU ({failure.what if failure else 'none found'})"
     kinds = dict.fromkeys(gpu.name for gpu in gpus)
     names = ", ".join(f"{sum(g.name == kind for g in gpus)} × {kind}" for kind in kinds)
     lost = f", {len(machine.report.lost)} lost" if machine.report.lost else ""
-    return f"{names}{lost}, {_driver(machine)}"
+    return f"{names}{lost}, {driver_text(machine)}"
 
 
-def verdict_line(result: Mapping[str, object], expected: int) -> str:
-    """Return what PyTorch did on the devices: `result` is what guest/verify.py printed."""
-    if not result.get("torch"):
-        return f"launcher: PyTorch cannot be used: {result.get('error')}"
-    name = f"launcher: PyTorch {result['torch']}"
-    if result.get("cuda") is None:
+def deep_line(torch: TorchReport | None, failure: Finding | None, expected: int) -> str:
+    """Return the line after the banner: what PyTorch did, and what the deep look found broken.
+
+    Args:
+        failure: of the deep look, where the banner does not say it already.
+        expected: devices that the plan promised.
+    """
+    line = f"launcher: {_torch_text(torch, expected) if torch else 'CUDA was tried'}"
+    if failure is None:
+        return line
+    said = failure.id.startswith("pytorch.")  # by PyTorch itself
+    return line + ("" if said else f"; {failure.what}: {failure.means}") + f"; fix: {failure.fix}"
+
+
+def _torch_text(torch: TorchReport, expected: int) -> str:
+    if torch.version is None:
+        return f"PyTorch cannot be used: {torch.error}"
+    name = f"PyTorch {torch.version}"
+    if torch.cuda is None:
         return f"{name}: a build without CUDA, computes on the CPU"
-    failures = result.get("failures")
-    assert isinstance(failures, Mapping)
-    devices = int(str(result["devices"]))
-    if result.get("error") and (expected or devices):
-        return f"{name}: CUDA works on 0 of {expected} devices: {result['error']}"
-    if not devices and not expected:
+    if torch.error and (expected or torch.devices):
+        return f"{name}: CUDA works on 0 of {expected} devices: {torch.error}"
+    if not torch.devices and not expected:
         return f"{name}: no CUDA device, computes on the CPU"
-    line = f"{name}: CUDA works on {devices - len(failures)} of {max(devices, expected)} devices"
-    return line + "".join(f"; cuda:{index}: {why}" for index, why in failures.items())
+    working = torch.devices - len(torch.failures)
+    line = f"{name}: CUDA works on {working} of {max(torch.devices, expected)} devices"
+    return line + "".join(f"; cuda:{failed.index}: {failed.message}" for failed in torch.failures)
 
 
 def changes(before: Sequence[Probe], after: Sequence[Probe]) -> Iterator[str]:
@@ -89,7 +105,7 @@ def device_lines(machine: Machine) -> list[str]:
     lines = [(index, text) for index, text in rows]
     lines += [(gpu.index, f"LOST: {gpu.error}"[: WIDTH - 16]) for gpu in machine.report.lost]
     table = [f"{index:>3}  {text}" for index, text in sorted(lines)]
-    return [*row("GPUs", _driver(machine)), *table]
+    return [*row("GPUs", driver_text(machine)), *table]
 
 
 def _gpu_cells(gpu: Gpu) -> str:
@@ -99,7 +115,7 @@ def _gpu_cells(gpu: Gpu) -> str:
     return f"{gpu.name[:34]:<34} {memory:>8}  {capability:<7} {gpu.pci_bus_id}{mig}"
 
 
-def _driver(machine: Machine) -> str:
+def driver_text(machine: Machine) -> str:
     report = machine.report
     version = report.driver_version or machine.hardware.kernel_driver or "unknown"
     cuda = ", CUDA up to {}.{}".format(*report.cuda_version) if report.cuda_version else ""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-from launcher import banner, become, codec, health, ready, report, service
+from launcher import banner, checks, codec, health, probe, ready, report, service
 from launcher.machine import Machine
 from launcher.model import Plan, Probe, RenderedFile
-from launcher.processes import signal_name
 
 _PROBE_INTERVAL = 0.03
 _REFUSED_INTERVAL = 1.0
@@ -33,7 +30,7 @@ def run(plan: Plan, machine: Machine, say: Callable[[str], None]) -> None:
         text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
         service.write([RenderedFile(f"{plan.paths.run}/banner", text + "\n", 0o600, -1, -1)])
         say(text)
-        verification = _Verification(plan)
+        verification = _Verification(plan, machine)
     while True:
         health.write(path, plan.started, probes)
         if verification is None:
@@ -113,14 +110,15 @@ class _SshHandshake:
 
 
 class _Verification:
-    """Verifies PyTorch in a child: from a cold disk that takes minutes, and health goes on."""
+    """Looks deeper in a child: PyTorch on a cold disk takes minutes, and health goes on."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, machine: Machine) -> None:
         self._reader, writer = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
-                os.write(writer, report.verdict_line(verify(plan), plan.devices).encode())
+                os.nice(10)  # a notebook that starts now goes first
+                os.write(writer, verify(plan, machine).encode())
             finally:
                 os._exit(0)
         os.close(writer)
@@ -132,46 +130,20 @@ class _Verification:
         line = os.read(self._reader, 65536).decode(errors="replace")
         os.close(self._reader)
         os.waitpid(self._pid, 0)
-        return line or "launcher: PyTorch was not verified"
+        return line or "launcher: CUDA and PyTorch were not verified"
 
 
-def verify(plan: Plan) -> dict[str, object]:
-    """Let the user's own PyTorch run a kernel on each device, as the user; return its report."""
-    argv = [plan.paths.python, f"{plan.paths.guest}/verify.py"]
-    account = plan.identity.account
-
-    def as_user() -> None:
-        os.nice(10)  # a notebook that starts now goes first
-        become.restore_signals()
-        become.drop_to(account.uid, account.gid, account.groups)
-
-    try:
-        done = subprocess.run(
-            argv,
-            env=plan.user_environment(),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_VERIFY_TIMEOUT,
-            preexec_fn=as_user,
-        )
-    except subprocess.TimeoutExpired:
-        return {"torch": None, "error": f"no answer within {_VERIFY_TIMEOUT:g} s"}
-    except OSError as err:
-        return {"torch": None, "error": f"{plan.paths.python}: {err.strerror}"}
-    try:
-        result = json.loads(done.stdout.splitlines()[-1])
-        assert isinstance(result, dict)
-        return result
-    except (ValueError, IndexError, AssertionError):
-        return {"torch": None, "error": _why_no_answer(done)}
-
-
-def _why_no_answer(done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode < 0:
-        return f"PyTorch was killed by {signal_name(-done.returncode)}"
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"PyTorch ended with status {done.returncode}"
+def verify(plan: Plan, machine: Machine) -> str:
+    """Try CUDA, and let the user's own PyTorch run a kernel on each device, as the user."""
+    seen = probe.collect(
+        machine, plan.user_environment(), user=plan.identity.account, python=plan.paths.python,
+        guest=plan.paths.guest, deadline=_VERIFY_TIMEOUT,
+    )  # fmt: skip
+    failure = checks.judge(seen).failure
+    known = {note.id for note in plan.notes}
+    return report.deep_line(
+        seen.torch, failure if failure and failure.id not in known else None, plan.devices
+    )
 
 
 # --- telling ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from launcher.machine import (
     LostGpu,
     Machine,
     MigDevice,
+    PciDevice,
 )
 from launcher.model import Plan, Probe, Secret, State
 from launcher.plan import make_plan
@@ -42,6 +43,7 @@ PASSWORD = "p" * 22
 STATE = State(Secret(TOKEN), Secret(PASSWORD), HOST_KEY)
 
 PROBES = (Probe("jupyter", True, "answers"), Probe("ssh", True, "answers"))
+MODULES = ("nvidia_uvm", "nvidia_modeset", "nvidia")
 
 
 def gpu(index: int, name: str = "NVIDIA H100 80GB HBM3", **changes: object) -> Gpu:
@@ -80,10 +82,13 @@ def answering(*gpus: Gpu, lost: tuple[LostGpu, ...] = ()) -> GpuReport:
 
 def cards(count: int) -> Hardware:
     """Return what shows of `count` GPUs that are passed into the container."""
-    nodes = tuple(f"/dev/nvidia{index}" for index in range(count))
-    return Hardware(
-        ("10de:2330",) * count, "550.54.15", (*nodes, "/dev/nvidiactl", "/dev/nvidia-uvm")
-    )
+    nodes = (*(f"/dev/nvidia{index}" for index in range(count)), "/dev/nvidiactl", "/dev/nvidia-uvm")
+    return Hardware(pci_cards("2330", count), False, "550.54.15", False, MODULES, nodes)
+
+
+def pci_cards(device_id: str, count: int = 1) -> tuple[PciDevice, ...]:
+    """Return GPUs as the PCI bus shows them, driven by NVIDIA's kernel module."""
+    return tuple(PciDevice(f"0000:{i + 1:02x}:00.0", device_id, "nvidia") for i in range(count))
 
 
 def machine(
@@ -127,7 +132,7 @@ class Case:
 NO_LIBRARY = DriverFailure(
     "library", "libnvidia-ml.so.1: cannot open shared object file: No such file or directory"
 )
-NOT_INJECTED = Hardware(("10de:2684",), "550.54.15", ())
+NOT_INJECTED = Hardware(pci_cards("2684"), False, "550.54.15", False, MODULES)
 NO_CARD = Hardware()
 
 LOST = LostGpu(3, "GPU is lost", 15)

@@ -14,14 +14,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAUNCHER = ROOT / "launcher"
 MODULES = {path.stem: path for path in sorted(LAUNCHER.glob("*.py")) if path.stem != "__init__"}
+MODULES["checks"] = LAUNCHER / "checks" / "__init__.py"
+# The table of checks has a file for each layer; what they share is in these two.
+CHECKS = sorted((LAUNCHER / "checks").glob("[!_]*.py"))
 GUEST = sorted((LAUNCHER / "guest").glob("*.py"))
-EVERY_FILE = [*MODULES.values(), *GUEST, LAUNCHER / "__init__.py"]
+EVERY_FILE = [*MODULES.values(), *CHECKS, *GUEST, LAUNCHER / "__init__.py"]
 
 PURE = {
     "errors", "model", "machine", "codec", "checks", "plan", "access", "notes", "render", "report",
     "banner", "hostkey", "devices", "threads", "topology", "selection", "oddities", "topo",
-    "visibility", "visible_entries", "record",
+    "visibility", "visible_entries", "record", "evidence", "diagnosis",
 }  # fmt: skip
+PURE_FILES = [MODULES[module] for module in sorted(PURE)] + CHECKS
 EFFECTS = {
     "os", "io", "pathlib", "shutil", "subprocess", "socket", "signal", "time", "datetime", "random",
     "secrets", "pynvml", "paramiko", "torch",
@@ -37,7 +41,7 @@ ONLY_IN = {
 
 # What each module may import of ours.  A stage imports values (model, errors), formats (codec)
 # and tools, never another stage; only these three know the order of the stages.
-CONDUCTORS = {"cli", "pipeline"}
+CONDUCTORS = {"cli", "doctor", "pipeline"}
 MAY_IMPORT = {
     "errors": set(),
     "machine": set(),
@@ -54,26 +58,29 @@ MAY_IMPORT = {
     "nvml": {"machine", "nvml_fields", "nvml_links"},
     "locality": {"machine"},
     "detect": {"machine"},
+    "driver": {"codec", "detect", "init", "locality", "machine", "nvml"},
     # what the machine means
     "topology": {"machine"},
     "selection": {"machine", "topology"},
     "visible_entries": {"machine"},
     "visibility": {"machine", "visible_entries"},
     "oddities": {"machine", "model", "topology"},
-    "checks": {"machine", "model"},
+    "checks": {"checks", "evidence", "model"},
+    "evidence": {"machine"},
     "record": {"machine"},
     # plan; `devices`, `threads`, `notes` and `access` are parts of it
     "devices": {
         "config", "errors", "machine", "model", "selection", "topology", "visibility",
     },
     "threads": {"machine", "model"},
-    "notes": {"checks", "config", "machine", "model"},
+    "notes": {"checks", "config", "evidence", "machine", "model"},
     "access": {"config", "errors", "machine", "model"},
     "plan": {"access", "config", "devices", "errors", "machine", "model", "notes", "threads"},
     # render
     "render": {"codec", "machine", "model"},
     # say
-    "report": {"checks", "machine", "model"},
+    "report": {"evidence", "machine", "model"},
+    "diagnosis": {"checks", "codec", "evidence", "model", "report"},
     "banner": {"hostkey", "machine", "model", "report", "topology"},
     "topo": {"machine", "model", "oddities", "report", "topology"},
     # run
@@ -85,8 +92,9 @@ MAY_IMPORT = {
     # watch
     "ready": {"hostkey", "model"},
     "health": {"errors", "model", "service"},
+    "running": {"codec", "config", "errors", "machine", "model"},
     "watch": {
-        "banner", "become", "codec", "health", "machine", "model", "processes", "ready", "report",
+        "banner", "checks", "codec", "health", "machine", "model", "probe", "ready", "report",
         "service",
     },
 }  # fmt: skip
@@ -140,18 +148,16 @@ def attributes(path: Path) -> set[str]:
 # --- pure modules ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
-def test_pure_modules_have_no_effects(module: str) -> None:
-    assert not imported_of_others(MODULES[module]) & EFFECTS
+@pytest.mark.parametrize("path", PURE_FILES, ids=lambda path: path.stem)
+def test_pure_modules_have_no_effects(path: Path) -> None:
+    assert not imported_of_others(path) & EFFECTS
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
-def test_pure_modules_open_no_file(module: str) -> None:
+@pytest.mark.parametrize("path", PURE_FILES, ids=lambda path: path.stem)
+def test_pure_modules_open_no_file(path: Path) -> None:
     touches = {"open", "print", "input"}
     methods = ("read_text", "write_text", "read_bytes", "write_bytes", "open", "exists", "iterdir")
-    found = {
-        name for name in calls(MODULES[module]) if name in touches or name.split(".")[-1] in methods
-    }
+    found = {name for name in calls(path) if name in touches or name.split(".")[-1] in methods}
     assert not found
 
 
@@ -167,9 +173,15 @@ def test_stages_do_not_import_each_other(module: str) -> None:
     assert imported_of_ours(MODULES[module]) == MAY_IMPORT[module]
 
 
+@pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem)
+def test_checks_see_the_evidence_and_nothing_else(path: Path) -> None:
+    words = {"visibility", "visible_entries"}  # what the user's own value means is one of the causes
+    assert imported_of_ours(path) - words <= {"checks", "evidence", "machine", "model"}
+
+
 def test_nothing_imports_the_conductors_but_they_themselves() -> None:
     users = {name for name, path in MODULES.items() if imported_of_ours(path) & CONDUCTORS}
-    assert users == {"cli"}  # and entrypoint.py, which imports cli
+    assert users == {"cli", "doctor"}  # and entrypoint.py, which imports cli
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_IN))

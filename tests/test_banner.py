@@ -26,7 +26,7 @@ from launcher.machine import (
     MigDevice,
 )
 from launcher.model import Address, EnvVar, Finding, Identity, KeyLine, Probe, Secret
-from tests.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case
+from tests.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case, pci_cards
 from tests.strategies import values
 
 WIDTH = 80
@@ -82,7 +82,7 @@ machines = st.builds(
         driver_version=st.none() | st.just("550.127.05"),
         cuda_version=st.none() | st.just((12, 4)),
     ),
-    hardware=st.builds(Hardware, pci_ids=st.just(("10de:2330",) * 8)),
+    hardware=st.builds(Hardware, pci=st.just(pci_cards("2330", 8))),
     limits=st.builds(
         Limits,
         cpus=st.builds(

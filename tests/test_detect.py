@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher import detect
+from launcher.machine import PciDevice
 
 # The two forms of /proc/driver/nvidia/version: proprietary and open kernel modules.
 CLOSED_MODULE = """\
@@ -77,18 +78,78 @@ def test_display_controllers_of_nvidia_alone_are_gpus(tmp_path: Path) -> None:
             **pci("0000:00:02.0", "0x8086", "0x4680", "0x030000"),  # Intel's
         },
     )
-    assert detect.read_hardware(root).pci_ids == ("10de:2684", "10de:2330")
+    found = detect.read_hardware(root).pci
+    assert [(card.address, card.device_id) for card in found] == [
+        ("0000:01:00.0", "2684"),
+        ("0000:02:00.0", "2330"),
+    ]
+
+
+def test_which_kernel_driver_has_a_card(tmp_path: Path) -> None:
+    root = tree(tmp_path, pci("0000:01:00.0", "0x10de", "0x2684", "0x030000"))
+    device = root / "sys/bus/pci/devices/0000:01:00.0"
+    (device / "driver").symlink_to("../../../bus/pci/drivers/nouveau")
+    assert [card.driver for card in detect.read_hardware(root).pci] == ["nouveau"]
+
+
+PCI_IDS = """\
+# a comment
+0ccc  Another vendor
+\t2684  Not this one
+10de  NVIDIA Corporation
+\t2684  AD102 [GeForce RTX 4090]
+\t\t1043 889d  A board of it
+\t2330  GH100 [H100 SXM5 80GB]
+10df  The next vendor
+\t2331  Not this one either
+"""
+
+
+def test_cards_have_the_names_of_pci_ids(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"usr/share/misc/pci.ids": PCI_IDS})
+    cards = [PciDevice("0000:01:00.0", number) for number in ("2684", "2330", "2331")]
+    names = [card.name for card in detect.name_devices(cards, root)]
+    assert names == ["AD102 [GeForce RTX 4090]", "GH100 [H100 SXM5 80GB]", None]
+    assert [card.name for card in detect.name_devices(cards, tmp_path / "none")] == [None] * 3
+
+
+@pytest.mark.parametrize(("flavour", "is_open"), [("Kernel", False), ("Open Kernel", True)])
+def test_which_of_the_two_kernel_modules(tmp_path: Path, flavour: str, is_open: bool) -> None:
+    line = f"NVRM version: NVIDIA UNIX {flavour} Module for x86_64  570.86.15  Release Build\n"
+    found = detect.read_hardware(tree(tmp_path, {"proc/driver/nvidia/version": line}))
+    assert (found.kernel_driver, found.open_module) == ("570.86.15", is_open)
+
+
+def test_the_modules_that_have_to_do_with_gpus(tmp_path: Path) -> None:
+    text = "nvidia_uvm 1 0 - Live 0x0\nnvidia 2 1 nvidia_uvm, Live 0x0\nnvme 1 0 - Live 0x0\n"
+    root = tree(tmp_path, {"proc/modules": text})
+    assert detect.read_hardware(root).modules == ("nvidia_uvm", "nvidia")
+
+
+# --- device nodes ----------------------------------------------------------------------------
+
+
+def test_nodes_are_opened_and_the_errno_is_kept(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"dev/nvidiactl": "", "dev/nvidia0": ""})
+    (root / "dev/nvidia-uvm").mkdir()  # what opening it for writing says is EISDIR
+    found = {node.path: node.fault for node in detect.open_nodes(root)}
+    assert found == {"/dev/nvidia0": "", "/dev/nvidiactl": "", "/dev/nvidia-uvm": "EISDIR"}
+
+
+def test_the_gpus_own_nodes_can_be_left_alone(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"dev/nvidiactl": "", "dev/nvidia0": "", "dev/nvidia12": ""})
+    assert [n.path for n in detect.open_nodes(root, control_only=True)] == ["/dev/nvidiactl"]
 
 
 def test_device_nodes(tmp_path: Path) -> None:
     names = ("nvidia0", "nvidia10", "nvidiactl", "nvidia-uvm", "nvidia-modeset", "null")
     root = tree(tmp_path, {f"dev/{name}": "" for name in names})
-    nodes = {"/dev/nvidia0", "/dev/nvidia10", "/dev/nvidiactl", "/dev/nvidia-uvm"}
+    nodes = {f"/dev/{name}" for name in names if name != "null"}
     assert set(detect.read_hardware(root).device_nodes) == nodes
 
 
 def test_an_empty_machine_has_nothing(tmp_path: Path) -> None:
-    assert detect.read_hardware(tmp_path) == detect.Hardware()
+    assert detect.read_hardware(tmp_path) == detect.Hardware(pci_hidden=True)
     limits = detect.read_limits(tmp_path)
     assert (limits.cpus.quota, limits.memory, limits.shm, limits.pids) == (None, None, None, None)
 

@@ -17,16 +17,22 @@ VERIFY = Path(__file__).parents[1] / "launcher" / "guest" / "verify.py"
 
 # As much of PyTorch as verify touches; BROKEN says how each device behaves.
 TORCH = """
-import types
+import os, types, warnings
 __version__ = "2.6.0+cu124"
-version = types.SimpleNamespace(cuda={cuda!r})
+version = types.SimpleNamespace(cuda={cuda!r}, hip={hip!r})
+_C = types.SimpleNamespace(_cuda_getArchFlags=lambda: "sm_80 sm_90 compute_90")
 BROKEN = {broken!r}
+
+class AcceleratorError(RuntimeError):
+    error_code = 214
 
 class Tensor:
     def __init__(self, device):
         self.index = int(device.partition(":")[2])
         if BROKEN.get(self.index) == "raises":
             raise RuntimeError("CUDA error: no kernel image is available\\nmore\\nlines")
+        if BROKEN.get(self.index) == "raises with a number":
+            raise AcceleratorError("CUDA error: words of a later version")
         if BROKEN.get(self.index) == "raises nothing to say":
             raise RuntimeError
     def __matmul__(self, other):
@@ -39,11 +45,18 @@ def ones(rows, columns, device):
     return Tensor(device)
 
 class cuda:
+    def is_available():
+        if {error!r}:
+            where = " (Triggered internally at /pytorch/c10/cuda/CUDAFunctions.cpp:109.)"
+            warnings.warn("CUDA initialization: " + {error!r} + where)
+        return "PYTORCH_NVML_BASED_CUDA_CHECK" in os.environ or not {error!r}
     def init():
         if {error!r}:
             raise RuntimeError({error!r})
     def device_count():
         return {devices!r}
+    def get_device_name(index):
+        return BROKEN.get(index) == "has no name" and 1 / 0 or "NVIDIA H100"
 """
 
 
@@ -51,64 +64,120 @@ def verify(
     folder: Path,
     *,
     cuda: str | None = "12.4",
+    hip: str | None = None,
     devices: int = 2,
     broken: dict[int, str] | None = None,
     error: str = "",
+    **environ: str,
 ) -> dict:
-    text = TORCH.format(cuda=cuda, devices=devices, broken=broken or {}, error=error)
+    text = TORCH.format(cuda=cuda, hip=hip, devices=devices, broken=broken or {}, error=error)
     (folder / "torch.py").write_text(text)
-    return run(folder)
+    return run(folder, **environ)
 
 
-def run(folder: Path) -> dict:
+def run(folder: Path, **environ: str) -> dict:
     done = subprocess.run(
         [sys.executable, VERIFY],
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        env={**os.environ, "PYTHONPATH": str(folder), **environ},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    return json.loads(line)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_every_device_computes(tmp_path: Path) -> None:
-    assert verify(tmp_path, devices=8) == {
-        "torch": "2.6.0+cu124",
+    assert verify(tmp_path, devices=2) == {
+        "outcome": "ok",
+        "version": "2.6.0+cu124",
         "cuda": "12.4",
-        "devices": 8,
-        "failures": {},
+        "hip": None,
+        "arches": ["sm_80", "sm_90", "compute_90"],
+        "available": True,
+        "devices": 2,
+        "names": ["NVIDIA H100", "NVIDIA H100"],
+        "failures": [],
+        "warnings": [],
     }
 
 
 @pytest.mark.parametrize(
-    ("how", "why"),
+    ("how", "why", "code"),
     [
-        ("raises", "CUDA error: no kernel image is available"),
-        ("raises nothing to say", "RuntimeError"),
-        ("computes wrongly", "wrong result"),
+        ("raises", "CUDA error: no kernel image is available", 209),
+        ("raises with a number", "CUDA error: words of a later version", 214),
+        ("raises nothing to say", "RuntimeError", None),
+        ("computes wrongly", "wrong result of a matrix product", None),
     ],
 )
-def test_a_device_that_does_not_compute_hides_none_of_the_others(tmp_path, how, why) -> None:
+def test_a_device_that_does_not_compute_hides_none_of_the_others(tmp_path, how, why, code) -> None:
     result = verify(tmp_path, devices=3, broken={1: how})
     assert result["devices"] == 3
-    assert list(result["failures"]) == ["1"]
-    assert why in result["failures"]["1"]
-    assert "\n" not in result["failures"]["1"]
+    (failure,) = result["failures"]
+    assert (failure["index"], failure["message"], failure.get("code")) == (1, why, code)
 
 
-def test_cuda_that_does_not_start_is_an_error_of_one_line(tmp_path: Path) -> None:
-    result = verify(tmp_path, error="Error 802: system not yet initialized\nmore")
-    assert result["error"] == "Error 802: system not yet initialized"
-    assert result["devices"] == 0
+def test_a_device_without_a_name_is_no_failure(tmp_path: Path) -> None:
+    result = verify(tmp_path, devices=2, broken={0: "has no name"})
+    assert (result["names"], result["failures"]) == (["", "NVIDIA H100"], [])
 
 
-def test_a_build_without_cuda_is_asked_nothing_more(tmp_path: Path) -> None:
-    result = verify(tmp_path, cuda=None, error="must not be reached")
-    assert (result["cuda"], result["devices"]) == (None, 0)
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("Unexpected error from cudaGetDeviceCount() … Error 802: system not yet initialized", 802),
+        ("No CUDA GPUs are available", 100),
+        ("Found no NVIDIA driver on your system. Please check", 35),
+        ("The NVIDIA driver on your system is too old (found version 11040).", 35),
+        ("CUDA unknown error - this may be due to an incorrectly set up environment", 999),
+        ("something that nobody knows", None),
+    ],
+)
+def test_cuda_that_does_not_start_is_an_error_of_one_line(tmp_path, words, code) -> None:
+    result = verify(tmp_path, devices=8, error=f"{words}\nmore")
+    assert (result["error"], result["error_code"]) == (words, code)
+    assert (result["available"], result["devices"], result["failures"]) == (False, 8, [])
+    assert result["warnings"] == [f"CUDA initialization: {words} more"]
+    assert result["arches"]
+
+
+def test_warnings_are_kept_though_the_user_wants_none_or_exceptions(tmp_path: Path) -> None:
+    for wish in ("ignore", "error"):
+        result = verify(tmp_path, error="Error 802: x", PYTHONWARNINGS=wish)
+        assert result["warnings"] == ["CUDA initialization: Error 802: x"]
+
+
+def test_what_nvml_counts_is_not_taken_for_cuda(tmp_path: Path) -> None:
+    result = verify(tmp_path, error="Error 802: x", PYTORCH_NVML_BASED_CUDA_CHECK="1")
+    assert result["available"] is False
+
+
+@pytest.mark.parametrize("hip", [None, "6.2.41133"])
+def test_a_build_without_cuda_is_asked_nothing_more(tmp_path: Path, hip: str | None) -> None:
+    result = verify(tmp_path, cuda=None, hip=hip, error="must not be an error")
+    assert (result["cuda"], result["hip"], result["devices"]) == (None, hip, 0)
     assert "error" not in result
 
 
-def test_no_pytorch_is_an_answer(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.12: cannot open')")
-    assert run(tmp_path) == {"torch": None, "error": "libcudart.so.12: cannot open"}
+@pytest.mark.parametrize(
+    ("text", "outcome", "error"),
+    [
+        ("raise ModuleNotFoundError('No module named torch', name='torch')", "missing", "No mod"),
+        ("import package_that_is_not_there", "broken", "No module named 'package_that"),
+        ("raise ImportError('libcudart.so.12: cannot open')", "broken", "libcudart.so.12: cannot"),
+        ("raise OSError('libcublas.so.12: wrong ELF class\\n2')", "broken", "libcublas.so.12: wr"),
+        ("", "broken", "module 'torch' has no attribute '__version__'"),
+    ],
+)
+def test_no_pytorch_and_a_broken_one_are_answers(tmp_path, text, outcome, error) -> None:
+    (tmp_path / "torch.py").write_text(text)
+    result = run(tmp_path)
+    assert (result["outcome"], result["error"][: len(error)]) == (outcome, error)
+    assert "\n" not in result["error"]
+
+
+def test_the_users_modules_are_never_the_guests(tmp_path: Path) -> None:
+    """`cuda` is NVIDIA's package on PyPI; ours beside verify.py must not stand in for it."""
+    (tmp_path / "torch.py").write_text("import cuda; raise ImportError(cuda.__file__)")
+    (tmp_path / "cuda.py").touch()
+    assert run(tmp_path)["error"] == str(tmp_path / "cuda.py")

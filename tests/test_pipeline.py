@@ -73,4 +73,4 @@ except StartFailed as err:
     print(err)
 box.end_stragglers()
 """)
-    assert done.stdout == "cannot open its state: the disk did not answer within 0.2 s\n"
+    assert done.stdout == "cannot open its state: no answer within 0.2 s; is the disk well?\n"

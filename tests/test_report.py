@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from launcher import report
+from launcher.checks import judge
+from launcher.evidence import Evidence, TorchFailure, TorchReport
 from launcher.machine import DriverFailure, GpuReport, LostGpu, Machine
 from launcher.model import Finding, Probe
 from tests.machines import (
@@ -33,9 +37,9 @@ LOST = LostGpu(1, "GPU is lost", 15)
         (EIGHT.machine, "8 × NVIDIA H100 80GB HBM3, driver 550.54.15, CUDA up to 12.4"),
         (MIXED, "2 × NVIDIA A40, 1 × NVIDIA L4, driver 550.54.15, CUDA up to 12.4"),
         (machine(answering(gpu(0, "NVIDIA L4"), lost=(LOST,))), "1 × NVIDIA L4, 1 lost, driver"),
-        (machine(GpuReport(failure=NO_LIBRARY), NO_CARD), "no usable GPU (no NVIDIA GPU and no"),
-        (machine(GpuReport(failure=NO_LIBRARY), NOT_INJECTED), "started without them"),
-        (machine(answering()), "no usable GPU (the driver works and counts no GPU)"),
+        (machine(GpuReport(failure=NO_LIBRARY), NO_CARD), "no usable GPU (no NVIDIA GPU"),
+        (machine(GpuReport(failure=NO_LIBRARY), NOT_INJECTED), "started without"),
+        (machine(answering()), "no usable GPU ("),
         (
             machine(GpuReport(failure=DriverFailure("hung", "no answer within 2 s"))),
             "does not answer: no answer within 2 s",
@@ -43,69 +47,98 @@ LOST = LostGpu(1, "GPU is lost", 15)
     ],
 )
 def test_what_was_found_in_one_line(found: Machine, said: str) -> None:
-    line = report.first_line(found)
+    line = report.first_line(found, judge(Evidence(found, {})).failure)
     assert said in line
     assert line.startswith("launcher: ")
     assert "\n" not in line
 
 
+def summary(case: Case) -> list[str]:
+    failure = judge(Evidence(case.machine, dict(case.environ))).failure
+    return report.summary_lines(case.machine, case.plan(), failure)
+
+
 def test_a_command_is_told_what_cuda_sees() -> None:
-    (line,) = report.summary_lines(EIGHT.machine, EIGHT.plan())
+    (line,) = summary(EIGHT)
     assert line.endswith("; CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,6,7")
 
 
-def test_a_command_without_gpus_is_told_of_no_variable() -> None:
-    case = CASES["not-injected"]
-    (line,) = report.summary_lines(case.machine, case.plan())
+def test_a_command_is_told_what_is_wrong_and_what_mends_it() -> None:
+    line, fix = summary(CASES["not-injected"])
     assert "CUDA_VISIBLE_DEVICES" not in line
+    assert "started without" in line
+    assert "fix: docker run --gpus all" in fix
+
+
+def test_a_command_whose_value_hides_every_gpu_is_told_so() -> None:
+    _, what, fix = summary(Case(EIGHT.machine, {"CUDA_VISIBLE_DEVICES": ""}))
+    assert "CUDA_VISIBLE_DEVICES" in what
+    assert fix.startswith("launcher:   fix: ")
+
+
+def test_to_a_command_a_machine_without_a_gpu_is_no_fault() -> None:
+    (line,) = summary(Case(machine(GpuReport(failure=NO_LIBRARY), NO_CARD)))
+    assert "no usable GPU" in line
 
 
 def test_a_long_list_is_counted() -> None:
-    case = Case(EIGHT.machine, {"LAUNCHER_GPU_IDS": "uuid"})
-    (line,) = report.summary_lines(case.machine, case.plan())
+    (line,) = summary(Case(EIGHT.machine, {"LAUNCHER_GPU_IDS": "uuid"}))
     assert "… (8 entries)" in line
     assert len(line) < 200
 
 
 # --- PyTorch's verdict -----------------------------------------------------------------------
 
-TORCH = {"torch": "2.6.0+cu124", "cuda": "12.4", "devices": 8, "failures": {}}
+TORCH = TorchReport("ok", version="2.6.0+cu124", cuda="12.4", devices=8)
+NO_KERNEL = TorchFailure(3, "no kernel image is available", 209)
 
 
 @pytest.mark.parametrize(
-    ("result", "expected", "verdict"),
+    ("torch", "expected", "verdict"),
     [
         (TORCH, 8, "PyTorch 2.6.0+cu124: CUDA works on 8 of 8 devices"),
-        ({**TORCH, "devices": 1}, 1, "CUDA works on 1 of 1 devices"),
-        ({**TORCH, "devices": 7}, 8, "CUDA works on 7 of 8 devices"),
-        ({**TORCH, "devices": 2}, 0, "CUDA works on 2 of 2 devices"),
+        (replace(TORCH, devices=1), 1, "CUDA works on 1 of 1 devices"),
+        (replace(TORCH, devices=7), 8, "CUDA works on 7 of 8 devices"),
+        (replace(TORCH, devices=2), 0, "CUDA works on 2 of 2 devices"),
         (
-            {**TORCH, "failures": {3: "no kernel image is available"}},
+            replace(TORCH, failures=(NO_KERNEL,)),
             8,
             "CUDA works on 7 of 8 devices; cuda:3: no kernel image is available",
         ),
-        ({**TORCH, "devices": 0, "error": "Error 802"}, 8, "works on 0 of 8 devices: Error 802"),
+        (replace(TORCH, devices=0, error="Error 802"), 8, "works on 0 of 8 devices: Error 802"),
         (
-            {**TORCH, "devices": 0, "error": "No CUDA GPUs"},
+            replace(TORCH, devices=0, error="No CUDA GPUs"),
             0,
             "no CUDA device, computes on the CPU",
         ),
-        ({**TORCH, "devices": 0}, 0, "no CUDA device, computes on the CPU"),
-        ({**TORCH, "devices": 0}, 8, "CUDA works on 0 of 8 devices"),
+        (replace(TORCH, devices=0), 0, "no CUDA device, computes on the CPU"),
+        (replace(TORCH, devices=0), 8, "CUDA works on 0 of 8 devices"),
         (
-            {"torch": "2.6.0+cpu", "cuda": None, "devices": 0, "failures": {}},
+            TorchReport("ok", version="2.6.0+cpu"),
             8,
             "PyTorch 2.6.0+cpu: a build without CUDA, computes on the CPU",
         ),
-        ({"torch": None, "error": "No module named 'torch'"}, 8, "cannot be used: No module named"),
-        ({}, 8, "cannot be used"),
+        (
+            TorchReport("missing", error="No module named 'torch'"),
+            8,
+            "PyTorch cannot be used: No module named",
+        ),
+        (None, 8, "CUDA was tried"),
     ],
 )
-def test_the_verdict(result: dict, expected: int, verdict: str) -> None:
-    line = report.verdict_line(result, expected)
+def test_the_verdict(torch: TorchReport | None, expected: int, verdict: str) -> None:
+    line = report.deep_line(torch, None, expected)
     assert verdict in line
-    assert line.startswith("launcher: PyTorch ")
+    assert line.startswith("launcher: ")
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(("layer", "repeated"), [("cuda", True), ("pytorch", False)])
+def test_what_is_broken_is_said_once_with_its_fix(layer: str, repeated: bool) -> None:
+    failure = Finding(f"{layer}.broken", "what was seen", "what it means", "what to type")
+    line = report.deep_line(replace(TORCH, devices=0, error="Error 802"), failure, 8)
+    assert line.endswith("; fix: what to type")
+    assert ("what was seen: what it means" in line) is repeated
 
 
 # --- changes ---------------------------------------------------------------------------------

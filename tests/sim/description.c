@@ -219,7 +219,11 @@ static bool parse_fault(struct reader *r, char *name, char *text) {
             fault->delay_ms = (int)number;
         else if (take(&item, "crash")) fault->crash = true;
         else if (take(&item, "hang")) fault->hang = true;
-        else return fail(r, "cannot read '%s': return N, delay N ms, crash or hang", item);
+        else if (take(&item, "with") && *item) {
+            snprintf(fault->variable, sizeof fault->variable, "%s", item);
+            item += strlen(item);
+        } else
+            return fail(r, "cannot read '%s': return N, delay N ms, crash, hang, with NAME", item);
         if (*item) return fail(r, "cannot read '%s'", item);
     }
     return true;

@@ -39,6 +39,7 @@ int machine_suffer(const struct machine *machine, const char *function, int gpu)
     for (const struct fault *fault = machine->fault; fault < machine->fault + machine->faults;
          fault++) {
         if (!covers(fault->function, function) || (fault->gpu >= 0 && fault->gpu != gpu)) continue;
+        if (*fault->variable && !getenv(fault->variable)) continue;
         struct timespec left = {fault->delay_ms / 1000, fault->delay_ms % 1000 * 1000000L};
         while (nanosleep(&left, &left) && errno == EINTR) {}
         if (fault->crash) *(volatile int *)0 = 0;

@@ -24,7 +24,8 @@ enum {
     STATE_OK,
     STATE_LOST,
     STATE_LOST_AFTER_HANDLE,
-    STATE_NO_PERMISSION
+    STATE_NO_PERMISSION,
+    STATE_NO_CUDA
 };
 
 /* Key, type, and for WORD the accepted words: their positions are the numbers NVML uses. */
@@ -36,7 +37,7 @@ enum {
     X(mig_enumeration, WORD, "one|per-gpu-instance")
 
 #define DEVICE_KEYS(X) \
-    X(state, WORD, "ok|lost|lost-after-handle|no-permission") \
+    X(state, WORD, "ok|lost|lost-after-handle|no-permission|no-cuda") \
     X(name, TEXT, NULL) \
     X(uuid, TEXT, NULL) \
     X(serial, TEXT, NULL) \
@@ -154,6 +155,7 @@ struct fault { /* what happens when `function` is called (on GPU `gpu`, or on an
     char function[TEXT_SIZE];
     int gpu, line, code, delay_ms;
     bool crash, hang;
+    char variable[TEXT_SIZE]; /* only where this is set in the environment; "" = always */
 };
 
 struct machine {

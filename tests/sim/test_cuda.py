@@ -156,3 +156,16 @@ def test_the_real_cuda_runtime_reports_what_happened(
 ) -> None:
     machine = driver.vary("h100-8x", changes, tmp_path / "varied.machine")
     assert run(lib, machine, RUNTIME, CUDA_VISIBLE_DEVICES=mask).strip() == error
+
+
+def test_a_fault_may_need_a_variable(lib: Path, tmp_path: Path) -> None:
+    faults = {"faults": {"cuInit": "return 805, with CUDA_MPS_PIPE_DIRECTORY"}}
+    machine = driver.vary("a10g-4x", faults, tmp_path / "mps.machine")
+    assert cuda_devices(lib, machine, None) == [0, 1, 2, 3]
+    assert cuda_devices(lib, machine, None, CUDA_MPS_PIPE_DIRECTORY="/tmp/nvidia-mps") == 805
+
+
+def test_a_gpu_that_only_nvml_opens_is_not_counted(lib: Path, tmp_path: Path) -> None:
+    changes = {"gpu 1": {"state": "no-cuda"}}
+    machine = driver.vary("a10g-4x", changes, tmp_path / "partial.machine")
+    assert cuda_devices(lib, machine, None) == [0, 2, 3]

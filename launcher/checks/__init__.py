@@ -1,0 +1,70 @@
+"""The table of checks, lowest layer first; the first that fails is the cause.  Pure.
+
+A check's id is LAYER.WHAT; docs/doctor.md has a section for each, with its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from launcher.checks import (
+    cuda,
+    driver,
+    environment,
+    hardware,
+    libraries,
+    pytorch,
+    resources,
+    runtime,
+)
+from launcher.checks.check import Check
+from launcher.evidence import Evidence
+from launcher.model import Finding
+
+# In the order of dependence: each of them needs those before it.  Numbered from 1.
+LAYERS = (
+    "hardware", "driver", "runtime", "libraries", "cuda", "pytorch", "environment", "resources",
+)  # fmt: skip
+
+CHECKS: tuple[Check, ...] = (
+    *hardware.CHECKS,
+    *driver.CHECKS,
+    *runtime.CHECKS,
+    *libraries.CHECKS,
+    *cuda.CHECKS,
+    *pytorch.CHECKS,
+    *environment.CHECKS,
+    *resources.CHECKS,
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checks found: one failure at most, and whatever else is worth knowing."""
+
+    failure: Finding | None
+    warnings: tuple[Finding, ...]
+
+    @property
+    def layer(self) -> str | None:
+        """Return the name of the layer that is broken."""
+        return self.failure.id.partition(".")[0] if self.failure else None
+
+    @property
+    def exit_status(self) -> int:
+        """Return 0, or 10 + the number of the layer that is broken."""
+        return 10 + LAYERS.index(self.layer) + 1 if self.layer else 0
+
+
+def judge(seen: Evidence, checks: tuple[Check, ...] = CHECKS) -> Verdict:
+    """Return the lowest failure, and every warning that does not follow from it."""
+    failure = next(_findings(seen, checks, warnings=False), None)
+    return Verdict(failure, tuple(_findings(seen, checks, warnings=True)))
+
+
+def _findings(seen: Evidence, checks: tuple[Check, ...], *, warnings: bool) -> Iterator[Finding]:
+    for check in checks:
+        if check.warning is warnings and (what := check.seen(seen)):
+            fix = check.fix if isinstance(check.fix, str) else check.fix(seen)
+            yield Finding(check.id, what, check.means, fix)

@@ -1,0 +1,37 @@
+"""What the PCI bus alone tells of NVIDIA cards.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from launcher.machine import PciDevice
+
+# Device ids grow with the generations.  Turing begins with TU102, 1e02 (the list of supported
+# GPUs in NVIDIA/open-gpu-kernel-modules); Blackwell with GB100, 2900 (NVIDIA/gpu-admin-tools,
+# gpu/devid_chips.py), and what came after it has higher ids still.
+_FIRST_TURING = 0x1E00
+_FIRST_BLACKWELL = 0x2900
+
+
+def in_words(cards: Sequence[PciDevice]) -> str:
+    """Return the first card's name and address, and how many more there are."""
+    first = cards[0]
+    text = f"{first.name or f'NVIDIA GPU 10de:{first.device_id}'} at {first.address}"
+    return text if len(cards) == 1 else f"{text} and {len(cards) - 1} more"
+
+
+def before_turing(cards: Iterable[PciDevice]) -> tuple[PciDevice, ...]:
+    """Return the cards that NVIDIA's open kernel module, and any after branch 580, cannot drive."""
+    return tuple(card for card in cards if 0 <= _number(card) < _FIRST_TURING)
+
+
+def blackwell_or_later(cards: Iterable[PciDevice]) -> tuple[PciDevice, ...]:
+    """Return the cards that only NVIDIA's open kernel module drives."""
+    return tuple(card for card in cards if _number(card) >= _FIRST_BLACKWELL)
+
+
+def _number(card: PciDevice) -> int:
+    try:
+        return int(card.device_id, 16)
+    except ValueError:  # sysfs did not tell
+        return -1

@@ -1,0 +1,29 @@
+"""One row of the table of checks, and the words that rows share.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from launcher.evidence import Evidence
+
+CPU_ONLY = "everything runs on the CPU"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that can be wrong.
+
+    `seen` returns what was seen of it, with the exact string or code, and None where it is not
+    the case or the evidence is missing.  A failure may assume that no failure above it applies.
+    """
+
+    id: str
+    seen: Callable[[Evidence], str | None]
+    means: str
+    fix: str | Callable[[Evidence], str]
+    warning: bool = False  # worth knowing, but CUDA works all the same
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,198 @@
+"""The checks of the layer "hardware": is there a GPU, and is it sound?  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from launcher.checks import answering
+from launcher.checks.cards import before_turing, blackwell_or_later, in_words
+from launcher.checks.check import CPU_ONLY, Check
+from launcher.evidence import Evidence
+from launcher.machine import PciDevice
+
+# nvmlReturn_t, nvml.h
+_POWER, _NOT_LOADED, _IRQ, _INFOROM, _LOST, _RESET = 8, 9, 11, 14, 15, 16
+_NAMED = (_POWER, _IRQ, _INFOROM, _LOST, _RESET)
+_LAST_BRANCH_BEFORE_TURING = 580
+
+_LOOK = "on the host: sudo dmesg | grep -i -e nvrm -e xid"
+_ONLY_OTHERS = "CUDA sees only the other GPUs, if any"
+
+
+def _none(seen: Evidence) -> str | None:
+    nodes = [path for path in seen.hardware.device_nodes if "/infiniband/" not in path]
+    shown = seen.hardware.pci or seen.hardware.kernel_driver or nodes
+    if shown or "nvidia" in (seen.hardware.modules or ()):
+        return None
+    if seen.hardware.pci_hidden:
+        what = "no NVIDIA driver and no device node; the PCI bus is hidden here"
+        return what if seen.driver_failed("library") else None
+    # NVML 9 without a card: the image brought the library along.
+    absent = seen.driver_failed("library") or seen.nvml(_NOT_LOADED)
+    return "no NVIDIA GPU on the PCI bus and no NVIDIA driver" if absent else None
+
+
+# --- GPUs that NVML counts and cannot open -----------------------------------------------------
+
+
+def _fails_with(*codes: int) -> Callable[[Evidence], str | None]:
+    """Return a check for GPUs that cannot be opened for one of these reasons."""
+    return lambda seen: _unopened(seen, lambda code: code in codes)
+
+
+def _unopened(seen: Evidence, wanted: Callable[[int], bool]) -> str | None:
+    found: dict[tuple[int, str], list[str]] = {}
+    for gpu in seen.lost:
+        if wanted(gpu.code):
+            found.setdefault((gpu.code, gpu.error), []).append(str(gpu.index))
+    if found:
+        return "; ".join(
+            f"GPU {', '.join(indices)}: NVML {code}: {error.rstrip('.')}"
+            for (code, error), indices in found.items()
+        )
+    failure = seen.report.failure
+    if failure and failure.code in _NAMED and wanted(failure.code):
+        return f"NVML {failure.code}: {failure.reason.rstrip('.')}"
+    return None
+
+
+def _all_lost(seen: Evidence) -> str | None:
+    return None if seen.gpus else _fails_with(_LOST)(seen)
+
+
+def _unreadable(seen: Evidence) -> str | None:
+    if _refused(seen):  # whether the container may open them is the runtime's layer
+        return None
+    return _unopened(seen, lambda code: code not in _NAMED)
+
+
+def _is_gpu(node: str) -> bool:
+    return node.removeprefix("/dev/nvidia").isdecimal()
+
+
+def _refused(seen: Evidence) -> bool:
+    return any(
+        node.fault in ("EPERM", "EACCES") and _is_gpu(node.path) for node in seen.report.nodes
+    )
+
+
+# --- GPUs that the driver has and NVML does not count ------------------------------------------
+
+
+def _counts_none(seen: Evidence) -> bool:
+    """Return whether NVML works and counts no GPU, which nobody asked for."""
+    report, hardware = seen.report, seen.hardware
+    none_given = seen.environ.get("NVIDIA_VISIBLE_DEVICES") == "none"
+    of_runtime = _refused(seen) or (none_given and not any(map(_is_gpu, hardware.device_nodes)))
+    elsewhere = seen.has_node("/dev/nvmap") or (seen.cuda and seen.cuda.devices)
+    return not (report.failure or report.gpus or report.lost or of_runtime or elsewhere)
+
+
+def _of_nvidia(seen: Evidence) -> tuple[PciDevice, ...]:
+    return tuple(card for card in seen.hardware.pci if card.driver in (None, "nvidia"))
+
+
+def _uncounted(seen: Evidence) -> tuple[PciDevice, ...]:
+    return _of_nvidia(seen) if seen.hardware.kernel_driver and _counts_none(seen) else ()
+
+
+def _needs_open_module(seen: Evidence) -> str | None:
+    cards = blackwell_or_later(_uncounted(seen))
+    if not cards or seen.hardware.open_module is not False:
+        return None
+    return f"{in_words(cards)}, driven by the closed kernel module {seen.hardware.kernel_driver}"
+
+
+def _needs_closed_module(seen: Evidence) -> str | None:
+    cards, version = before_turing(_uncounted(seen)), seen.hardware.kernel_driver or ""
+    too_new = int(version.partition(".")[0] or 0) > _LAST_BRANCH_BEFORE_TURING
+    if not cards or not (seen.hardware.open_module or too_new):
+        return None
+    kind = "open kernel module" if seen.hardware.open_module else "kernel module"
+    return f"{in_words(cards)}, older than Turing, and the {kind} {version}"
+
+
+def _no_adapter(seen: Evidence) -> str | None:
+    cards = _of_nvidia(seen)
+    if not _counts_none(seen) or (seen.hardware.pci and not cards):  # others have the cards
+        return None
+    nodes = seen.hardware.device_nodes
+    if seen.hardware.pci_hidden and nodes and not any(map(_is_gpu, nodes)):
+        return None  # then the likelier cause is that no GPU was given
+    driver = seen.hardware.kernel_driver or seen.report.driver_version
+    known = [in_words(cards)] if cards else []
+    known += [f"driver {driver}"] if driver else []
+    return ": ".join(filter(None, (", ".join(known), "NVML counts 0 devices")))
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "hardware.none",
+        _none,
+        CPU_ONLY,
+        "none needed on a CPU machine; on a GPU machine: lspci -d 10de: on the host",
+    ),
+    Check(
+        "hardware.power_cables",
+        _fails_with(_POWER),
+        f"the card lacks power; {_ONLY_OTHERS}",
+        "power off, seat every power cable of the card, power on",
+    ),
+    Check(
+        "hardware.irq",
+        _fails_with(_IRQ),
+        f"the card's interrupts do not arrive; {_ONLY_OTHERS}",
+        f"{_LOOK}; then update the BIOS, or try another slot",
+    ),
+    Check(
+        "hardware.inforom",
+        _fails_with(_INFOROM),
+        f"the card's own configuration is damaged; {_ONLY_OTHERS}",
+        "on the host: sudo reboot; if it stays, have the card replaced (RMA)",
+    ),
+    Check(
+        "hardware.reset_required",
+        _fails_with(_RESET),
+        f"the GPU stopped after an error; {_ONLY_OTHERS}",
+        "on the host, with no program on any GPU: sudo nvidia-smi --gpu-reset; else sudo reboot",
+    ),
+    Check(
+        "hardware.all_lost",
+        _all_lost,
+        f"it fell off the PCI bus: {CPU_ONLY}",
+        f"{_LOOK}; then sudo reboot; if it comes back: power, heat, riser, slot",
+    ),
+    Check(
+        "hardware.lost",
+        _fails_with(_LOST),
+        "it fell off the PCI bus: CUDA sees only the others",
+        f"{_LOOK}; then sudo reboot; if it comes back: power, heat, riser, slot",
+    ),
+    Check(
+        "hardware.unreadable",
+        _unreadable,
+        "the driver cannot open it, and CUDA may fail on all GPUs",
+        f"{_LOOK}; then sudo reboot; until then: "
+        "docker run --gpus '\"device=UUIDS OF THE OTHERS\"' …",
+    ),
+    Check(
+        "hardware.needs_open_module",
+        _needs_open_module,
+        f"this card works with the open kernel module only; {CPU_ONLY}",
+        "on the host: install the open module, e.g. sudo apt install nvidia-driver-580-open; "
+        "sudo reboot",
+    ),
+    Check(
+        "hardware.needs_closed_module",
+        _needs_closed_module,
+        f"it works with the closed kernel module up to branch 580 only; {CPU_ONLY}",
+        "on the host: install that one, e.g. sudo apt install nvidia-driver-580; sudo reboot",
+    ),
+    Check(
+        "hardware.no_adapter",
+        _no_adapter,
+        f"the driver could not start the card; {CPU_ONLY}",
+        "on the host: nvidia-smi -L; sudo dmesg | grep -e RmInitAdapter -e NVRM says why",
+    ),
+    *answering.CHECKS,
+)

@@ -1,0 +1,237 @@
+"""The checks of the layer "resources": what working CUDA needs beside itself.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from launcher.checks.check import Check, plural
+from launcher.evidence import Evidence
+from launcher.machine import Gpu
+
+_MIB, _GIB = 1 << 20, 1 << 30
+
+_PROHIBITED, _EXCLUSIVE = 2, 3  # nvmlComputeMode_t
+
+# nvmlClocksEventReason* of nvml.h.  Not here: 0x1 idle, 0x2 application clocks and 0x4 the power
+# cap, which is how a busy GPU normally runs.
+_IDLE, _HW_SLOWDOWN, _SW_THERMAL, _HW_THERMAL, _POWER_BRAKE = 0x1, 0x8, 0x20, 0x40, 0x80
+
+_NEARLY_FULL = 0.05  # of a GPU's memory is free
+_IDLE_SHARE = 0.05  # of its memory is taken, at most
+# A process of PyTorch's has some dozens of threads, and a job several processes of them.
+_FEW_PROCESSES = 512
+# NCCL registers 4 MiB for each of its channels and peers: hundreds of MiB among a few nodes.
+_MUCH_LOCKED = _GIB
+
+_IN_A_POD = ("kubernetes", "runpod", "vast")
+
+
+# --- GPUs that are taken -------------------------------------------------------------------------
+
+
+def _in_mode(seen: Evidence, mode: int) -> list[Gpu]:
+    return [gpu for gpu in seen.gpus if gpu.compute_mode == mode]
+
+
+def _all_prohibited(seen: Evidence) -> str | None:
+    return _prohibited(seen) if len(_in_mode(seen, _PROHIBITED)) == len(seen.gpus) else None
+
+
+def _some_prohibited(seen: Evidence) -> str | None:
+    return None if _all_prohibited(seen) else _prohibited(seen)
+
+
+def _prohibited(seen: Evidence) -> str | None:
+    gpus = _in_mode(seen, _PROHIBITED)
+    return f"{_names(gpus)}: compute mode Prohibited (2)" if gpus else None
+
+
+def _exclusive_in_use(seen: Evidence) -> str | None:
+    """As a start sees it; where PyTorch was run, it knows whether there was room for it.
+
+    Under MPS, which is recommended in this mode, all share one server's context.
+    """
+    under_mps = any(name.startswith("CUDA_MPS_") for name in seen.environ)
+    busy = [gpu for gpu in _in_mode(seen, _EXCLUSIVE) if _in_use(gpu)]
+    if not busy or under_mps or seen.torch is not None:
+        return None
+    return f"{_names(busy)}: compute mode Exclusive_Process (3), and {_holders(busy[0])}"
+
+
+def _memory_full(seen: Evidence) -> str | None:
+    full = [
+        gpu
+        for gpu in seen.gpus
+        if gpu.memory_bytes and gpu.memory_free is not None and not gpu.mig_enabled
+        and gpu.memory_free < _NEARLY_FULL * gpu.memory_bytes
+    ]  # fmt: skip
+    if not full:
+        return None
+    gpu = full[0]
+    free, total = (gpu.memory_free or 0) // _MIB, (gpu.memory_bytes or 0) // _MIB
+    others = f"; {len(full) - 1} more like it" if len(full) > 1 else ""
+    return f"GPU {gpu.index} has {free} of {total} MiB free, {_holders(gpu)}{others}"
+
+
+def _holders(gpu: Gpu) -> str:
+    if not gpu.processes:
+        return "used by processes that cannot be seen from here"
+    return f"used by {gpu.processes} process{'es' if gpu.processes > 1 else ''}"
+
+
+def _in_use(gpu: Gpu) -> bool:
+    """Return whether somebody computes on it: others' processes cannot be seen, their memory can.
+
+    A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
+    """
+    total, free = gpu.memory_bytes, gpu.memory_free
+    held = total is not None and free is not None and free < (1 - _IDLE_SHARE) * total
+    return bool(gpu.processes) or held
+
+
+def _names(gpus: Sequence[Gpu]) -> str:
+    return f"GPU{'s' * (len(gpus) > 1)} {', '.join(str(gpu.index) for gpu in gpus)}"
+
+
+# --- GPUs that are slowed down -------------------------------------------------------------------
+
+
+def _slowed(what: str, *bits: int, unless: int = 0) -> Callable[[Evidence], str | None]:
+    """Return a check: some GPU's clocks are held down by one of `bits`, and by none of `unless`."""
+
+    def check(seen: Evidence) -> str | None:
+        slow = [gpu for gpu in seen.gpus if _is_slowed(gpu.slowdown or 0, sum(bits), unless)]
+        if not slow:
+            return None
+        return f"{_names(slow)}: {what}, clocks event reasons {slow[0].slowdown:#x}"
+
+    return check
+
+
+def _is_slowed(reasons: int, by: int, unless: int) -> bool:
+    return bool(reasons & by) and not reasons & unless
+
+
+# --- limits of the container ---------------------------------------------------------------------
+
+
+def _shm(seen: Evidence) -> str | None:
+    shm = seen.limits.shm
+    return f"/dev/shm is {shm >> 20} MiB" if shm is not None and shm < _GIB else None
+
+
+def _memlock(seen: Evidence) -> str | None:
+    """Only where there are RDMA cards: between the GPUs of one box nothing needs the limit."""
+    limit = seen.limits.memlock
+    rdma = any(node.startswith("/dev/infiniband/uverbs") for node in seen.hardware.device_nodes)
+    if not rdma or not seen.gpus or limit is None or limit >= _MUCH_LOCKED:
+        return None
+    return f"{limit >> 10} KiB of memory may be locked (ulimit -l), and RDMA cards are here"
+
+
+def _threads(seen: Evidence) -> str | None:
+    limit = seen.limits.pids
+    few = limit is not None and limit < _FEW_PROCESSES
+    return f"{limit} processes and threads at most (pids.max)" if few else None
+
+
+def _cpus(seen: Evidence) -> str | None:
+    usable, count = seen.limits.cpus.usable, len(seen.gpus)
+    return f"{usable:g} CPUs for {plural(count, 'GPU')}" if usable < count else None
+
+
+# --- what mends it -------------------------------------------------------------------------------
+
+
+def _compute_mode(mode: int) -> Callable[[Evidence], str]:
+    def fix(seen: Evidence) -> str:
+        which = ",".join(str(gpu.index) for gpu in _in_mode(seen, mode))
+        return f"on the host: sudo nvidia-smi -i {which} -c DEFAULT"
+
+    return fix
+
+
+def _run(seen: Evidence, option: str, pod: str, plain: str) -> str:
+    """Return what mends a limit: an option of `docker run`, a pod's, or a command."""
+    if seen.platform in _IN_A_POD:
+        return f"in the pod: {pod}"
+    if seen.platform in ("plain", "wsl2"):
+        return plain
+    engine = "podman" if seen.platform == "podman" else "docker"
+    return f"{engine} run {option}"
+
+
+def _more_shm(seen: Evidence) -> str:
+    return _run(
+        seen,
+        "--shm-size=8g …   (or --ipc=host; "
+        "Kubernetes: an emptyDir with medium: Memory on /dev/shm)",
+        "mount an emptyDir with medium: Memory on /dev/shm",
+        "sudo mount -o remount,size=8G /dev/shm",
+    )
+
+
+def _more_memlock(seen: Evidence) -> str:
+    on_the_node = "containerd's service on the node needs LimitMEMLOCK=infinity"
+    return _run(seen, "--ulimit memlock=-1 …", on_the_node, "ulimit -l unlimited, as root")
+
+
+def _more_threads(seen: Evidence) -> str:
+    return _run(
+        seen,
+        "--pids-limit=-1 …",
+        "raise podPidsLimit of the node's kubelet",
+        "raise TasksMax= of the unit that this runs in",
+    )
+
+
+def _more_cpus(seen: Evidence) -> str:
+    wanted = 4 * len(seen.gpus)
+    return _run(
+        seen,
+        f"--cpus={wanted} …, or without --cpus and --cpuset-cpus",
+        f"resources.limits.cpu: {wanted}",
+        f"taskset -c 0-{wanted - 1} …, or a CPUQuota= of {wanted}00%",
+    )
+
+
+_BUSY = '46: "CUDA-capable device(s) is/are busy or unavailable"'
+_SLOWER = "its clocks are lowered: everything on it runs slower"
+
+CHECKS: tuple[Check, ...] = (
+    Check("resources.compute_prohibited", _all_prohibited,
+          f"CUDA lists them, and whatever computes fails with {_BUSY}",
+          _compute_mode(_PROHIBITED)),
+    Check("resources.some_prohibited", _some_prohibited,
+          f"CUDA lists it, and whatever computes there fails with {_BUSY}",
+          _compute_mode(_PROHIBITED), warning=True),
+    Check("resources.exclusive_in_use", _exclusive_in_use,
+          f"a second process fails with {_BUSY}",
+          _compute_mode(_EXCLUSIVE), warning=True),
+    Check("resources.memory_full", _memory_full,
+          "PyTorch runs out of memory there",
+          "on the host: nvidia-smi, and end what holds it; or choose others: LAUNCHER_GPUS=idle",
+          warning=True),
+    Check("resources.thermal_slowdown", _slowed("too hot", _SW_THERMAL, _HW_THERMAL),
+          _SLOWER,
+          "on the host: clear fans and air flow; nvidia-smi -q -d TEMPERATURE,PERFORMANCE",
+          warning=True),
+    Check("resources.power_brake", _slowed("power brake by the power supply", _POWER_BRAKE),
+          _SLOWER,
+          "on the host: check power supply and cables; nvidia-smi -q -d POWER,PERFORMANCE",
+          warning=True),
+    Check("resources.hardware_slowdown",
+          _slowed("hardware slowdown", _HW_SLOWDOWN, unless=_IDLE | _HW_THERMAL | _POWER_BRAKE),
+          "its clocks are halved or lower, unless they were just changing",
+          "on the host: nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE, while it computes",
+          warning=True),
+    Check("resources.shm", _shm,
+          "DataLoader workers and NCCL run out of shared memory", _more_shm, warning=True),
+    Check("resources.memlock", _memlock,
+          'NCCL fails over RDMA: "ibv_reg_mr … Cannot allocate memory"', _more_memlock,
+          warning=True),
+    Check("resources.threads", _threads,
+          'DataLoader workers fail: "can\'t start new thread"', _more_threads, warning=True),
+    Check("resources.cpus", _cpus,
+          "GPUs wait for their processes and DataLoader workers", _more_cpus, warning=True),
+)  # fmt: skip

@@ -1,0 +1,24 @@
+"""Every cause that is built, lowest layer first."""
+
+from __future__ import annotations
+
+from tests.doctor.causes.computing import CUDA, PYTORCH
+from tests.doctor.causes.hardware import DRIVER, HARDWARE
+from tests.doctor.causes.libraries import LIBRARY
+from tests.doctor.causes.runtime import RUNTIME
+from tests.doctor.causes.surroundings import ENVIRONMENT, RESOURCES
+from tests.doctor.scenario import Scenario
+
+HEALTHY = (
+    Scenario("healthy", "Two GPUs that work."),
+    Scenario("healthy-board", "Eight GPUs behind NVSwitches that work.", machine="h100-8x"),
+    Scenario("healthy-mig", "Three MIG instances that work.", machine="a100-mig"),
+    Scenario("healthy-mask", "A mask that leaves one GPU out on purpose.",
+             environ={"CUDA_VISIBLE_DEVICES": "1"}),
+    Scenario("healthy-powerless", "Two GPUs that work, and a root without capabilities.",
+             wrapper=("setpriv", "--bounding-set=-all", "--inh-caps=-all")),
+)  # fmt: skip
+
+CAUSES = (
+    *HARDWARE, *DRIVER, *RUNTIME, *LIBRARY, *CUDA, *PYTORCH, *ENVIRONMENT, *RESOURCES,
+)  # fmt: skip
