@@ -9,14 +9,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import layout, results, topology
+from bench import doctor, layout, results, topology
 from bench.measures import MEASURES, Scenario
+
+# What has a table of its own.
+TABLES = {"topology": topology.table, "doctor": doctor.table}
 
 Measured = dict[tuple[str, str], list[float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    names = [*dict.fromkeys(measure.name for measure in MEASURES), "topology"]
+    names = [*dict.fromkeys(measure.name for measure in MEASURES), *TABLES]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, default=5, help="of each, besides one to warm up")
@@ -32,12 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepared = layout.prepare(Path(root))
         for scenario in dict.fromkeys(measure.scenario for measure in chosen):
             run_rounds(scenario, prepared, options.rounds, measured)
-        connections = ""
-        if not options.names or "topology" in options.names:
-            connections = topology.table(prepared, options.rounds)
+        tables = [
+            table(prepared, options.rounds)
+            for name, table in TABLES.items()
+            if not options.names or name in options.names
+        ]
     print(f"after:  {results.load_average()}")
     print(f"medians of {options.rounds} rounds\n")
-    print("\n\n".join(filter(None, [chosen and results.table(chosen, measured), connections])))
+    print("\n\n".join([*([results.table(chosen, measured)] if chosen else []), *tables]))
     return 0
 
 

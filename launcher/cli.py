@@ -15,8 +15,7 @@ usage: launcher COMMAND [ARGUMENT …]
 
   banner            print the banner again: URL, SSH line, devices
   url               print the Jupyter URL alone
-  doctor [--json]   say which layer of the GPU stack is broken, and what mends it
-                    (launcher doctor --help)
+  doctor [--help]   which layer of the GPU stack is broken, and what mends it
   topo [--json]     how the GPUs are connected, and what is odd about it
   record            describe this machine for a bug report (no serial, no UUID)
   settings          list every setting, its default and its value here

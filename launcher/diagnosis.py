@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from launcher import codec
 from launcher.checks import LAYERS, Verdict
+from launcher.checks.cards import name
 from launcher.evidence import CudaTrial, Evidence
 from launcher.model import Finding
 from launcher.report import DIM, GREEN, YELLOW, driver_text, paint, wrap
@@ -93,18 +94,16 @@ def _evidence_lines(seen: Evidence) -> Iterator[str]:
         yield f"   CUDA {trial.how}: {_trial_text(trial)}"
     if seen.torch:
         yield f"   PyTorch: {codec.to_json(seen.torch)}"
-    for name, value in sorted(seen.environ.items()):
-        yield f"   {name}={value!r}"
+    for variable, value in sorted(seen.environ.items()):
+        yield f"   {variable}={value!r}"
 
 
 # --- what is said of a layer in which nothing failed -------------------------------------------
 
 
 def _hardware_text(seen: Evidence) -> str:
-    names = [gpu.name for gpu in seen.gpus] or [
-        device.name or f"NVIDIA device {device.device_id}" for device in seen.hardware.pci
-    ]
-    return ", ".join(f"{count} × {name}" for name, count in Counter(names).items()) or "a driver"
+    names = [gpu.name for gpu in seen.gpus] or [name(card) for card in seen.hardware.pci]
+    return ", ".join(f"{count} × {kind}" for kind, count in Counter(names).items()) or "a driver"
 
 
 def _driver_text(seen: Evidence) -> str:

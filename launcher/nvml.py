@@ -119,10 +119,10 @@ def _ecc_errors(device: Any) -> int | None:
 
 def _slowdown(device: Any) -> int | None:
     """Return why the clocks are held down; drivers before 535 have the older name only."""
-    reasons = field(lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(device))
-    if reasons is not None:
-        return reasons
-    return field(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))
+    newer = field(lambda: int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)))
+    if newer is not None:
+        return newer
+    return field(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)))
 
 
 def _mig_devices(device: Any) -> list[MigDevice]:

@@ -151,7 +151,8 @@ def _check_cuda(box: Init, machine: Machine, settings: Settings, plan: Plan) -> 
     if not settings.require_gpu:
         return
     child = box.fork(lambda: _try_cuda(machine, settings, plan))
-    answer = _answer(box, child, "try CUDA", settings.detect_timeout + _DISK_TIMEOUT)
+    # As given, and where that is not well, once more with less in its way.
+    answer = _answer(box, child, "try CUDA", 2 * settings.detect_timeout + _DISK_TIMEOUT)
     tried = codec.from_json(_Tried, answer)
     if tried.devices < settings.require_gpu:
         raise too_few_gpus(settings.require_gpu, tried.devices, tried.failure)

@@ -81,13 +81,22 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
     yield from _given("memory_total", gpu.memory_bytes, _bytes)
     if gpu.memory_bytes is not None and gpu.memory_free is not None:
         yield "memory_used", _bytes(gpu.memory_bytes - gpu.memory_free)
-    yield from _given("mig_mode", gpu.mig_enabled, lambda on: "enabled" if on else "disabled")
+    yield from _given("mig_mode", gpu.mig_enabled, _enabled)
     if gpu.mig_enabled:
         yield "mig_max_devices", str(_MIG_SLOTS)
     yield from _given("compute_mode", gpu.compute_mode, _COMPUTE_MODES.__getitem__)
     yield from _given("pcie_width", gpu.pcie_width)
     yield from _given("pcie_width_max", gpu.pcie_width_max)
-    yield from _given("retired_pages_pending", gpu.remap_pending, lambda on: "yes" if on else "no")
+    # Cards with rows to remap tell both; older ones retire pages, and tell what is pending.
+    if gpu.remap_failed is None:
+        yield from _given("retired_pages_pending", gpu.remap_pending, _yes)
+    else:
+        yield "remapped_rows_corrected", "0"
+        yield "remapped_rows_pending", _yes(bool(gpu.remap_pending))
+        yield "remapped_rows_failure", _yes(gpu.remap_failed)
+    yield from _given("ecc_volatile_uncorrected", gpu.ecc_errors)
+    yield from _given("clocks_event_reasons", gpu.slowdown, hex)
+    yield from _given("persistence_mode", gpu.persistence, _enabled)
     yield from _given("numa_node", gpu.numa_node)
     yield from _given("memory_affinity", gpu.numa_node)
     yield from _given("cpu_affinity", gpu.cpus)
@@ -109,6 +118,14 @@ def _given(key: str, value: T | None, write: Callable[[T], str] = str) -> Iterat
     """What the machine does not say is left out, and the simulated one will not say it either."""
     if value is not None:
         yield key, write(value)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _enabled(value: bool) -> str:
+    return "enabled" if value else "disabled"
 
 
 def _bytes(count: int) -> str:

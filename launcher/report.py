@@ -56,7 +56,9 @@ def deep_line(torch: TorchReport | None, failure: Finding | None, expected: int)
         failure: of the deep look, where the banner does not say it already.
         expected: devices that the plan promised.
     """
-    line = f"launcher: {_torch_text(torch, expected) if torch else 'CUDA was tried'}"
+    if torch is None and failure is None:
+        return "launcher: CUDA does not work, for the reason above; details: launcher doctor"
+    line = f"launcher: {_torch_text(torch, expected) if torch else 'CUDA does not work'}"
     if failure is None:
         return line
     said = failure.id.startswith("pytorch.")  # by PyTorch itself

@@ -82,7 +82,11 @@ def answering(*gpus: Gpu, lost: tuple[LostGpu, ...] = ()) -> GpuReport:
 
 def cards(count: int) -> Hardware:
     """Return what shows of `count` GPUs that are passed into the container."""
-    nodes = (*(f"/dev/nvidia{index}" for index in range(count)), "/dev/nvidiactl", "/dev/nvidia-uvm")
+    nodes = (
+        *(f"/dev/nvidia{index}" for index in range(count)),
+        "/dev/nvidiactl",
+        "/dev/nvidia-uvm",
+    )
     return Hardware(pci_cards("2330", count), False, "550.54.15", False, MODULES, nodes)
 
 

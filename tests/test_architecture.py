@@ -67,6 +67,11 @@ MAY_IMPORT = {
     "oddities": {"machine", "model", "topology"},
     "checks": {"checks", "evidence", "model"},
     "evidence": {"machine"},
+    # the doctor's evidence
+    "bounded": {"become", "machine", "processes"},
+    "inventory": {"evidence"},
+    "trials": {"bounded", "codec", "evidence", "inventory", "machine", "visibility"},
+    "probe": {"bounded", "codec", "detect", "evidence", "inventory", "machine", "trials"},
     "record": {"machine"},
     # plan; `devices`, `threads`, `notes` and `access` are parts of it
     "devices": {
@@ -175,7 +180,10 @@ def test_stages_do_not_import_each_other(module: str) -> None:
 
 @pytest.mark.parametrize("path", CHECKS, ids=lambda path: path.stem)
 def test_checks_see_the_evidence_and_nothing_else(path: Path) -> None:
-    words = {"visibility", "visible_entries"}  # what the user's own value means is one of the causes
+    words = {
+        "visibility",
+        "visible_entries",
+    }  # what the user's own value means is one of the causes
     assert imported_of_ours(path) - words <= {"checks", "evidence", "machine", "model"}
 
 

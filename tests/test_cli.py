@@ -162,27 +162,6 @@ def test_render_writes_what_the_services_would_read(run: Run, tmp_path: Path, si
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("machine", "code", "said"),
-    [
-        ("rtx4090-1x", 0, "NVIDIA GeForce RTX 4090"),
-        ("mismatch", 10, "driver.mismatch"),
-        ("crash-init", 10, "driver.crashed"),
-    ],
-)
-def test_doctor(run: Run, simulated, machine: str, code: int, said: str) -> None:
-    done = run("doctor", env=simulated(machine))
-    assert done.returncode == code
-    assert said in done.stdout
-    assert ("fix:" in done.stdout) == (code != 0)
-
-
-def test_doctor_of_a_driver_that_hangs(run: Run, simulated) -> None:
-    done = run("doctor", env={**simulated("hung-init"), "LAUNCHER_DETECT_TIMEOUT": "0.5"})
-    assert done.returncode == 10
-    assert "driver.hung" in done.stdout
-
-
 # --- beside a box ----------------------------------------------------------------------------
 
 

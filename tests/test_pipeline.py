@@ -66,9 +66,8 @@ for work in (bad, lambda: os.abort()):
 def test_a_disk_that_does_not_answer_is_the_boxs_end() -> None:
     done = run_script(f"""{BOX}
 from launcher.errors import StartFailed
-pipeline._DISK_TIMEOUT = 0.2
 try:
-    pipeline._answer(box, box.fork(lambda: time.sleep(60)), "open its state")
+    pipeline._answer(box, box.fork(lambda: time.sleep(60)), "open its state", 0.2)
 except StartFailed as err:
     print(err)
 box.end_stragglers()

@@ -123,7 +123,7 @@ NO_KERNEL = TorchFailure(3, "no kernel image is available", 209)
             8,
             "PyTorch cannot be used: No module named",
         ),
-        (None, 8, "CUDA was tried"),
+        (None, 8, "CUDA does not work, for the reason above"),
     ],
 )
 def test_the_verdict(torch: TorchReport | None, expected: int, verdict: str) -> None:

@@ -1,4 +1,4 @@
-"""What watch does between readiness and health: PyTorch in a child, and the report for it."""
+"""What watch does around readiness: the deep look, the probes, the banner once."""
 
 from __future__ import annotations
 
@@ -8,81 +8,58 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from launcher import health, watch
 from launcher.machine import Account
-from launcher.model import Identity, Plan, Probe
+from launcher.model import Finding, Identity, Plan, Probe
 from tests.local_box import free_ports
 from tests.machines import CASES
+from tests.probing import guest
 
 H100 = CASES["h100-8x"]
 MYSELF = Account("me", os.geteuid(), os.getegid(), "/", "/bin/sh", tuple(os.getgroups()))
 
 
-def plan(tmp_path: Path, verify: str = "", python: str = sys.executable) -> Plan:
-    """Return a plan whose guest program is the given text, run as whoever runs the test."""
-    (tmp_path / "verify.py").write_text(verify)
+def plan(tmp_path: Path) -> Plan:
     made = H100.plan()
     return replace(
         made,
-        paths=replace(made.paths, guest=str(tmp_path), python=python, run=str(tmp_path)),
+        paths=replace(made.paths, run=str(tmp_path)),
         identity=Identity(MYSELF, "a test"),
     )
 
 
-# --- PyTorch ---------------------------------------------------------------------------------
+# --- the deep look ---------------------------------------------------------------------------
 
-
-def test_what_the_guest_prints_last_is_its_report(tmp_path: Path) -> None:
-    text = 'print(\'a warning of some library\')\nprint(\'{"torch": "2.6.0", "devices": 8}\')'
-    assert watch.verify(plan(tmp_path, text)) == {"torch": "2.6.0", "devices": 8}
-
-
-def test_the_guest_sees_the_users_environment_and_nothing_of_ours(tmp_path: Path) -> None:
-    text = "import json, os; print(json.dumps(dict(os.environ)))"
-    seen = watch.verify(plan(tmp_path, text))
-    assert seen.items() >= plan(tmp_path).user_environment().items()
-    assert "PYTEST_CURRENT_TEST" not in seen
-
-
-def test_the_guest_starts_with_clean_signals_and_a_low_priority(tmp_path: Path) -> None:
-    text = """
-import json, os, re
-status = open("/proc/self/status").read()
-blocked = re.search(r"SigBlk:\\s+(\\w+)", status)[1]
-print(json.dumps({"nice": os.nice(0), "blocked": int(blocked, 16)}))
+COMPUTES = """
+import json
+print(json.dumps({"outcome": "ok", "version": "2.6.0", "cuda": "12.4", "available": True,
+                  "devices": 8, "arches": ["sm_90"]}))
 """
-    assert watch.verify(plan(tmp_path, text)) == {"nice": min(19, os.nice(0) + 10), "blocked": 0}
 
 
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        pytest.param("import sys; sys.exit('the last words')", "the last words", id="words"),
-        pytest.param("import sys; sys.exit(3)", "ended with status 3", id="status"),
-        pytest.param("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV", id="crash"),
-        pytest.param("import os; os.kill(os.getpid(), 40)", "killed by signal 40", id="signal-40"),
-        pytest.param("print('no json')", "ended with status 0", id="no-json"),
-        pytest.param("print('[1, 2]')", "ended with status 0", id="no-object"),
-        pytest.param("1 / 0", "ZeroDivisionError", id="traceback"),
-    ],
-)
-def test_a_guest_without_a_report_is_an_error_in_words(tmp_path, text: str, error: str) -> None:
-    result = watch.verify(plan(tmp_path, text))
-    assert result["torch"] is None
-    assert error in str(result["error"])
+def looked(tmp_path: Path, environ: dict[str, str]) -> tuple[Plan, str]:
+    """Return a plan in which everything of the user's runs under `environ`, and what is said."""
+    made = plan(tmp_path)
+    paths = replace(made.paths, guest=guest(tmp_path, COMPUTES), python=sys.executable)
+    made = replace(made, paths=paths, inherited=tuple(environ.items()), environment=())
+    return made, watch.verify(made, H100.machine)
 
 
-def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
-    result = watch.verify(plan(tmp_path, python="/nonexistent/python"))
-    assert result["error"] == "/nonexistent/python: No such file or directory"
+def test_what_pytorch_did_is_said(simulated, tmp_path: Path) -> None:
+    _, line = looked(tmp_path, simulated("h100-8x"))
+    assert line == "launcher: PyTorch 2.6.0: CUDA works on 8 of 8 devices"
 
 
-def test_a_guest_that_hangs_is_given_up(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(watch, "_VERIFY_TIMEOUT", 0.3)
-    result = watch.verify(plan(tmp_path, "import time; time.sleep(60)"))
-    assert "no answer within 0.3 s" in str(result["error"])
+def test_what_only_the_deep_look_finds_is_said_with_its_fix(simulated, tmp_path: Path) -> None:
+    environ = simulated("h100-8x", {"faults": {"cuInit": "return 802"}})
+    made, line = looked(tmp_path, environ)
+    assert "802" in line
+    assert "fabric" in line
+    assert "; fix: " in line
+    # What the banner has said already is not said again.
+    note = Finding("driver.fabric_manager", "what", "means", "fix")
+    known = watch.verify(replace(made, notes=(note,)), H100.machine)
+    assert "fix: " not in known
 
 
 # --- readiness and health --------------------------------------------------------------------

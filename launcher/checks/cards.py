@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from launcher.machine import PciDevice
@@ -13,10 +14,17 @@ _FIRST_TURING = 0x1E00
 _FIRST_BLACKWELL = 0x2900
 
 
+def name(card: PciDevice) -> str:
+    """Return "NVIDIA GeForce RTX 4090"; pci.ids has the chip before it: "AD102 [GeForce …]"."""
+    if not card.name:
+        return f"NVIDIA GPU (10de:{card.device_id})"
+    bracketed = re.search(r"\[(.+)\]", card.name)
+    return f"NVIDIA {bracketed[1] if bracketed else card.name}"
+
+
 def in_words(cards: Sequence[PciDevice]) -> str:
     """Return the first card's name and address, and how many more there are."""
-    first = cards[0]
-    text = f"{first.name or f'NVIDIA GPU 10de:{first.device_id}'} at {first.address}"
+    text = f"{name(cards[0])} at {cards[0].address}"
     return text if len(cards) == 1 else f"{text} and {len(cards) - 1} more"
 
 

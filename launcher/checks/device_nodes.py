@@ -28,7 +28,7 @@ def cuda_works(seen: Evidence) -> bool:
 
 def refused(seen: Evidence, *faults: str) -> str | None:
     """Return those nodes that CUDA needs and that open with one of these errors."""
-    if cuda_works(seen):
+    if cuda_works(seen) and not seen.report.failure:
         return None
     nodes = [node for node in _needed(seen) if node.fault in faults]
     return ", ".join(f"{node.path}: {node.fault}" for node in nodes) or None

@@ -41,10 +41,14 @@ def _remove_library(seen: Evidence) -> str:
 
 def _no_module(seen: Evidence) -> bool:
     """Return whether there are cards, and nothing at all of NVIDIA's kernel module."""
-    shown = (
-        seen.hardware.kernel_driver or "nvidia" in (seen.hardware.modules or ()) or _has_nodes(seen)
-    )
+    shown = _module_shows(seen) or _has_nodes(seen)
     return bool(seen.hardware.pci and not shown and not seen.gpus and not seen.lost)
+
+
+def _module_shows(seen: Evidence) -> bool:
+    hardware = seen.hardware
+    bound = any(card.driver == "nvidia" for card in hardware.pci)
+    return bool(hardware.kernel_driver or bound or "nvidia" in (hardware.modules or ()))
 
 
 def _has_nodes(seen: Evidence) -> bool:
@@ -100,8 +104,7 @@ def _load(seen: Evidence) -> str:
 
 def _not_loaded_nvml(seen: Evidence) -> str | None:
     # With a module loaded, NVML says the same where the container was given no device node.
-    loaded = seen.hardware.kernel_driver or "nvidia" in (seen.hardware.modules or ())
-    return _said_by_nvml(seen) if seen.nvml(_NOT_LOADED) and not loaded else None
+    return _said_by_nvml(seen) if seen.nvml(_NOT_LOADED) and not _module_shows(seen) else None
 
 
 # --- Another version ---------------------------------------------------------------------------

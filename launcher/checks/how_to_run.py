@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
+from launcher.checks.cards import name
 from launcher.evidence import Evidence
-from launcher.machine import Hardware, PciDevice
+from launcher.machine import Hardware
 
 _DOCKER = "docker run --gpus all …"
 _PODMAN = "podman run --device nvidia.com/gpu=all …"
@@ -79,16 +78,8 @@ def anew(seen: Evidence) -> str:
 
 def cards(hardware: Hardware) -> str:
     """Return "an NVIDIA GeForce RTX 4090", "8 × NVIDIA H100 SXM5 80GB", "2 NVIDIA GPUs"."""
-    names = {_name(device) for device in hardware.pci}
+    names = {name(device) for device in hardware.pci}
     count = len(hardware.pci)
     if len(names) > 1:
         return f"{count} NVIDIA GPUs"
     return f"an {names.pop()}" if count == 1 else f"{count} × {names.pop()}"
-
-
-def _name(device: PciDevice) -> str:
-    if not device.name:
-        return f"NVIDIA GPU (10de:{device.device_id})"
-    # pci.ids has the chip before the card: "AD102 [GeForce RTX 4090]".
-    bracketed = re.search(r"\[(.+)\]", device.name)
-    return f"NVIDIA {bracketed[1] if bracketed else device.name}"

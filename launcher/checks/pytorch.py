@@ -170,6 +170,14 @@ def _reset_fix(seen: Evidence) -> str:
     return f"on the host: nvidia-smi -q -d ECC{which}; sudo nvidia-smi -r{which}; else replace it"
 
 
+def _self_test(seen: Evidence) -> str | None:
+    """cudaErrorSoftwareValidityNotEstablished: the runtime's own test of the driver (CUDA 11.2)."""
+    report = report_of(seen)
+    if report is None or report.error_code != _VALIDITY:
+        return None
+    return next(words(report), f"CUDA error {_VALIDITY}")
+
+
 def _disagrees(seen: Evidence) -> str | None:
     report, trial = report_of(seen), trial_of(seen)
     if report is None or trial is None or trial.outcome != "ok" or not trial.devices:
@@ -204,6 +212,7 @@ def _nvml_check(seen: Evidence) -> str | None:
     return f"{_NVML_CHECK}=1 is set" if seen.environ.get(_NVML_CHECK) == "1" else None
 
 
+_VALIDITY = 103
 _SET_INSIDE = (
     "in the container: python -c 'import os; print(os.getenv(\"CUDA_VISIBLE_DEVICES\"))' shows "
     "what Python's own start-up files (sitecustomize, *.pth) set"
@@ -237,6 +246,9 @@ CHECKS: tuple[Check, ...] = (
     Check("pytorch.out_of_memory", _out_of_memory, "other processes hold the GPU's memory",
           "on the host: nvidia-smi shows who holds it: end that; or take another GPU: "
           "docker run --gpus '\"device=N\"' …"),
+    Check("pytorch.self_test", _self_test, CPU_ONLY,
+          "in the container: pip install --force-reinstall torch; if it stays, on the host: "
+          "reinstall the NVIDIA driver and reboot, then create the container anew"),
     Check("pytorch.disagrees", _disagrees, CPU_ONLY, _SET_INSIDE),
     Check("pytorch.fails", _fails, "programs cannot compute on this GPU",
           f"in the container, to see it alone: CUDA_LAUNCH_BLOCKING=1 {_TRY}"),

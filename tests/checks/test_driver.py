@@ -16,6 +16,7 @@ ROWS = (*hardware.CHECKS, *driver.CHECKS)
 
 MISMATCH = nvml_fails(18, "Driver/library version mismatch")
 NOT_LOADED = nvml_fails(9, "Driver Not Loaded")
+UNBOUND = replace(cards(1), pci=(replace(cards(1).pci[0], driver=None),))
 UNKNOWN = fails(999, "CUDA_ERROR_UNKNOWN")
 NOT_READY = fails(802, "CUDA_ERROR_SYSTEM_NOT_READY")
 NOT_INITIALIZED = fails(3, "CUDA_ERROR_NOT_INITIALIZED")
@@ -71,7 +72,7 @@ FAILURES = {
     "not-loaded-says-nvml": ("driver.not_loaded", cheap(NOT_LOADED, bound_to(None).hardware)),
     "unloaded-under-the-container": (
         "driver.not_loaded_nvml",
-        cheap(NOT_LOADED, replace(cards(1), kernel_driver=None, modules=())),
+        cheap(NOT_LOADED, replace(UNBOUND, kernel_driver=None, modules=())),
     ),
     "mismatch-at-start": ("driver.mismatch", cheap(MISMATCH, cards(1))),
     "mismatch": ("driver.mismatch", mismatch("565.57.01")),
@@ -217,7 +218,7 @@ def test_a_mismatch_with_a_module_that_does_not_show() -> None:
 
 
 def test_what_nvml_said_of_a_missing_module_is_quoted() -> None:
-    plain = "NVIDIA GPU 10de:2684 at 0000:01:00.0, but the host loaded no NVIDIA driver"
+    plain = "NVIDIA GPU (10de:2684) at 0000:01:00.0, but the host loaded no NVIDIA driver"
     assert said(bound_to(None))[0] == plain
     assert said(cheap(NOT_LOADED, bound_to(None).hardware))[0] == (
         f"{plain}; NVML 9: Driver Not Loaded"

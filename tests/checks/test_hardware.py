@@ -195,7 +195,7 @@ def test_nvmls_own_words_and_code_are_quoted() -> None:
 
 def test_card_and_module_that_do_not_fit_are_named() -> None:
     words = said(none_counted("1b06", open_module=True))[0]
-    assert words.startswith("NVIDIA GPU 10de:1b06 at 0000:01:00.0, older than Turing, ")
+    assert words.startswith("NVIDIA GPU (10de:1b06) at 0000:01:00.0, older than Turing, ")
     assert words.endswith("and the open kernel module 570.86.15")
     closed = said(none_counted("1b06", "590.44.01", open_module=False))[0]
     assert closed.endswith("and the kernel module 590.44.01")
@@ -209,7 +209,7 @@ def test_card_and_module_that_do_not_fit_are_named() -> None:
         (
             "550.54.15",
             cards(1),
-            "NVIDIA GPU 10de:2330 at 0000:01:00.0, driver 550.54.15: NVML counts 0 devices",
+            "NVIDIA GPU (10de:2330) at 0000:01:00.0, driver 550.54.15: NVML counts 0 devices",
         ),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_card_is_named_as_the_system_names_it() -> None:
     card = replace(seen.hardware.pci[0], name="GB202 [GeForce RTX 5090]")
     named = replace(seen.hardware, pci=(card, *pci_cards("2b85", 2)[1:]))
     what, fix = said(cheap(seen.report, named))
-    assert what.startswith("GB202 [GeForce RTX 5090] at 0000:01:00.0 and 1 more")
+    assert what.startswith("NVIDIA GeForce RTX 5090 at 0000:01:00.0 and 1 more")
     assert "570.86.15" in what
     assert "-open" in fix
 

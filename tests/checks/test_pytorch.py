@@ -126,6 +126,11 @@ FAILURES = {
         "cuda:0 (NVIDIA H100 80GB HBM3): CUDA out of memory; 12 of 81559 MiB free",
         "nvidia-smi",
     ),
+    "pytorch.self_test": (
+        with_torch(**NO_DEVICES, error="Error 103: integrity checks failed", error_code=103),
+        "Error 103: integrity checks failed",
+        "reinstall the NVIDIA driver",
+    ),
     "pytorch.disagrees": (
         with_torch(**NO_DEVICES, warnings=("CUDA initialization: Unexpected error. Error 103: x",)),
         "CUDA gives 2 devices, PyTorch none: CUDA initialization: Unexpected error. Error 103: x",

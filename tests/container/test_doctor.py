@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,10 @@ NUMBER = {name: number for number, name in enumerate(AROUND_PYTORCH[:5], start=1
 }  # fmt: skip
 
 
-def diagnosis(box: Box, *arguments: str) -> dict:
+def diagnosis(box: Box, *arguments: str) -> dict[str, Any]:
     """Return what `launcher doctor --json` prints; its exit status must be what it says."""
     done = box.exec("launcher", "doctor", "--json", *arguments, check=False)
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == found["exit_status"], done.stderr
     return found
 
@@ -41,7 +42,8 @@ def healthy(shared_box: Boxes) -> Box:
 def test_a_healthy_driver_has_no_fault(healthy: Box) -> None:
     found = diagnosis(healthy, *AROUND_PYTORCH)
     assert found["healthy"], found["failure"]
-    assert found["warnings"] == []
+    warned = {warning["id"] for warning in found["warnings"]}
+    assert warned <= {"resources.cpus"}  # of the machine that the tests run on
     assert {layer["status"] for layer in found["layers"] if layer["name"] in BELOW_PYTORCH} == {
         "ok"
     }
@@ -52,7 +54,7 @@ def test_a_healthy_driver_has_no_fault(healthy: Box) -> None:
 def test_what_pytorch_says_of_a_driver_that_cannot_compute_is_kept(healthy: Box) -> None:
     found = diagnosis(healthy)
     assert found["exit_status"] == 16
-    assert found["failure"]["id"] == "pytorch.disagrees"
+    assert found["failure"]["id"] == "pytorch.self_test"
     assert "103" in found["failure"]["what"]
 
 
@@ -71,7 +73,7 @@ def test_the_workspace_user_may_ask_too(healthy: Box) -> None:
 def test_a_report_to_attach(healthy: Box) -> None:
     healthy.exec("launcher", "doctor", "--report", "/tmp/report.json", check=False)
     text = healthy.exec("cat", "/tmp/report.json").stdout
-    assert json.loads(text)["failure"]["id"] == "pytorch.disagrees"
+    assert json.loads(text)["failure"]["id"] == "pytorch.self_test"
     for gpu in description.gpus(driver.find("h100-8x").read_text()):
         assert gpu.get("uuid") not in text
     assert healthy.exec("hostname").stdout.strip() not in text
@@ -105,7 +107,6 @@ FAULTS = {
     "masked": Fault(
         "environment.out_of_range", ONE, "CUDA_VISIBLE_DEVICES", {"CUDA_VISIBLE_DEVICES": "7"}
     ),
-    "mismatch": Fault("driver.mismatch", ALL, "on the host: ", machine("mismatch")),
 }
 
 
@@ -119,7 +120,8 @@ def test_one_cause_is_one_failure(box: Boxes, name: str) -> None:
     assert found["exit_status"] == 10 + NUMBER[fault.id.partition(".")[0]]
     assert fault.fix in found["failure"]["fix"]
     if name != "utility-only":  # without a trial of CUDA, NVML's GPUs are all that a start knows
-        assert " ".join(found["failure"]["what"].split()) in unwrapped(banner)
+        what = found["failure"]["what"].partition("; CUDA ")[0]  # which a start does not try
+        assert what in unwrapped(banner)
 
 
 def test_a_gpu_that_the_container_was_not_given(box: Boxes, tmp_path: Path) -> None:
@@ -165,21 +167,21 @@ def test_device_nodes_that_turn_eperm(box: Boxes) -> None:
     started.wait_for_banner()
     # The container's device cgroup has no rule for NVIDIA's major number.
     started.exec("sh", "-c", "rm /dev/nvidiactl && mknod -m 666 /dev/nvidiactl c 195 255")
-    _change(started, {"faults": {"nvmlInit": "return 999"}})
+    _change(started, {"faults": {"nvmlInit": "return 999", "cuInit": "return 999"}})
     found = diagnosis(started)
     assert found["failure"]["id"] == "runtime.cgroup_lost"
     assert "EPERM" in found["failure"]["what"]
     assert "nvidia-ctk system create-dev-char-symlinks" in found["failure"]["fix"]
 
 
-def test_a_driver_that_was_unloaded(box: Boxes) -> None:
+def test_a_driver_that_ended_after_the_start(box: Boxes) -> None:
     """It asks anew: what was true at the start may not be now."""
     started = box(*ALL)
     started.wait_for_banner()
     _change(started, {"faults": {"nvmlInit": "return 9"}})
     found = diagnosis(started)
-    assert found["failure"]["id"].startswith("driver.")
-    assert "modprobe nvidia" in found["failure"]["fix"]
+    assert found["failure"]["id"] == "driver.nvml"
+    assert found["failure"]["what"].startswith("NVML 9: ")
 
 
 def _change(box: Box, changes: dict[str, dict[str, str]]) -> None:

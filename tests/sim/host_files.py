@@ -52,6 +52,10 @@ def write_pci(dest: Path, machine: str) -> None:
                 numa_node=gpu.get("numa_node", "-1"),
                 cpus=gpu.get("cpu_affinity"),
             )
+            # Bound to NVIDIA's kernel driver; a link, and where it leads is not needed.
+            link = dest / _short(bus_id) / "driver"
+            link.unlink(missing_ok=True)
+            link.symlink_to("../../../bus/pci/drivers/nvidia")
     for bus_id in sorted(set(re.findall(r"switch ([0-9A-Fa-f:.]+)", machine))):
         _write_pci_device(
             dest / _short(bus_id),

@@ -166,12 +166,17 @@ PYTORCH = (
         warns=("resources.memory_full",),
     ),
     Scenario(
-        "torch-disagrees", "CUDA works, PyTorch says that it does not.", "pytorch.disagrees",
+        "torch-self-test", "The driver fails the CUDA runtime's own test.", "pytorch.self_test",
         torch={
             "available": False, "init": COUNT_FAILS,
             "warning": f"CUDA initialization: {COUNT_FAILS}",
         },
-        seen=("103",),
+        seen=("103",), names=("reinstall the NVIDIA driver",),
+    ),
+    Scenario(
+        "torch-disagrees", "CUDA works, PyTorch says that it does not.", "pytorch.disagrees",
+        torch={"available": False, "init": "No CUDA GPUs are available"},
+        seen=("No CUDA GPUs are available",),
     ),
     Scenario(
         "torch-fails", "A kernel fails for a rare reason.", "pytorch.fails",

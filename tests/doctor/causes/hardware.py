@@ -147,7 +147,7 @@ DRIVER = (
         "not-loaded-nvml", "The libraries are here, the kernel driver is not.",
         "driver.not_loaded_nvml",
         changes={"faults": {"nvmlInit": "return 9", "cuInit": "return 100"}},
-        tree=(NO_DRIVER,), seen=("9",), names=("modprobe nvidia",),
+        tree=(NO_DRIVER, bound_to("")), seen=("9",), names=("modprobe nvidia",),
     ),
     Scenario(
         "too-old", "The kernel driver is older than CUDA 12.", "driver.too_old",

@@ -28,6 +28,8 @@ def _suffer(what: str | None) -> None:
     if what == "crash":
         signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "hang":  # whoever asked may be killed for waiting: prctl(2), PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)
     while what == "hang":
         signal.pause()
 
