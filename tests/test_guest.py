@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.local_box import wait_until
+
 VERIFY = Path(__file__).parents[1] / "launcher" / "guest" / "verify.py"
 
 # As much of PyTorch as verify touches; BROKEN says how each device behaves.
@@ -181,3 +183,24 @@ def test_the_users_modules_are_never_the_guests(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import cuda; raise ImportError(cuda.__file__)")
     (tmp_path / "cuda.py").touch()
     assert run(tmp_path)["error"] == str(tmp_path / "cuda.py")
+
+
+def test_it_ends_with_who_asked(tmp_path: Path) -> None:
+    """A device that hangs would keep it for ever, with the memory that it holds."""
+    folder = tmp_path / "torch"
+    folder.mkdir()
+    hangs = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
+    (folder / "__init__.py").write_text(hangs)
+    asks = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, {str(VERIFY)!r}], stdout=subprocess.PIPE)\n"
+        "print(child.stdout.readline().decode(), flush=True)\n"
+        "child.wait()\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    asker = subprocess.Popen([sys.executable, "-c", asks], stdout=subprocess.PIPE, env=environ)
+    assert asker.stdout is not None
+    pid = int(asker.stdout.readline())
+    asker.kill()
+    asker.communicate()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "it ends")
