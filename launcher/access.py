@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from launcher.config import Settings
 from launcher.errors import BadSetting
 from launcher.machine import Machine
 from launcher.model import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
+from launcher.settings import Settings
 
 # It asks NVML in Jupyter's own process, which would hang or crash with the driver library.
 _ASKS_NVML = ("jupyterlab_nvdashboard",)

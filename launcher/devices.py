@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from launcher.config import Settings
 from launcher.errors import BadSetting
 from launcher.machine import Gpu, GpuReport
 from launcher.model import EnvVar
+from launcher.settings import Settings
 from launcher.topology import cell, pair_table, strength
 
 _DEFAULT_ORDER = "PCI_BUS_ID"

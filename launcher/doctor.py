@@ -14,11 +14,11 @@ from pathlib import Path
 from launcher import __version__, checks, diagnosis, pipeline, probe
 from launcher.checks import CHECKS, LAYERS
 from launcher.checks.check import Check
-from launcher.config import Settings
 from launcher.errors import BadSetting
 from launcher.evidence import Evidence
 from launcher.machine import Machine
 from launcher.model import Plan
+from launcher.settings import Settings
 
 _MADE_OF = ("nvidia-ml-py", "supervisor", "paramiko")
 _DEADLINE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from launcher import checks
 from launcher.checks import Verdict
-from launcher.config import Settings
 from launcher.evidence import Evidence
 from launcher.machine import Account, Machine
 from launcher.model import Finding, Ssh
+from launcher.settings import Settings
 
 
 def judge(machine: Machine, settings: Settings) -> Verdict:

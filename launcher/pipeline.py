@@ -27,7 +27,6 @@ from launcher import (
     report,
     service,
 )
-from launcher.config import Settings
 from launcher.errors import BadSetting, LauncherError, StartFailed
 from launcher.init import Child, Init
 from launcher.machine import Host, Machine
@@ -35,6 +34,7 @@ from launcher.model import Finding, Plan, Secret, State
 from launcher.plan import make_plan, too_few_gpus
 from launcher.pump import Pump
 from launcher.render import machine_file, render
+from launcher.settings import Settings
 
 # The first line appears by then, whatever the driver does.
 _PATIENCE = 0.12

@@ -7,12 +7,13 @@ machine still starts; only a contradiction with what the user asked for is an er
 from __future__ import annotations
 
 from launcher.access import check_ports, plan_jupyter, plan_ssh
-from launcher.config import Settings, inherited
+from launcher.config import inherited
 from launcher.devices import plan_devices
 from launcher.errors import NoUsableGpu
 from launcher.machine import Machine
 from launcher.model import EnvVar, Finding, Identity, Paths, Plan, State
 from launcher.notes import judge, plan_notes
+from launcher.settings import Settings
 from launcher.threads import plan_threads
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher import config
-from launcher.config import Settings
 from launcher.machine import (
     Account,
     CpuBudget,
@@ -27,6 +26,7 @@ from launcher.machine import (
 )
 from launcher.model import Plan, Probe, Secret, State
 from launcher.plan import make_plan
+from launcher.settings import Settings
 
 GIB = 1 << 30
 STARTED = 100.0  # CLOCK_MONOTONIC, seconds

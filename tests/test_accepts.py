@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import accepts
-from launcher.config import TABLE
 from launcher.model import GpuRequest, Secret
+from launcher.settings import TABLE
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ PURE = {
     "errors", "model", "machine", "codec", "checks", "plan", "access", "notes", "render", "report",
     "banner", "hostkey", "devices", "threads", "topology", "selection", "oddities", "topo",
     "visibility", "visible_entries", "record", "evidence", "diagnosis",
+    "settings", "doors", "jupyter_config", "sshd_config",
 }  # fmt: skip
 PURE_FILES = [MODULES[module] for module in sorted(PURE)] + CHECKS
 EFFECTS = {
@@ -51,7 +52,9 @@ MAY_IMPORT = {
     "pump": set(),
     "accepts": {"model"},
     "codec": {"model"},
-    "config": {"accepts", "errors", "model"},
+    "settings": {"accepts", "model"},
+    "key_sources": {"model"},
+    "config": {"accepts", "errors", "key_sources", "model", "settings"},
     # detect; the three of NVML and `locality` are parts of it
     "nvml_fields": set(),
     "nvml_links": {"machine", "nvml_fields"},
@@ -75,14 +78,19 @@ MAY_IMPORT = {
     "record": {"machine"},
     # plan; `devices`, `threads`, `notes` and `access` are parts of it
     "devices": {
-        "config", "errors", "machine", "model", "selection", "topology", "visibility",
+        "errors", "machine", "model", "selection", "settings", "topology", "visibility",
     },
     "threads": {"machine", "model"},
-    "notes": {"checks", "config", "evidence", "machine", "model"},
-    "access": {"config", "errors", "machine", "model"},
-    "plan": {"access", "config", "devices", "errors", "machine", "model", "notes", "threads"},
+    "notes": {"checks", "evidence", "machine", "model", "settings"},
+    "access": {"errors", "machine", "model", "settings"},
+    "plan": {
+        "access", "config", "devices", "errors", "machine", "model", "notes", "settings", "threads",
+    },
     # render
-    "render": {"codec", "machine", "model"},
+    "doors": {"model"},
+    "jupyter_config": {"model"},
+    "sshd_config": {"doors", "model"},
+    "render": {"codec", "doors", "jupyter_config", "machine", "model", "sshd_config"},
     # say
     "report": {"evidence", "machine", "model"},
     "diagnosis": {"checks", "codec", "evidence", "model", "report"},
@@ -233,7 +241,7 @@ def test_only_formats_reveal_secrets() -> None:
     }
     assert revealing == {
         "codec",  # for files that only root may read
-        "render",
+        "jupyter_config",
         "banner",
         "ready",  # asks Jupyter with the token
         "service",  # hands the password to chpasswd, through a pipe

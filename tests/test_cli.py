@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher import cli, codec, config, health
+from launcher import cli, codec, health
 from launcher.machine import Account, Machine
 from launcher.model import Identity, Probe
 from launcher.render import machine_file, render
 from launcher.service import write
+from launcher.settings import TABLE
 from tests.local_box import LAUNCHER, USER
 from tests.machines import CASES, PASSWORD, TOKEN, Case
 
@@ -86,7 +87,7 @@ def test_a_command_that_does_not_exist(run: Run, name: str) -> None:
 
 def test_settings_lists_every_setting_with_its_value_here(run: Run) -> None:
     text = run("settings", env={"JUPYTER_PORT": "9999", "LISTEN_PORT": "2022"}).stdout
-    for row in config.TABLE:
+    for row in TABLE:
         assert f"\n{row.name} " in f"\n{text}"
         assert row.help in text
     assert "JUPYTER_PORT = '9999' (from JUPYTER_PORT)" in text

@@ -15,8 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from launcher import service
+from launcher.doors import environment_sh, path_sh, setenv_variables
 from launcher.model import EnvVar, Plan
-from launcher.render import environment_sh, path_sh, setenv_variables, sshd_config
+from launcher.sshd_config import sshd_config
 from tests.local_box import free_ports, wait_until
 from tests.machines import CASES, Case
 from tests.strategies import names, values

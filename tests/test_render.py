@@ -12,15 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import codec
+from launcher.doors import SETENV_BYTES, SETENV_VARIABLES, environment_sh, setenv_variables
 from launcher.model import EnvVar, KeyLine, Plan, RenderedFile, Service
-from launcher.render import (
-    SETENV_BYTES,
-    SETENV_VARIABLES,
-    environment_sh,
-    machine_file,
-    render,
-    setenv_variables,
-)
+from launcher.render import machine_file, render
 from tests.machines import CASES, DEV, LOGIN_KEY, PASSWORD, STATE, TOKEN, Case
 from tests.strategies import names, values
 
