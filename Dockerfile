@@ -73,7 +73,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
 FROM notebook
 COPY image/profile.sh /etc/profile.d/zz-launcher.sh
 COPY image/launcher /usr/local/bin/
-COPY --chmod=0440 image/sudoers /etc/sudoers.d/dev
+COPY --chmod=0440 image/sudoers /etc/sudoers.d/launcher
 RUN --mount=type=bind,source=image,target=/mnt \
     /mnt/prepare-folders
 COPY --from=launcher /opt/launcher /opt/launcher

@@ -1,7 +1,17 @@
-# shellcheck shell=sh disable=SC1091
+# shellcheck shell=sh disable=SC1090,SC1091,SC3067
 # What the launcher planned, where the way in has not set it: docker exec ... bash, ssh HOST CMD.
 # First in this file, because Debian's part returns at once where the shell is not interactive.
-if [ -r /run/launcher/environment.sh ]; then
+# -O: a shell reads what is its own user's; root never what somebody else can write.
+if [ -O /run/launcher/environment.sh ]; then
     . /run/launcher/environment.sh
+elif [ -O /run/launcher/user/environment.sh ]; then
+    . /run/launcher/user/environment.sh
+else
+    # A container that was started with --user has them here (launcher/folders.py).
+    _launcher_folder=/tmp/launcher-$(id -u)
+    if [ -O "$_launcher_folder" ] && [ -O "$_launcher_folder/environment.sh" ]; then
+        . "$_launcher_folder/environment.sh"
+    fi
+    unset _launcher_folder
 fi
 

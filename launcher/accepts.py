@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable
 
 from launcher.model import GpuRequest, Secret
@@ -18,9 +19,11 @@ def _number(text: str) -> int:
 
 
 def port(text: str) -> int:
-    if not 1 <= _number(text) <= 65535:
+    """Read a port, also as Docker's EXPOSE writes it: "8888/tcp"."""
+    number = _number(text.removesuffix("/tcp"))
+    if not 1 <= number <= 65535:
         raise ValueError("a port number from 1 to 65535")
-    return int(text)
+    return number
 
 
 def seconds(text: str) -> float:
@@ -35,12 +38,23 @@ def seconds(text: str) -> float:
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True}
 _WORDS |= {"0": False, "false": False, "no": False, "off": False}
+# Other images' spellings, taken and not advertised.
+_WORDS |= {"y": True, "enable": True, "enabled": True}
+_WORDS |= {"n": False, "disable": False, "disabled": False}
 
 
 def flag(text: str) -> bool:
     if text.lower() not in _WORDS:
         raise ValueError("1, true, yes, on, or 0, false, no, off")
     return _WORDS[text.lower()]
+
+
+def password_policy(text: str) -> str:
+    """Read auto or off; a yes is auto, since nothing opens more than that."""
+    try:
+        return "auto" if text == "auto" or flag(text) else "off"
+    except ValueError:
+        raise ValueError("auto or off") from None
 
 
 def gpu_count(text: str) -> int:
@@ -114,6 +128,19 @@ def user(text: str) -> str:
     return text
 
 
+def account_id(text: str) -> int:
+    """Return a uid or gid; the largest number means "leave it" to chown(2), and is nobody's."""
+    if not text.isdecimal() or len(text) > 10 or int(text) >= (1 << 32) - 1:
+        raise ValueError("a number from 0 to 4294967294")
+    return int(text)
+
+
+def umask(text: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,3}|0[0-7]{3}", text):
+        raise ValueError("an octal number such as 002, 022 or 0077")
+    return int(text, 8)
+
+
 def host(text: str) -> str:
     import ipaddress  # 10 ms that most starts need not spend
 
@@ -124,6 +151,30 @@ def host(text: str) -> str:
         raise ValueError(wanted) from None
 
 
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+# RFC 1123, 2.1, and an underscore, which names of containers have.
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+
+
+def public_host(text: str) -> str:
+    """Read an address or a name that can be printed in a URL and in an SSH line."""
+    parts = text.split(".")
+    if all(part.isdecimal() for part in parts):
+        is_ipv4 = len(parts) == 4 and all(part == str(_number(part)) for part in parts)
+        if is_ipv4 and all(int(part) <= 255 for part in parts):
+            return text
+    elif _HOST_NAME.fullmatch(text):
+        return text
+    elif ":" in text and "%" not in text:  # a zone means nothing elsewhere
+        import ipaddress  # 10 ms that most starts need not spend
+
+        try:
+            return str(ipaddress.IPv6Address(text))
+        except ValueError:
+            pass
+    raise ValueError("an IPv4 or IPv6 address or a host name")
+
+
 def token(text: str) -> Secret:
     if not text.isprintable() or len(text) > 4096:
         raise ValueError("up to 4096 printable characters, without line breaks")
@@ -132,3 +183,46 @@ def token(text: str) -> Secret:
 
 def text(text: str) -> str:
     return text
+
+
+def base_url(text: str) -> str:
+    """Return the path below which Jupyter serves, as Jupyter takes it: "/lab-7/"."""
+    path = f"/{text.strip('/')}/".replace("//", "/")
+    if not re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,1000}", path) or "//" in path:
+        raise ValueError("the path of a URL, such as /notebooks/mine")
+    return path
+
+
+_NEVER = ("0", "off", "false", "no")
+_TIME_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def idle_time(text: str) -> int:
+    """Return seconds, 0 for never; ml-workspace's SHUTDOWN_INACTIVE_KERNELS=true is two days."""
+    if text.lower() in _NEVER:
+        return 0
+    if text.lower() in ("true", "yes", "on"):
+        return 2 * 86400
+    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text.lower())
+    if not match:
+        raise ValueError("a time such as 90m, 12h or 3600 (seconds), or off")
+    return int(match[1]) * _TIME_UNITS[match[2]]
+
+
+def jupyter_arguments(text: str) -> tuple[str, ...]:
+    """Return the words of a command line, split as a shell does."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError:  # a quote that is not closed
+        words = ()
+    if not words or len(text) > 16384:
+        raise ValueError("options of Jupyter, as in a shell, such as --debug")
+    return words
+
+
+def variable_names(text: str) -> tuple[str, ...]:
+    """Return the names and patterns of a list of variables, apart by commas or white space."""
+    entries = tuple(text.replace(",", " ").split())
+    if not entries or re.search(r"[^A-Za-z0-9_*?\[\]! -]", " ".join(entries)):
+        raise ValueError("names of variables, such as HF_TOKEN, or patterns such as *_TOKEN,AWS_*")
+    return entries

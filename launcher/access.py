@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from launcher import outside
 from launcher.errors import BadSetting
+from launcher.hub import hub_place
 from launcher.machine import Machine
 from launcher.model import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
 from launcher.settings import Settings
+from launcher.shortcomings import LOGIN
 
 # It asks NVML in Jupyter's own process, which would hang or crash with the driver library.
 _ASKS_NVML = ("jupyterlab_nvdashboard",)
@@ -15,16 +16,16 @@ _ASKS_NVML = ("jupyterlab_nvdashboard",)
 _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere
 
 
-def check_ports(machine: Machine, settings: Settings) -> None:
-    ports = (
-        (settings.given.get("jupyter_port", "JUPYTER_PORT"), settings.jupyter_port),
-        (settings.given.get("ssh_port", "SSH_PORT"), settings.ssh_port),
-    )
-    if settings.jupyter_port == settings.ssh_port:
-        raise BadSetting(
-            f"JUPYTER_PORT and SSH_PORT are both {settings.ssh_port}: choose two ports"
-        )
-    for name, port in ports:
+def check_ports(machine: Machine, settings: Settings, jupyter: Jupyter | None) -> None:
+    """Raise BadSetting where a port is wanted twice, or is somebody else's here."""
+    ports = {settings.given.get("ssh_port", "SSH_PORT"): settings.ssh_port}
+    if jupyter:
+        name = settings.given.get("jupyter_port", "JUPYTER_PORT")
+        name = "JUPYTERHUB_SERVICE_URL" if jupyter.hub else name
+        if jupyter.port == settings.ssh_port:
+            raise BadSetting(f"{name} and SSH_PORT are both {jupyter.port}: choose two ports")
+        ports[name] = jupyter.port
+    for name, port in ports.items():
         if port in machine.host.busy_ports:
             raise BadSetting(
                 f"{name}={port}: this port is already in use here "
@@ -32,15 +33,54 @@ def check_ports(machine: Machine, settings: Settings) -> None:
             )
 
 
-def plan_jupyter(machine: Machine, settings: Settings, state: State) -> Jupyter:
+# What the launcher has to know as well: an option would make the printed URL, the readiness and
+# the health look elsewhere, and a token on a command line is everybody's to read.
+_SET_ELSEWHERE = {
+    "ip": "LAUNCHER_LISTEN",
+    "port": "JUPYTER_PORT",
+    "sock": "JUPYTER_PORT",
+    "base_url": "LAUNCHER_JUPYTER_BASE_URL",
+    "token": "JUPYTER_TOKEN",
+    "certfile": "LAUNCHER_TLS_CERT",
+    "keyfile": "LAUNCHER_TLS_KEY",
+}
+
+
+def check_arguments(settings: Settings) -> None:
+    """Raise BadSetting for an option that is a setting here, naming that."""
+    for word in settings.jupyter_arguments:
+        option = word.partition("=")[0]
+        name = option.lstrip("-").rpartition(".")[2].replace("-", "_")
+        if option.startswith("-") and name in _SET_ELSEWHERE:
+            raise BadSetting(
+                f"{settings.given['jupyter_arguments']}=***: expected options of Jupyter but "
+                f"{option}: set {_SET_ELSEWHERE[name]} instead"
+            )
+
+
+def plan_jupyter(
+    machine: Machine, settings: Settings, state: State
+) -> tuple[Jupyter | None, str | None]:
+    """Return the Jupyter server to start, or None and why there is none."""
+    if settings.jupyter_disabled:
+        return None, f"{settings.given['jupyter_disabled']} is set"
+    check_arguments(settings)
+    place = hub_place(settings.environ)
+    port = place.port if place else settings.jupyter_port
     failure = machine.report.failure
-    return Jupyter(
-        port=settings.jupyter_port,
-        listen=settings.listen,
+    jupyter = Jupyter(
+        port=port,
+        listen=place.listen if place else settings.listen,
         token=settings.jupyter_token or state.token,
-        address=_address(machine, settings, settings.jupyter_port, settings.jupyter_port_host),
+        address=_address(machine, settings, port, settings.jupyter_port_host, http=True),
+        base_url=place.base_url if place else settings.jupyter_base_url,
         left_out=_ASKS_NVML if failure and failure.kind in ("hung", "crashed") else (),
+        arguments=settings.jupyter_arguments,
+        idle=settings.jupyter_idle,
+        certificate=None if place else state.certificate,
+        hub=place.hub if place else None,
     )
+    return jupyter, None
 
 
 def plan_ssh(
@@ -54,6 +94,10 @@ def plan_ssh(
         return None, "no host key could be made (is ssh-keygen installed?)"
     if host.me.uid != 0 and settings.ssh_port < 1024:
         return None, f"port {settings.ssh_port} needs root: set SSH_PORT to 1024 or higher"
+    if lacking := host.lacks(*LOGIN) if host.me.uid == 0 else ():
+        return None, " ".join(("nobody could log in without", *(f"CAP_{one}" for one in lacking)))
+    if identity.names == "unknown":
+        return None, f"uid {identity.account.uid} has no name (apt-get install libnss-wrapper)"
     password, why = _password(machine, settings, state, identity)
     keys = state.keys
     login_key = None
@@ -72,7 +116,9 @@ def plan_ssh(
         password_why=why,
         login_key_file=login_key,
         # A checkout may lie below /tmp, or a folder that a group writes to: no login there else.
-        strict_modes=host.image,
+        # Not root: /run is a tmpfs that everybody may write to, and only this one user can log in.
+        strict_modes=host.image and host.me.uid == 0,
+        rsa_host_key=state.rsa_host_key,
     )
     return ssh, None
 
@@ -83,11 +129,12 @@ def _password(
     """Return the workspace user's password, or None and why there is none."""
     refusals = (
         (settings.ssh_password == "off", "LAUNCHER_SSH_PASSWORD=off"),
-        (settings.key_source_set, "keys are set, so keys only"),
+        (settings.key_source_set or bool(state.keys), "keys are set, so keys only"),
         (not machine.host.image, "this machine's own accounts are left alone"),
         (machine.host.platform in _PASSWORD_LEAKS, "this platform ships logs elsewhere"),
         (machine.host.me.uid != 0, "only root can set one"),
         (identity.is_root, "root logs in by key only"),
+        (identity.names != "kept" and identity.names != "written", "/etc cannot be written"),
     )
     for refused, why in refusals:
         if refused:
@@ -95,23 +142,19 @@ def _password(
     return state.password, "no key source is set"
 
 
-def _address(machine: Machine, settings: Settings, port: int, told: int | None) -> Address:
+def _address(
+    machine: Machine, settings: Settings, port: int, told: int | None, *, http: bool = False
+) -> Address:
     """Return where `port` is reached from outside, as far as the environment tells."""
     env = settings.environ
-    for prefix, host_name in (("RUNPOD", "RUNPOD_PUBLIC_IP"), ("VAST", "PUBLIC_IPADDR")):
-        outside = env.get(f"{prefix}_TCP_PORT_{port}", "")
-        if outside.isdecimal():
-            host = env.get(host_name) or _public_ip(env) or "127.0.0.1"
-            return Address(host, int(outside), port, certain=True)
+    if published := outside.published(env, port):
+        return published
     if told:
-        return Address(_public_ip(env) or "127.0.0.1", told, port, certain=True)
+        return Address(outside.public_host(env), told, port, certain=True)
+    if http and (proxied := outside.proxied(env, port)):
+        return proxied
     if not machine.host.image:
         return Address(settings.listen or "127.0.0.1", port, port, certain=True)
     # `-p 2222:22` is the documented command: nobody publishes 22 as 22.
     assumed = 2222 if port == 22 else port
-    return Address(_public_ip(env) or "127.0.0.1", assumed, port, certain=False)
-
-
-def _public_ip(env: Mapping[str, str]) -> str | None:
-    names = sorted(name for name in env if name.endswith("_PUBLIC_IP") or name == "PUBLIC_IPADDR")
-    return next((env[name] for name in names if env[name]), None)
+    return Address(outside.public_host(env), assumed, port, certain=False)

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
+from launcher.caches import NAMES
 from launcher.hostkey import fingerprint
-from launcher.machine import Limits, Machine
+from launcher.machine import CACHE, Limits, Machine
 from launcher.model import Address, Jupyter, Plan, Probe, Ssh
 from launcher.report import (
     BOLD,
@@ -70,9 +71,16 @@ def render_banner(
 
 
 def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
-    if plan.jupyter:
+    if plan.jupyter and plan.jupyter.hub:
+        here = f" at {plan.jupyter.hub.url}" if plan.jupyter.hub.url else ""
+        yield from row("Jupyter", f"opened through JupyterHub{here}; port {plan.jupyter.port}")
+    elif plan.jupyter:
         yield _heading("Jupyter", plan.jupyter.address, plan.color)
         yield f"   {paint(jupyter_url(plan.jupyter), BOLD, plan.color)}"
+        if plan.jupyter.certificate and plan.jupyter.certificate.self_signed:
+            yield "   its certificate is self-signed: a browser asks once whether you trust it"
+    elif plan.jupyter_off:
+        yield from row("Jupyter", f"off: {plan.jupyter_off}")
     if plan.ssh:
         yield _heading("SSH", plan.ssh.address, plan.color)
         yield f"   {paint(ssh_command(plan.ssh), BOLD, plan.color)}"
@@ -91,6 +99,8 @@ def _heading(name: str, address: Address, color: bool) -> str:
 def _where(address: Address) -> str:
     """Say which port this is, and what we assume of the one it is published on."""
     inside, outside = address.container_port, address.port
+    if address.proxied:
+        return f"container port {inside}, through the platform's proxy"
     if not address.certain:
         return f"container port {inside}, reached with -p {outside}:{inside}"
     return f"port {inside}" if inside == outside else f"container port {inside}, here {outside}"
@@ -106,7 +116,10 @@ def jupyter_url(jupyter: Jupyter) -> str:
     """Return the URL to open: any token is data, so it is percent-encoded."""
     address = jupyter.address
     token = quote(jupyter.token.reveal(), safe="")
-    return f"http://{_bracket(address.host)}:{address.port}{jupyter.base_url}lab?token={token}"
+    scheme = "https" if jupyter.certificate or address.proxied else "http"
+    place = f"{_bracket(address.host)}:{address.port}"
+    place = address.host if address.proxied else place
+    return f"{scheme}://{place}{jupyter.base_url}lab?token={token}"
 
 
 def ssh_command(ssh: Ssh) -> str:
@@ -124,6 +137,8 @@ def _login_lines(ssh: Ssh) -> Iterator[str]:
         yield f"nobody can log in: no key, and no password ({ssh.password_why});"
         yield 'set one: -e PUBLIC_KEY="$(cat ~/.ssh/id_ed25519.pub)"'
     yield f"host key {fingerprint(ssh.host_key)}"
+    if ssh.rsa_host_key:
+        yield f"RSA host key {fingerprint(ssh.rsa_host_key)}"
 
 
 def _connection_lines(machine: Machine) -> Iterator[str]:
@@ -142,10 +157,19 @@ def _environment_lines(plan: Plan) -> Iterator[str]:
             yield from row("Set", f"{var.name}={shorten(var.value, 44)} ({var.why})")
         if var.name.startswith("CUDA_VISIBLE"):
             yield from (line for remark in plan.device_remarks[:1] for line in row("", remark))
+    yield from _cache_line(plan)
     threads = [var for var in plan.environment if var.name.endswith("_NUM_THREADS")]
     if threads:
         more = f" and {len(threads) - 1} like it" if len(threads) > 1 else ""
         yield from row("Set", f"{threads[0].name}={threads[0].value}{more} ({threads[0].why})")
+
+
+def _cache_line(plan: Plan) -> Iterator[str]:
+    """Say what was moved into the workspace, since it fills the user's disk."""
+    moved = [var.name for var in plan.environment if var.name in NAMES]
+    if moved:
+        where = f"{plan.paths.workspace}/{CACHE}, on its volume"
+        yield from row("Caches", f"{where}: {', '.join(moved)}")
 
 
 def limits_text(limits: Limits) -> str:

@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Sequence
 
-from launcher import codec
+from launcher import codec, processes
 from launcher.errors import BadSetting, StartFailed
 from launcher.model import Identity, Service
 
@@ -33,6 +33,8 @@ def become(service: Service) -> None:
     with contextlib.suppress(OSError):
         os.chdir(service.cwd)
     os.umask(service.umask)
+    if service.kernels_mark:
+        processes.end_orphaned_kernels(service.kernels_mark)
     env = dict(service.env)
     try:
         os.execvpe(service.argv[0], service.argv, env)
@@ -41,8 +43,11 @@ def become(service: Service) -> None:
 
 
 def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:
-    """Become another user for good; where we are not root, we already are who we can be."""
-    if os.geteuid() != 0:
+    """Become another user for good; where we are not root, we already are who we can be.
+
+    Nor is there anything to do for root, who may lack the capabilities for it.
+    """
+    if os.geteuid() != 0 or uid == 0:
         return
     for fd in (0, 1, 2):
         with contextlib.suppress(OSError):
@@ -64,6 +69,8 @@ def _hand_over(fd: int, uid: int, gid: int) -> None:
 def drop_to_identity(identity: Identity) -> None:
     account = identity.account
     drop_to(account.uid, account.gid, account.groups)
+    if identity.umask is not None:
+        os.umask(identity.umask)
 
 
 def restore_signals() -> None:

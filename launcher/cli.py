@@ -18,7 +18,9 @@ usage: launcher COMMAND [ARGUMENT …]
   doctor [--help]   which layer of the GPU stack is broken, and what mends it
   topo [--json]     how the GPUs are connected, and what is odd about it
   record            describe this machine for a bug report (no serial, no UUID)
+  keys              who may log in; let somebody else in, or out (as root)
   settings          list every setting, its default and its value here
+  restart NAME      restart jupyter or sshd alone (as root)
   exec -- CMD …     run CMD as the workspace user with the planned environment
   healthcheck       exit 0 when the box is healthy, 1 with the reason when not
 
@@ -83,7 +85,32 @@ def _url(arguments: list[str]) -> int:
     plan = running.plan()
     if plan is None or plan.jupyter is None:
         raise BadSetting("no Jupyter runs here")
+    if plan.jupyter.hub:
+        raise BadSetting(f"JupyterHub opens it: {plan.jupyter.hub.url or 'ask your hub'}")
     print(banner.jupyter_url(plan.jupyter))
+    return 0
+
+
+def _keys(arguments: list[str]) -> int:
+    from launcher import become, keys
+
+    def read_stdin() -> str:
+        return sys.stdin.buffer.read(1 << 20).decode(errors="surrogateescape")
+
+    if os.geteuid() == 0:  # root's ssh-keygen is not to be found where a user may write
+        run_dir = config.run_dir()
+        config.replace_environment({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
+    print(keys.run(arguments, read_stdin))
+    return 0
+
+
+def _restart(arguments: list[str]) -> int:
+    from launcher import control
+
+    if arguments not in ([name] for name in control.PROGRAMS):
+        raise BadSetting(f"usage: launcher restart {'|'.join(control.PROGRAMS)}")
+    control.restart(config.run_dir(), arguments[0])
+    print(f"launcher: {arguments[0]} is restarted")
     return 0
 
 
@@ -122,14 +149,14 @@ def _watch(arguments: list[str]) -> int:
 
 
 def _exec(arguments: list[str]) -> int:
-    from launcher import become
+    from launcher import become, doors
 
     if arguments[:1] == ["--"] and arguments[1:]:
         plan = running.plan()
         if plan is None:
             raise BadSetting("no box runs here, so there is no environment to run in")
         become.drop_to_identity(plan.identity)
-        env = {**config.without_secrets(), **plan.user_environment()}
+        env = doors.exec_environment(plan, config.own_environment())
         return _replace_process(arguments[1:], env)
     if len(arguments) != 1 or arguments == ["--"]:
         raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
@@ -230,6 +257,8 @@ def _settings(arguments: list[str]) -> int:
 
 _COMMANDS = {
     "banner": _banner,
+    "keys": _keys,
+    "restart": _restart,
     "url": _url,
     "doctor": _doctor,
     "settings": _settings,

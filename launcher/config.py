@@ -12,10 +12,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from launcher import accepts, key_sources
+from launcher import accepts, folders, key_sources, outside, peer_names
 from launcher.errors import BadSetting
-from launcher.model import GpuRequest, Secret
-from launcher.settings import NOT_INHERITED, TABLE, Setting, Settings
+from launcher.model import GpuRequest, KeyLine, Secret
+from launcher.settings import TABLE, Setting, Settings
+
+_SSH_PORT_WITHOUT_ROOT = 2222
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -30,27 +32,30 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     warnings = [*_unknown(env)]
     for row in TABLE:
         values[row.field] = row.default
-        for name in (row.name, *row.aliases):
-            text = env.get(name, "").strip()
-            if not text:
-                continue
-            if row.parse is accepts.port and text.startswith("tcp://"):
-                warnings.append(
-                    f"{name}={text} comes from a Kubernetes service of that name and is ignored; "
-                    "set enableServiceLinks: false in the pod to be rid of it"
-                )
-                continue
+        said = _said(row, env, warnings)
+        for name, text in list(said.items())[:1]:
             try:
                 values[row.field] = row.parse(text)
                 given[row.field] = name
             except ValueError as accepted:
                 problems.append(f"{name}={_shown(row, text)}: expected {accepted}")
-            break
+            else:
+                warnings.extend(_conflicts(row, said, values[row.field]))
     warnings.extend(_empty_token(env))
+    warnings.extend(outside.doubts(env))
+    warnings.extend(peer_names.without_effect(env))
     if values["jupyter_token"] is None and values["jupyter_token_file"]:
-        values["jupyter_token"] = _token_from_file(values["jupyter_token_file"], problems)
-        given["jupyter_token"] = "JUPYTER_TOKEN_FILE"
-    key_lines, key_source_set = key_sources.read(env, values["keys_dir"], warnings)
+        given["jupyter_token"] = given["jupyter_token_file"]
+        values["jupyter_token"] = _token_from_file(
+            given["jupyter_token"], values["jupyter_token_file"], problems
+        )
+    key_lines, key_source_set = _public_keys(env, values, problems, warnings)
+    if "run_dir" not in given:
+        values["run_dir"] = folders.run_dir()
+    if "state_dir" not in given:
+        values["state_dir"] = folders.state_dir(values["run_dir"])
+    if "ssh_port" not in given and os.geteuid() != 0:
+        values["ssh_port"] = _SSH_PORT_WITHOUT_ROOT
     if not values["python"]:
         values["python"] = (
             "/opt/venv/bin/python" if os.path.exists("/opt/venv/bin/python") else sys.executable
@@ -69,42 +74,71 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def run_dir() -> str:
-    """Return where this run's files are, without judging any other setting."""
-    return os.environ.get("LAUNCHER_RUN_DIR", "").strip() or "/run/launcher"
+    """Return where this run's files are, without judging any other setting.
+
+    root's, where root runs the box: a user is then told to ask with sudo.
+    """
+    named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
+    of_root = os.path.exists(f"{folders.RUN}/plan.json")
+    return named or (folders.RUN if of_root else folders.run_dir())
 
 
 def describe() -> list[str]:
     """Return one line for every setting: name, value here or default, help."""
     lines = []
     for row in TABLE:
-        name = next((n for n in (row.name, *row.aliases) if os.environ.get(n)), None)
+        name = next(iter(_said(row, os.environ, [])), None)
         value = f"= {_shown(row, os.environ[name])} (from {name})" if name else f"[{_default(row)}]"
         also = f" Also: {', '.join(row.aliases)}." if row.aliases else ""
         lines += [f"{row.name} {value}", f"    {row.help}{also}"]
     return lines
 
 
+def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str, str]:
+    """Return the names of a setting that say something, the one that counts first."""
+    said: dict[str, str] = {}
+    for name in (row.name, *row.aliases):
+        text = env.get(name, "").strip()
+        if row.parse is accepts.port and re.match("(tcp|udp|sctp)://", text):
+            warnings.append(
+                f"{name}={text[:60]} comes from a Kubernetes service of that name and is ignored; "
+                "set enableServiceLinks: false in the pod to be rid of it"
+            )
+        elif text and text not in peer_names.PLACEHOLDERS.get(name, ()):
+            said[name] = text
+    return said
+
+
+def _conflicts(row: Setting, said: Mapping[str, str], value: object) -> list[str]:
+    """Return a warning for each other name of a setting that says something else."""
+    if row.adds_up:
+        return []
+    first, *others = said
+    return [
+        f"{name} is another name of {first}, which counts: its different value has no effect"
+        for name in others
+        if not _agrees(row, said[name], value)
+    ]
+
+
+def _agrees(row: Setting, text: str, value: object) -> bool:
+    try:
+        return bool(row.parse(text) == value)
+    except ValueError:
+        return False
+
+
 def _default(row: Setting) -> str:
     """Return a default as one would write it."""
-    words = {None: "none", "": "none", False: "off", True: "on"}
+    words = {None: "none", "": "none", (): "none", False: "off", True: "on"}
     if isinstance(row.default, GpuRequest):
         return "all"
     return words.get(row.default, str(row.default)) if row.default != 0 else "0"
 
 
-def inherited(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return what notebooks and logins inherit: identifiers only, none of our secrets."""
-    return tuple(
-        (name, value)
-        for name, value in sorted(environ.items())
-        if name not in NOT_INHERITED and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
-    )
-
-
-def without_secrets() -> dict[str, str]:
-    """Return this process's environment, but for our own secrets."""
-    secret = {row.name for row in TABLE if row.secret}
-    return {name: value for name, value in os.environ.items() if name not in secret}
+def own_environment() -> dict[str, str]:
+    """Return this process's environment."""
+    return dict(os.environ)
 
 
 def replace_environment(environ: Mapping[str, str]) -> None:
@@ -114,7 +148,9 @@ def replace_environment(environ: Mapping[str, str]) -> None:
 
 
 def _shown(row: Setting, text: str) -> str:
-    return "***" if row.secret else repr(text[:60] + "…" if len(text) > 60 else text)
+    if row.secret or "PRIVATE KEY" in text:  # pasted in the place of a public one
+        return "***"
+    return repr(text[:60] + "…" if len(text) > 60 else text)
 
 
 def _unknown(env: Mapping[str, str]) -> list[str]:
@@ -139,14 +175,30 @@ def _empty_token(env: Mapping[str, str]) -> list[str]:
     return ["JUPYTER_TOKEN is empty, which would open Jupyter to everyone; a token is used instead"]
 
 
-def _token_from_file(path: str, problems: list[str]) -> Secret | None:
+def _public_keys(
+    env: Mapping[str, str], values: Mapping[str, Any], problems: list[str], warnings: list[str]
+) -> tuple[tuple[KeyLine, ...], bool]:
+    row = next(row for row in TABLE if row.field == "public_key")
+    file, directory = values["public_key_file"], values["public_key_dir"]
+    for name, path in (("PUBLIC_KEY_FILE", file), ("PUBLIC_KEY_DIR", directory)):
+        if path and (fault := key_sources.fault(path, directory=path == directory)):
+            problems.append(f"{name}={path!r}: cannot read it: {fault}")
+    return key_sources.read(
+        {name: env.get(name, "") for name in (row.name, *row.aliases)},
+        [file] if file else [],
+        [directory, values["keys_dir"]] if directory else [values["keys_dir"]],
+        warnings,
+    )
+
+
+def _token_from_file(name: str, path: str, problems: list[str]) -> Secret | None:
     try:
         text = key_sources.read_text(path).strip()
         if not text:
             raise ValueError("a token in the file, which is empty")
         return accepts.token(text)
     except OSError as err:
-        problems.append(f"JUPYTER_TOKEN_FILE={path!r}: cannot read it: {err.strerror}")
+        problems.append(f"{name}={path!r}: cannot read it: {err.strerror}")
     except ValueError as accepted:
-        problems.append(f"JUPYTER_TOKEN_FILE={path!r}: expected {accepted}")
+        problems.append(f"{name}={path!r}: expected {accepted}")
     return None

@@ -15,10 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from launcher import accounts, mounts
 from launcher.machine import (
-    Account,
+    CACHE,
+    CACHE_FOLDERS,
     CpuBudget,
     DeviceNode,
+    Folder,
     Hardware,
     Host,
     Limits,
@@ -76,8 +79,7 @@ def _open_node(root: Path, node: Path) -> DeviceNode:
 
 
 def read_limits(root: Path = Path("/")) -> Limits:
-    """Return the CPU, memory, /dev/shm, process and memlock limits in force here."""
-    memlock = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    """Return the CPU, memory, /dev/shm, process, memlock and stack limits in force here."""
     shm = _attempt(lambda: os.statvfs(root / "dev/shm"))
     return Limits(
         cpus=CpuBudget(
@@ -88,27 +90,44 @@ def read_limits(root: Path = Path("/")) -> Limits:
         memory=_memory(root),
         shm=shm.f_blocks * shm.f_frsize if shm else None,
         pids=_smallest(root, "pids", ("pids.max", "pids.max")),
-        memlock=None if memlock == resource.RLIM_INFINITY else memlock,
+        memlock=_resource_limit(resource.RLIMIT_MEMLOCK),
+        stack=_resource_limit(resource.RLIMIT_STACK),
     )
+
+
+def _resource_limit(which: int) -> int | None:
+    soft, _ = resource.getrlimit(which)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def read_host(
-    environ: Mapping[str, str], user: str, workspace: str, root: Path = Path("/")
+    environ: Mapping[str, str],
+    user: str,
+    workspace: str,
+    root: Path = Path("/"),
+    python: str = "",
 ) -> Host:
     """Return the box: platform, accounts, workspace, sshd, ports in use."""
-    me = _account_of(os.geteuid())
-    account = me if user == me.name else (_account(user) if me.uid == 0 else None)
-    return Host(
+    host = Host(
         platform=_platform(environ, root),
         image=(root / "etc/launcher/supervisord.conf").exists(),
         hostname=os.uname().nodename,
-        me=me,
-        account=account,
-        workspace_missing=not os.path.isdir(workspace),
-        workspace_writable=_writable_by(account or me, workspace),
+        me=accounts.account_of(os.geteuid()),
+        account=None,
+        workspace_missing=True,
+        workspace_writable=False,
         sshd=next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if _executable(p)), None),
         busy_ports=frozenset(_listening_ports(root)),
+        mounts=mounts.read(root),
+        cache_folders=tuple(_cache_folders(f"{workspace}/{CACHE}")),
     )
+    return accounts.add_accounts(host, environ, user, workspace, python, root)
+
+
+def _cache_folders(parent: str) -> Iterator[tuple[str, Folder]]:
+    for path in (parent, *(f"{parent}/{name}" for name in CACHE_FOLDERS)):
+        if found := accounts.folder(path):
+            yield path, found
 
 
 def _text(path: Path) -> str | None:
@@ -230,47 +249,8 @@ def _platform(environ: Mapping[str, str], root: Path) -> str:
     return next((name for name, seen in signs if seen), "plain")
 
 
-def _account(name: str) -> Account | None:
-    import pwd
-
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        return None
-    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
-    shell = entry.pw_shell or "/bin/sh"
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, shell, groups)
-
-
-def _account_of(uid: int) -> Account:
-    import pwd
-
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:  # `docker run --user 1234` without a passwd line
-        gid = os.getegid()
-        return Account(str(uid), uid, gid, "/tmp", "/bin/sh", tuple(os.getgroups()))
-    account = _account(name)
-    assert account is not None
-    return account
-
-
 def _executable(path: str) -> bool:
     return os.access(path, os.X_OK)
-
-
-def _writable_by(account: Account, path: str) -> bool:
-    """Return whether the mount and the permission bits let `account` create files in `path`."""
-    if account.uid in (0, os.geteuid()):
-        return os.access(path, os.W_OK | os.X_OK)
-    info = _attempt(lambda: os.stat(path))
-    if info is None or os.statvfs(path).f_flag & os.ST_RDONLY:
-        return False
-    if info.st_uid == account.uid:
-        return bool(info.st_mode & 0o300 == 0o300)
-    if info.st_gid in (account.gid, *account.groups):
-        return bool(info.st_mode & 0o030 == 0o030)
-    return bool(info.st_mode & 0o003 == 0o003)
 
 
 def _listening_ports(root: Path) -> Iterator[int]:

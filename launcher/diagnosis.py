@@ -203,7 +203,9 @@ def attachment(
         shown: the text that the user saw.
     """
     found = {"versions": dict(versions), "text": shown.splitlines(), **document(seen, verdict)}
-    accounts = [seen.machine.host.me, seen.machine.host.account, seen.user]
+    host = seen.machine.host
+    people = (one for one in host.accounts if one.uid >= 1000)  # login.defs(5), UID_MIN
+    accounts = [host.me, host.account, seen.user, *people]
     private = {seen.machine.host.hostname: "HOST"}
     for account in accounts:
         if account and account.uid != 0:

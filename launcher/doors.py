@@ -6,7 +6,9 @@ User values are data here: each goes through the quoting of the one format it la
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Mapping
 
+from launcher.environment import OF_AN_ACCOUNT, WAYS_IN
 from launcher.model import Plan
 
 # sshd reads one SetEnv line, without newlines, and past about 990 variables or 256 kB every
@@ -14,8 +16,8 @@ from launcher.model import Plan
 SETENV_VARIABLES = 900
 SETENV_BYTES = 200_000
 
-# A login has its own, which differ from the workspace user's when root logs in.
-_ACCOUNT_VARIABLES = frozenset({"HOME", "USER", "LOGNAME", "SHELL"})
+# Where a program is found and runs; sshd carries them before others.
+_FIRST = {"PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG", "LC_ALL"}
 
 
 def environment_sh(plan: Plan) -> str:
@@ -26,35 +28,72 @@ def environment_sh(plan: Plan) -> str:
     over_ssh, _ = setenv_variables(plan)
     planned = {var.name: var.value for var in plan.environment}
     missing = {n: v for n, v in plan.user_environment().items() if n not in over_ssh}
-    lines = [
-        f'[ "${{{name}+set}}" ] || export {name}={shlex.quote(value)}'
-        for name, value in sorted({**missing, **planned}.items())
-        if name not in _ACCOUNT_VARIABLES
-    ]
-    return "\n".join(["# Written by the launcher at every start.", *lines, ""])
+    return _script(plan, {**missing, **planned})
 
 
-def path_sh(plan: Plan) -> str:
-    """Return the shell text that undoes Debian's /etc/profile, which resets PATH."""
-    path = plan.user_environment().get("PATH")
-    return f"export PATH={shlex.quote(path)}\n" if path else ""
+def login_sh(plan: Plan) -> str:
+    """Return the shell text that gives a login shell everything: `sudo -i` and `su -` begin
+    with nothing, and Debian's /etc/profile has just replaced PATH.
+    """
+    everything = plan.user_environment()
+    path = everything.pop("PATH", None)
+    return _script(plan, everything) + (f"export PATH={shlex.quote(path)}\n" if path else "")
 
 
 def setenv_variables(plan: Plan) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the variables that sshd can carry, and the names of those it cannot."""
-    carried: dict[str, str] = {}
-    left_out: list[str] = []
-    size = 0
-    planned = [var.name for var in plan.environment]
+    """Return the variables that sshd can carry, and the names of those it cannot.
+
+    The largest are those it cannot, but for what is planned and what every program needs.
+    """
     everything = plan.user_environment()
-    for name in sorted(
-        everything.keys() - _ACCOUNT_VARIABLES, key=lambda name: (name not in planned, name)
-    ):
-        cost = len(f"{name}={everything[name]}".encode(errors="surrogateescape")) + 3
-        fits = len(carried) < SETENV_VARIABLES and size + cost <= SETENV_BYTES
-        if fits and not set(everything[name]) & {"\n", "\r", "\0"}:
-            carried[name] = everything[name]
-            size += cost
-        else:
-            left_out.append(name)
-    return carried, tuple(left_out)
+    planned = {var.name for var in plan.environment}
+    names = everything.keys() - OF_AN_ACCOUNT
+    cost = {n: len(f"{n}={everything[n]}".encode(errors="surrogateescape")) + 3 for n in names}
+    carried: set[str] = set()
+    left = SETENV_BYTES
+    for name in sorted(names, key=lambda n: (n not in planned, n not in _FIRST, cost[n], n)):
+        one_line = not set(everything[name]) & {"\n", "\r", "\0"}
+        if one_line and len(carried) < SETENV_VARIABLES and cost[name] <= left:
+            carried.add(name)
+            left -= cost[name]
+    in_order = sorted(carried, key=lambda name: (name not in planned, name))
+    return {name: everything[name] for name in in_order}, tuple(sorted(names - carried))
+
+
+def exec_environment(plan: Plan, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of `launcher exec -- CMD`, which a `docker exec` starts.
+
+    Args:
+        own: what the engine gave it: the container's variables, and those of `docker exec -e`,
+            which are kept.  Not a PATH, which sudo replaces.
+    """
+    container = dict(plan.inherited)
+    given = {
+        name: value
+        for name, value in own.items()
+        if name not in OF_AN_ACCOUNT
+        and name not in plan.left_out
+        and name not in WAYS_IN
+        and name != "PATH"
+        and container.get(name) != value
+    }
+    return {**plan.user_environment(), **given}
+
+
+def _script(plan: Plan, variables: Mapping[str, str]) -> str:
+    lines = ["# Written by the launcher at every start."]
+    if plan.identity.umask is not None:
+        lines.append(f"umask {plan.identity.umask:04o}")
+    container = dict(plan.inherited)
+    for name, value in sorted(variables.items()):
+        if name not in OF_AN_ACCOUNT:
+            lines += _assignment(name, value, container.get(name, value))
+    return "\n".join([*lines, ""])
+
+
+def _assignment(name: str, value: str, before: str) -> Iterator[str]:
+    """Set a variable that is missing, or that is as the engine made it `before` the plan."""
+    export = f"export {name}={shlex.quote(value)}"
+    yield f'[ "${{{name}+set}}" ] || {export}'
+    if before != value:
+        yield f'[ "${{{name}-}}" != {shlex.quote(before)} ] || {export}'

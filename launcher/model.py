@@ -40,6 +40,16 @@ class KeyLine:
     number: int  # line number there, from 1
     text: str
     fault: str | None = None  # why it is not a key
+    fingerprint: str = ""  # "SHA256:…", where ssh-keygen has read it
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What Jupyter shows for https."""
+
+    chain: str  # PEM
+    key: Secret  # PEM
+    self_signed: bool
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,10 @@ class State:
     password: Secret
     host_key: str | None  # "ssh-ed25519 AAAA…"; None where there is no ssh-keygen
     login_key: str | None = None  # public half of a key made for the owner of a plain machine
-    keys: tuple[KeyLine, ...] = ()  # those of the settings, validated
+    keys: tuple[KeyLine, ...] = ()  # those of the settings and of `launcher keys`, validated
+    rsa_host_key: str | None = None  # made after readiness, so there from the second start on
+    home_fault: str | None = None  # why the user's home cannot be written
+    certificate: Certificate | None = None  # Jupyter's, where https is asked for
 
 
 # --- what plan decides -----------------------------------------------------------------
@@ -81,6 +94,13 @@ class Identity:
 
     account: Account
     why: str
+    names: str = "kept"  # how the uid has a name: see identity.py
+    group: str = ""  # name of the primary group
+    former: Account | None = None  # whose line of passwd(5) this account takes over
+    sudo: bool = False
+    root_login: bool = True  # root may log in over SSH, with a key
+    umask: int | None = None  # None = not set by the user
+    chown_home: str = ""  # "" | "folder" | "all"
 
     @property
     def is_root(self) -> bool:
@@ -95,6 +115,15 @@ class Address:
     port: int
     container_port: int
     certain: bool  # told by the environment, not assumed
+    proxied: bool = False  # by the platform, which speaks https outside and http with us
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The JupyterHub that started this box: it lets people in, and says where Jupyter listens."""
+
+    url: str  # where people open this server, as far as the hub tells
+    mutual_tls: bool  # with certificates of the hub's own, which only the hub can show
 
 
 @dataclass(frozen=True)
@@ -107,6 +136,10 @@ class Jupyter:
     address: Address
     base_url: str = "/"
     left_out: tuple[str, ...] = ()  # server extensions that would take Jupyter down with them
+    arguments: tuple[str, ...] = ()  # more of its command line, the user's
+    idle: int = 0  # seconds after which an idle kernel is ended; 0 = never
+    certificate: Certificate | None = None  # None = http
+    hub: Hub | None = None  # None = a server of its own, opened with the token
 
 
 @dataclass(frozen=True)
@@ -124,6 +157,7 @@ class Ssh:
     password_why: str
     login_key_file: str | None = None  # to be named in the ssh line
     strict_modes: bool = True  # the folders above the keys are ours, and nobody else's to write
+    rsa_host_key: str | None = None  # for clients that know no ed25519
 
 
 @dataclass(frozen=True)
@@ -145,7 +179,9 @@ class Plan:
     identity: Identity
     environment: tuple[EnvVar, ...]  # what the launcher sets, or keeps and explains
     inherited: tuple[tuple[str, str], ...]  # the container's own environment, without secrets
+    left_out: tuple[str, ...]  # the names of those that are not inherited
     jupyter: Jupyter | None
+    jupyter_off: str | None  # why there is no Jupyter
     ssh: Ssh | None
     ssh_off: str | None  # why there is no SSH
     notes: tuple[Finding, ...]  # what is not as it should be, most important first
@@ -172,6 +208,7 @@ class Service:
     cwd: str
     env: tuple[tuple[str, str], ...] = field(repr=False)
     umask: int = 0o022
+    kernels_mark: str = ""  # what is in the environment of every kernel that it starts
 
 
 @dataclass(frozen=True)

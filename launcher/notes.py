@@ -7,9 +7,19 @@ from collections.abc import Iterator
 from launcher import checks
 from launcher.checks import Verdict
 from launcher.evidence import Evidence
+from launcher.hostkey import OTHER_FORMAT, PRIVATE_KEY
 from launcher.machine import Account, Machine
-from launcher.model import Finding, Ssh
+from launcher.model import Finding, Identity, Ssh
 from launcher.settings import Settings
+from launcher.shortcomings import shortcomings
+
+_KEY_FIXES = {
+    PRIVATE_KEY: (
+        "nobody can log in with it, and whoever sees this container's settings has it",
+        "make a new pair, and paste the line of its .pub file",
+    ),
+    OTHER_FORMAT: ("this key cannot log in", "ssh-keygen -i -f FILE prints it as OpenSSH's"),
+}
 
 
 def judge(machine: Machine, settings: Settings) -> Verdict:
@@ -17,20 +27,26 @@ def judge(machine: Machine, settings: Settings) -> Verdict:
     return checks.judge(Evidence(machine, dict(settings.environ)))
 
 
-def plan_notes(machine: Machine, settings: Settings, ssh: Ssh | None) -> tuple[Finding, ...]:
+def plan_notes(
+    machine: Machine,
+    settings: Settings,
+    ssh: Ssh | None,
+    identity: Identity,
+    home_fault: str | None = None,
+) -> tuple[Finding, ...]:
     """Return everything the user should know, most important first."""
     verdict = judge(machine, settings)
     return (
         *([verdict.failure] if verdict.failure else []),
         *verdict.warnings,
-        *_workspace_notes(machine, settings),
+        *_workspace_notes(machine, settings, identity.account),
+        *shortcomings(machine.host, settings, identity, ssh, home_fault),
         *_key_notes(ssh),
     )
 
 
-def _workspace_notes(machine: Machine, settings: Settings) -> Iterator[Finding]:
+def _workspace_notes(machine: Machine, settings: Settings, user: Account) -> Iterator[Finding]:
     host, path = machine.host, settings.workspace
-    user: Account = host.account or host.me
     if host.workspace_missing:
         yield Finding(
             "workspace.missing",
@@ -48,11 +64,16 @@ def _workspace_notes(machine: Machine, settings: Settings) -> Iterator[Finding]:
 
 
 def _key_notes(ssh: Ssh | None) -> Iterator[Finding]:
+    """Name what cannot log in, by source and line: one finding for what is alike."""
+    alike: dict[tuple[str, str], list[int]] = {}
     for key in ssh.keys if ssh else ():
         if key.fault:
-            yield Finding(
-                "ssh.bad_key",
-                f"{key.source} line {key.number}: {key.fault}",
-                "this key cannot log in",
-                "paste the whole line of the .pub file",
-            )
+            alike.setdefault((key.source, key.fault), []).append(key.number)
+    for (source, fault), numbers in alike.items():
+        means, fix = _KEY_FIXES.get(
+            fault, ("this key cannot log in", "paste the whole line of the .pub file")
+        )
+        several = "lines" if len(numbers) > 1 else "line"
+        shown = ", ".join(str(number) for number in numbers[:5])
+        more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+        yield Finding("ssh.bad_key", f"{source} {several} {shown}{more}: {fault}", means, fix)

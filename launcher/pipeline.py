@@ -6,6 +6,7 @@ imported in a third, all at once: none of the three needs another, and each may 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
@@ -22,6 +23,9 @@ from launcher import (
     config,
     detect,
     driver,
+    environment,
+    home,
+    identity,
     init,
     notes,
     report,
@@ -30,10 +34,10 @@ from launcher import (
 from launcher.errors import BadSetting, LauncherError, StartFailed
 from launcher.init import Child, Init
 from launcher.machine import Host, Machine
-from launcher.model import Finding, Plan, Secret, State
+from launcher.model import Certificate, Finding, Plan, Secret, State
 from launcher.plan import make_plan, too_few_gpus
 from launcher.pump import Pump
-from launcher.render import machine_file, render
+from launcher.render import command_files, machine_file, render
 from launcher.settings import Settings
 
 # The first line appears by then, whatever the driver does.
@@ -68,7 +72,7 @@ def detect_machine(settings: Settings, root: Path = Path("/")) -> Machine:
     """Return what this machine is, without starting anything."""
     box = Init(Pump(2))
     asked = driver.ask(box, root)
-    host = detect.read_host(settings.environ, settings.user, settings.workspace, root)
+    host = _read_host(settings, root)
     return driver.machine(
         box, asked, host, time.monotonic(), settings.detect_timeout, _COMMAND_PATIENCE, root
     )
@@ -77,8 +81,16 @@ def detect_machine(settings: Settings, root: Path = Path("/")) -> Machine:
 def preview_plan(settings: Settings) -> Plan:
     """Return what a start would do here; the secrets in it are made up."""
     machine = detect_machine(settings)
-    state = State(Secret("made-at-the-start"), Secret("made-at-the-start"), None, None, ())
+    made_up = Secret("made-at-the-start")
+    certificate = Certificate("", made_up, self_signed=settings.tls_cert is None)
+    state = State(made_up, made_up, None, certificate=certificate if settings.https else None)
     return make_plan(machine, settings, state, GUEST, time.monotonic())
+
+
+def _read_host(settings: Settings, root: Path = Path("/")) -> Host:
+    return detect.read_host(
+        settings.environ, settings.user, settings.workspace, root, settings.python
+    )
 
 
 # --- the two ways to run ---------------------------------------------------------------------
@@ -91,7 +103,7 @@ def _run_services(box: Init, asked: Child, started: float) -> int:
     settings = config.load()
     for warning in settings.warnings:
         box.out.say(f"launcher: {warning}")
-    host = detect.read_host(settings.environ, settings.user, settings.workspace)
+    host = _read_host(settings)
     state_child = box.fork(lambda: _encode(_open_state(settings, host)))
     machine = driver.machine(box, asked, host, started, settings.detect_timeout, _PATIENCE)
     box.out.say(report.first_line(machine, notes.judge(machine, settings).failure))
@@ -121,16 +133,20 @@ def _run_services(box: Init, asked: Child, started: float) -> int:
 
 def _run_command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     settings = config.load()
-    host = detect.read_host(settings.environ, settings.user, settings.workspace)
+    host = _read_host(settings)
     patience = math.inf if settings.quiet else _COMMAND_PATIENCE
     machine = driver.machine(box, asked, host, started, settings.detect_timeout, patience)
     plan = make_plan(machine, settings, None, GUEST, started)
     _check_cuda(box, machine, settings, plan)
+    if host.image:
+        _answer(box, box.fork(lambda: _prepare_for_a_command(plan)), "prepare the account")
     if not settings.quiet:
         for line in report.summary_lines(machine, plan, notes.judge(machine, settings).failure):
             box.out.say(line)
     box.out.flush(timeout=0.5)
-    env = {**settings.environ, **{var.name: var.value for var in plan.environment}}
+    unwanted = environment.named_by_the_user(settings)  # the rest is as for any command in Docker
+    env = {name: value for name, value in settings.environ.items() if name not in unwanted}
+    env |= {var.name: var.value for var in plan.environment}
     gc.enable()
     return command.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
 
@@ -196,16 +212,42 @@ def _prepare_to_run_programs() -> None:
         config.replace_environment({"PATH": become.launcher_path()})
 
 
+def _prepare_for_a_command(plan: Plan) -> bytes:
+    """Make the account and its home real, as far as that goes: the command runs in any case."""
+    _prepare_to_run_programs()
+    with contextlib.suppress(LauncherError, OSError):
+        home.write_names(plan.identity, plan.paths.run)
+    with contextlib.suppress(LauncherError, OSError):
+        service.write(command_files(plan))
+    with contextlib.suppress(OSError):
+        home.make_home(plan.identity)
+    return b""
+
+
 def _open_state(settings: Settings, host: Host) -> State:
     _prepare_to_run_programs()
-    return service.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
+    who = identity.plan_identity(host, settings)
+    fault = None
+    if host.image:
+        home.write_names(who, settings.run_dir)
+        names = {var.name: var.value for var in identity.name_variables(who, host, settings)}
+        if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
+            config.replace_environment({**config.own_environment(), **names})
+        fault = home.make_home(who)
+    state = service.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
+    state = replace(state, home_fault=fault)
+    if not settings.https:
+        return state
+    from launcher import certificate  # in this child, and where https is asked for
+
+    return replace(state, certificate=certificate.provide(settings))
 
 
 def _write(plan: Plan, machine: Machine) -> bytes:
     _prepare_to_run_programs()
     service.check_temporary_directory()
     if plan.ssh:
-        service.prepare_sshd()
+        service.prepare_sshd(plan.identity.account.uid)
         fault = service.set_password(plan.ssh.user, plan.ssh.password)
         if fault:
             ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")

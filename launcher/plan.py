@@ -6,10 +6,14 @@ machine still starts; only a contradiction with what the user asked for is an er
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from launcher.access import check_ports, plan_jupyter, plan_ssh
-from launcher.config import inherited
+from launcher.caches import plan_caches
 from launcher.devices import plan_devices
+from launcher.environment import inherit, too_large_notes
 from launcher.errors import NoUsableGpu
+from launcher.identity import may_write, name_variables, plan_identity
 from launcher.machine import Machine
 from launcher.model import EnvVar, Finding, Identity, Paths, Plan, State
 from launcher.notes import judge, plan_notes
@@ -25,14 +29,25 @@ def make_plan(
     Raises BadSetting where the settings ask for what this machine cannot give, and
     NoUsableGpu where LAUNCHER_REQUIRE_GPU is not met.
     """
-    identity = plan_identity(machine)
+    identity = plan_identity(machine.host, settings)
+    writable = may_write(identity.account, machine.host)
+    machine = replace(machine, host=replace(machine.host, workspace_writable=writable))
     devices = plan_devices(machine.report, settings)
     _check_required(machine, settings, devices.count)
-    jupyter, ssh, ssh_off = None, None, None
+    jupyter, jupyter_off, ssh, ssh_off = None, None, None, None
     if state:
-        check_ports(machine, settings)
-        jupyter = plan_jupyter(machine, settings, state)
+        jupyter, jupyter_off = plan_jupyter(machine, settings, state)
+        check_ports(machine, settings, jupyter)
         ssh, ssh_off = plan_ssh(machine, settings, state, identity)
+    environment = (
+        *devices.environment,
+        *plan_threads(machine.limits, devices.count, settings.environ),
+        *plan_account(identity),
+        *name_variables(identity, machine.host, settings),
+        *plan_path(settings),
+        *plan_caches(machine.host, identity.account, settings.workspace, settings.environ),
+    )
+    inherited = inherit(settings, environment, machine.limits.stack)
     return Plan(
         paths=Paths(
             run=settings.run_dir,
@@ -44,17 +59,17 @@ def make_plan(
             guest=guest,
         ),
         identity=identity,
-        environment=(
-            *devices.environment,
-            *plan_threads(machine.limits, devices.count, settings.environ),
-            *plan_account(identity),
-            *plan_path(settings),
-        ),
-        inherited=inherited(settings.environ),
+        environment=environment,
+        inherited=inherited.variables,
+        left_out=(*inherited.left_out, *inherited.too_large),
         jupyter=jupyter,
+        jupyter_off=jupyter_off,
         ssh=ssh,
         ssh_off=ssh_off,
-        notes=plan_notes(machine, settings, ssh),
+        notes=(
+            *plan_notes(machine, settings, ssh, identity, state.home_fault if state else None),
+            *too_large_notes(inherited.too_large, machine.limits.stack),
+        ),
         devices=devices.count,
         device_remarks=devices.remarks,
         ready_timeout=settings.ready_timeout,
@@ -64,16 +79,6 @@ def make_plan(
 
 
 # --- who ---------------------------------------------------------------------------------
-
-
-def plan_identity(machine: Machine) -> Identity:
-    """Return who notebooks, terminals and commands run as."""
-    host = machine.host
-    if host.me.uid != 0:
-        return Identity(host.me, "the container was started with this user")
-    if host.account is None:
-        return Identity(host.me, "there is no workspace user (NB_USER) here")
-    return Identity(host.account, "the workspace user")
 
 
 def plan_account(identity: Identity) -> tuple[EnvVar, ...]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
+
+_PARENT = b"JPY_PARENT_PID="
+_DYING = 5.0  # seconds for a killed process to be gone; the GPU's driver may hold it
 
 
 def kill(pid: int, number: int) -> None:
@@ -44,6 +48,39 @@ def descendants() -> list[int]:
     if me == 1:
         return [pid for pid in parents if pid != 1]
     return [pid for pid in parents if _is_below(pid, me, parents)]
+
+
+def end_orphaned_kernels(mark: str) -> None:
+    """Kill the kernels whose Jupyter is gone, and what they started: they would hold GPU memory.
+
+    A kernel that computes in C never sees that its Jupyter died, and its workers outlive it.  Call
+    it as their user: root in a container may not look at others' processes (CAP_SYS_PTRACE).  Only
+    what carries `mark` is ended, our Jupyter's; a terminal's programs, and the kernels of another
+    Jupyter that lives, are not.
+    """
+    deadline = time.monotonic() + _DYING
+    while (orphans := _orphaned_kernels(mark.encode())) and time.monotonic() < deadline:
+        for pid in orphans:
+            kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _orphaned_kernels(mark: bytes) -> list[int]:
+    """Return the processes with the mark and a parent Jupyter that is not there any more."""
+    running = {name for name in os.listdir("/proc") if name.isdecimal()}
+    running.discard(str(os.getpid()))  # if it was a Jupyter's number, then a dead one's
+    found = []
+    for name in running:
+        try:
+            with open(f"/proc/{name}/environ", "rb") as stream:
+                environ = stream.read().split(b"\0")
+        except OSError:
+            continue
+        # jupyter_client puts it into the environment of every kernel (launcher.launch_kernel).
+        parents = [v[len(_PARENT) :].decode() for v in environ if v.startswith(_PARENT)]
+        if mark in environ and parents and parents[0] not in running:
+            found.append(int(name))
+    return found
 
 
 def _is_below(pid: int, ancestor: int, parents: Mapping[int, int]) -> bool:

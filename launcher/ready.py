@@ -19,15 +19,20 @@ def probe_jupyter(jupyter: Jupyter) -> Probe:
     """GET api/status with the token; anything but 200 is not ready.
 
     By hand, since http.client would stay in watch's memory (6 MB) for one request line.
-    /api/status counts as no activity and is not logged when it succeeds.
+    /api/status counts as no activity and is not logged when it succeeds.  Under a hub, whose
+    tokens we have none of, /api says that it is up.
     """
+    if jupyter.hub and jupyter.hub.mutual_tls:  # it answers nobody but the hub
+        up = listens(jupyter.port)
+        return Probe("jupyter", up, "listens" if up else "does not listen")
     token = quote(jupyter.token.reveal(), safe="")  # as in the URL: a header has no place for é
-    request = (
-        f"GET {jupyter.base_url}api/status?token={token} HTTP/1.0\r\n"
-        f"Host: localhost:{jupyter.port}\r\n\r\n"
-    )
+    asked = "api" if jupyter.hub else f"api/status?token={token}"
+    request = f"GET {jupyter.base_url}{asked} HTTP/1.0\r\nHost: localhost:{jupyter.port}\r\n\r\n"
     try:
-        with _connect(jupyter.listen, jupyter.port) as connection:
+        with (
+            _connect(jupyter.listen, jupyter.port) as plain,
+            _encrypted(plain) if jupyter.certificate else plain as connection,
+        ):
             connection.sendall(request.encode())
             status_line = connection.makefile("rb").readline(200).decode(errors="replace")
     except OSError as err:
@@ -80,6 +85,16 @@ def listens(port: int) -> bool:
 
 def _connect(listen: str, port: int) -> socket.socket:
     return socket.create_connection((listen or "127.0.0.1", port), timeout=_ANSWER_TIMEOUT)
+
+
+def _encrypted(connection: socket.socket) -> socket.socket:
+    """Speak TLS with ourselves: whose certificate it is matters to those outside."""
+    import ssl
+
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(connection)
 
 
 def _reason(err: Exception) -> str:

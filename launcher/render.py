@@ -8,11 +8,16 @@ from __future__ import annotations
 import json
 
 from launcher import codec
-from launcher.doors import environment_sh, path_sh
-from launcher.jupyter_config import jupyter_config, jupyter_service
+from launcher.doors import environment_sh, login_sh
+from launcher.jupyter_config import (
+    CERTIFICATE,
+    certificate_pem,
+    jupyter_config,
+    jupyter_service,
+)
 from launcher.machine import Machine
 from launcher.model import Plan, RenderedFile, Service
-from launcher.sshd_config import sshd_config, sshd_service
+from launcher.sshd_config import authorized_keys, sshd_config, sshd_service
 
 
 def render(plan: Plan) -> tuple[RenderedFile, ...]:
@@ -21,13 +26,19 @@ def render(plan: Plan) -> tuple[RenderedFile, ...]:
     run = plan.paths.run
     root = _Owner(run)
     files = [
-        root.directory("", 0o755),
+        *command_files(plan),
         root.directory("log", 0o700),
         root.directory("services", 0o700),
         root.file("plan.json", codec.to_json(plan, reveal=True), 0o600),
-        RenderedFile(f"{run}/environment.sh", environment_sh(plan), 0o640, -1, user.gid),
-        RenderedFile(f"{run}/path.sh", path_sh(plan), 0o640, -1, user.gid),
+        root.directory("user", 0o755),
     ]
+    # Twice, each to be read by its owner alone: root must not run what the user can write, and
+    # a group that may read may have other members.
+    for name, script in (("environment.sh", environment_sh(plan)), ("login.sh", login_sh(plan))):
+        files += [
+            root.file(name, script, 0o600),
+            RenderedFile(f"{run}/user/{name}", script, 0o600, user.uid, user.gid),
+        ]
     services: list[Service] = []
     if plan.jupyter:
         config = json.dumps(jupyter_config(plan, plan.jupyter), indent=1)
@@ -35,12 +46,14 @@ def render(plan: Plan) -> tuple[RenderedFile, ...]:
             RenderedFile(f"{run}/jupyter", None, 0o700, user.uid, user.gid),
             RenderedFile(f"{run}/jupyter.json", config, 0o600, user.uid, user.gid),
         ]
+        if plan.jupyter.certificate:
+            pem = certificate_pem(plan.jupyter.certificate)
+            files.append(RenderedFile(f"{run}/{CERTIFICATE}", pem, 0o600, user.uid, user.gid))
         services.append(jupyter_service(plan))
     if plan.ssh:
-        keys = "".join(f"{key.text}\n" for key in plan.ssh.keys if key.fault is None)
         files += [
             root.directory("ssh", 0o755),
-            root.file("ssh/authorized_keys", keys, 0o644),  # sshd reads it as the user
+            authorized_keys(plan, plan.ssh.keys),
             root.file("ssh/sshd_config", sshd_config(plan, plan.ssh), 0o600),
         ]
         services.append(sshd_service(plan, plan.ssh))
@@ -49,6 +62,19 @@ def render(plan: Plan) -> tuple[RenderedFile, ...]:
         for service in services
     ]
     return tuple(files)
+
+
+def command_files(plan: Plan) -> tuple[RenderedFile, ...]:
+    """Return what a command needs too: who may use sudo, as /etc/sudoers.d/launcher includes it."""
+    root, user = _Owner(plan.paths.run), plan.identity.account
+    # By its number: sudo then asks for no name, and none has to be quoted.
+    rule = f"#{user.uid} ALL=(ALL:ALL) NOPASSWD: ALL" if plan.identity.sudo else "# nobody"
+    private = plan.paths.run.startswith("/tmp/")  # everybody's folder: nobody else is to look in
+    return (
+        root.directory("", 0o700 if private else 0o755),
+        root.directory("sudoers", 0o755),
+        root.file("sudoers/user", f"{rule}\n", 0o440),
+    )
 
 
 def machine_file(plan: Plan, machine: Machine) -> RenderedFile:

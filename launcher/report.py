@@ -28,10 +28,16 @@ def first_line(machine: Machine, failure: Finding | None) -> str:
 
 
 def summary_lines(machine: Machine, plan: Plan, failure: Finding | None) -> list[str]:
-    """Return command mode's lines, for stderr: one, and the diagnosis where something is wrong."""
+    """Return command mode's lines, for stderr: one, and the diagnosis where something is wrong.
+
+    One more where the command does not run as one would expect.
+    """
     visible = planned(plan, "CUDA_VISIBLE_DEVICES")
     seen = f"; CUDA_VISIBLE_DEVICES={shorten(visible, 40)}" if visible is not None else ""
     lines = [f"launcher: {gpu_summary(machine, failure)}{seen}"]
+    # Whose files the command makes is not seen before it has made them.
+    who = (note for note in plan.notes if note.id.startswith("identity."))
+    lines += [f"launcher: {note.what}: {note.means}" for note in who]
     if failure is None or failure.id == NO_HARDWARE:  # a machine without a GPU is not a fault
         return lines
     if machine.report.gpus:

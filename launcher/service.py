@@ -11,12 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from launcher.errors import BadSetting
+from launcher.key_sources import read_text, split
 from launcher.model import KeyLine, RenderedFile, Secret, State
+from launcher.ssh_keys import ED25519_HOST_KEY, RSA_HOST_KEY, judge, kept_key, key_pair
 
 LAST_LINES = 15
+# /var/log/lastlog has a place for each uid up to the largest; `docker commit` copies the gaps.
+_LAST_LASTLOG_UID = 65535
+ADDED = "launcher keys"  # the source of a key that was added to a running box
+ADDED_KEYS = "authorized_keys"  # where those are kept, in the state directory
 
 
 def write(files: Sequence[RenderedFile]) -> None:
@@ -98,9 +104,10 @@ def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) ->
         return State(
             token=Secret(_kept(f"{directory}/token")),
             password=Secret(_kept(f"{directory}/password")[:22]),
-            host_key=_key_pair(f"{directory}/ssh_host_ed25519_key", "launcher"),
-            login_key=_key_pair(f"{directory}/login_key", "launcher-login") if login_key else None,
-            keys=tuple(_validated(line) for line in key_lines),
+            host_key=key_pair(f"{directory}/{ED25519_HOST_KEY}", "launcher"),
+            login_key=key_pair(f"{directory}/login_key", "launcher-login") if login_key else None,
+            keys=judge((*key_lines, *added_keys(directory))),
+            rsa_host_key=kept_key(f"{directory}/{RSA_HOST_KEY}"),
         )
     except OSError as err:
         raise _cannot_write(directory, err) from err
@@ -118,48 +125,28 @@ def _kept(path: str) -> str:
     return text
 
 
-def _key_pair(path: str, comment: str) -> str | None:
-    """Return the public half of an ed25519 pair, made at first use; None without ssh-keygen."""
-    if not os.path.exists(path):
-        import subprocess
-
-        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path]
-        try:
-            subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        except (FileNotFoundError, subprocess.CalledProcessError):
-            return None
-    os.chmod(path, 0o600)  # sshd ignores a host key that others can read
-    with open(f"{path}.pub", encoding="ascii") as stream:
-        return " ".join(stream.read().split()[:2])
+def added_keys(directory: str) -> Iterator[KeyLine]:
+    """Yield the keys that `launcher keys add` put into the state directory."""
+    with contextlib.suppress(FileNotFoundError):
+        yield from split(ADDED, read_text(f"{directory}/{ADDED_KEYS}"))
 
 
-def _validated(line: KeyLine) -> KeyLine:
-    """Return the line, with its fault where ssh-keygen cannot read it as a public key."""
-    import subprocess
-
-    try:
-        seen = subprocess.run(
-            ["ssh-keygen", "-l", "-f", "-"],
-            input=line.text.encode(errors="surrogateescape"),
-            capture_output=True,
-            timeout=10,
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return line
-    if seen.returncode == 0 and not seen.stdout.endswith(b"(DSA)\n"):
-        return line
-    # The log is no place for what was pasted by mistake: a password, a private key.
-    kind = line.text.split(maxsplit=1)[0]
-    is_kind = kind.startswith(("ssh-", "ecdsa-", "sk-"))
-    fault = f"not a valid {kind[:40]} key" if is_kind else "not a public key"
-    return KeyLine(line.source, line.number, line.text, fault)
+def keep_added_keys(directory: str, lines: Sequence[KeyLine]) -> None:
+    """Write them all.  Raises BadSetting where the directory cannot be written."""
+    text = "".join(f"{line.text}\n" for line in lines)
+    write([RenderedFile(f"{directory}/{ADDED_KEYS}", text, 0o600, -1, -1)])
 
 
 # --- root's own preparations ----------------------------------------------------------------
 
 
-def prepare_sshd() -> None:
-    """Make sshd's privilege separation directory, which it demands of root (sshd(8), FILES).
+def prepare_sshd(uid: int) -> None:
+    """Make what sshd demands of root, its privilege separation directory (sshd(8), FILES).
+
+    And where it writes who is and was logged in, for `who` and `last`: it complains without.
+
+    Args:
+        uid: the workspace user's.
 
     Raises BadSetting where it cannot be made.
     """
@@ -167,8 +154,12 @@ def prepare_sshd() -> None:
         return
     try:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        os.close(os.open("/run/utmp", os.O_CREAT | os.O_CLOEXEC, 0o644))
     except OSError as err:
         raise _cannot_write("/run", err) from err
+    if uid <= _LAST_LASTLOG_UID:
+        with contextlib.suppress(OSError):  # a read-only root: then it complains
+            os.close(os.open("/var/log/lastlog", os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
 def set_password(user: str, password: Secret | None) -> str | None:

@@ -8,9 +8,10 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from launcher import banner, checks, codec, health, probe, ready, report, service
+from launcher import banner, checks, codec, health, probe, ready, report, service, ssh_keys
 from launcher.machine import Machine
 from launcher.model import Plan, Probe, RenderedFile
+from launcher.sshd_config import sshd_service
 
 _PROBE_INTERVAL = 0.03
 _REFUSED_INTERVAL = 1.0
@@ -31,6 +32,7 @@ def run(plan: Plan, machine: Machine, say: Callable[[str], None]) -> None:
         service.write([RenderedFile(f"{plan.paths.run}/banner", text + "\n", 0o600, -1, -1)])
         say(text)
         verification = _Verification(plan, machine)
+        _make_rsa_host_key(plan)
     while True:
         health.write(path, plan.started, probes)
         if verification is None:
@@ -144,6 +146,28 @@ def verify(plan: Plan, machine: Machine) -> str:
     return report.deep_line(
         seen.torch, failure if failure and failure.id not in known else None, plan.devices
     )
+
+
+# --- the host key that is slow to make --------------------------------------------------------
+
+
+def _make_rsa_host_key(plan: Plan) -> None:
+    """Make it for the next start, in an orphan of the lowest priority that PID 1 reaps."""
+    if plan.ssh is None:
+        return
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        if os.fork() == 0:
+            os.nice(19)
+            environ = dict(sshd_service(plan, plan.ssh).env)
+            ssh_keys.make_rsa_host_key(plan.paths.state, environ)
+    except OSError:
+        pass  # the disk is full: the next start tries again
+    finally:
+        os._exit(0)
 
 
 # --- telling ---------------------------------------------------------------------------------

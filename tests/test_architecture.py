@@ -24,7 +24,9 @@ PURE = {
     "errors", "model", "machine", "codec", "checks", "plan", "access", "notes", "render", "report",
     "banner", "hostkey", "devices", "threads", "topology", "selection", "oddities", "topo",
     "visibility", "visible_entries", "record", "evidence", "diagnosis",
-    "settings", "doors", "jupyter_config", "sshd_config",
+    "identity", "name_files", "shortcomings",
+    "settings", "peer_names", "outside", "caches", "environment", "doors", "jupyter_config",
+    "sshd_config", "hub",
 }  # fmt: skip
 PURE_FILES = [MODULES[module] for module in sorted(PURE)] + CHECKS
 EFFECTS = {
@@ -53,14 +55,20 @@ MAY_IMPORT = {
     "accepts": {"model"},
     "codec": {"model"},
     "settings": {"accepts", "model"},
-    "key_sources": {"model"},
-    "config": {"accepts", "errors", "key_sources", "model", "settings"},
+    "key_sources": {"hostkey", "model"},
+    "folders": {"errors"},
+    "peer_names": set(),
+    "config": {
+        "accepts", "errors", "folders", "key_sources", "model", "outside", "peer_names", "settings",
+    },
     # detect; the three of NVML and `locality` are parts of it
     "nvml_fields": set(),
     "nvml_links": {"machine", "nvml_fields"},
     "nvml": {"machine", "nvml_fields", "nvml_links"},
     "locality": {"machine"},
-    "detect": {"machine"},
+    "mounts": {"machine"},
+    "accounts": {"machine"},
+    "detect": {"accounts", "machine", "mounts"},
     "driver": {"codec", "detect", "init", "locality", "machine", "nvml"},
     # what the machine means
     "topology": {"machine"},
@@ -76,39 +84,56 @@ MAY_IMPORT = {
     "trials": {"bounded", "codec", "evidence", "inventory", "machine", "visibility"},
     "probe": {"bounded", "codec", "detect", "evidence", "inventory", "machine", "trials"},
     "record": {"machine"},
-    # plan; `devices`, `threads`, `notes` and `access` are parts of it
+    # plan; `devices`, `threads`, `notes`, `access` and `environment` are parts of it
+    "environment": {"model", "settings"},
     "devices": {
         "errors", "machine", "model", "selection", "settings", "topology", "visibility",
     },
     "threads": {"machine", "model"},
-    "notes": {"checks", "evidence", "machine", "model", "settings"},
-    "access": {"errors", "machine", "model", "settings"},
+    "identity": {"errors", "machine", "model", "settings"},
+    "shortcomings": {"identity", "machine", "model", "settings"},
+    "notes": {"checks", "evidence", "hostkey", "machine", "model", "settings", "shortcomings"},
+    "access": {"errors", "hub", "machine", "model", "outside", "settings", "shortcomings"},
+    "outside": {"accepts", "model"},
+    "caches": {"machine", "model"},
+    "hub": {"errors", "model"},
     "plan": {
-        "access", "config", "devices", "errors", "machine", "model", "notes", "settings", "threads",
+        "access", "caches", "devices", "environment", "errors", "identity", "machine", "model",
+        "notes", "settings",
+        "threads",
     },
     # render
-    "doors": {"model"},
+    "doors": {"environment", "model"},
     "jupyter_config": {"model"},
     "sshd_config": {"doors", "model"},
+    "name_files": {"machine", "model"},
     "render": {"codec", "doors", "jupyter_config", "machine", "model", "sshd_config"},
     # say
     "report": {"evidence", "machine", "model"},
     "diagnosis": {"checks", "codec", "evidence", "model", "report"},
-    "banner": {"hostkey", "machine", "model", "report", "topology"},
+    "banner": {"caches", "hostkey", "machine", "model", "report", "topology"},
     "topo": {"machine", "model", "oddities", "report", "topology"},
     # run
-    "become": {"codec", "errors", "model"},
-    "service": {"errors", "model"},
+    "become": {"codec", "errors", "model", "processes"},
+    "home": {"model", "name_files", "service"},
+    "certificate": {"errors", "model", "service", "settings"},
+    "control": {"errors"},
+    "ssh_keys": {"hostkey", "model"},
+    "service": {"errors", "key_sources", "model", "ssh_keys"},
     "init": {"become", "errors", "processes", "pump"},
     "command": {"become", "init", "processes"},
     "supervise": {"become", "config", "errors", "pump", "service"},
     # watch
     "ready": {"hostkey", "model"},
     "health": {"errors", "model", "service"},
+    "keys": {
+        "errors", "hostkey", "key_sources", "model", "running", "service", "ssh_keys",
+        "sshd_config",
+    },
     "running": {"codec", "config", "errors", "machine", "model"},
     "watch": {
         "banner", "checks", "codec", "health", "machine", "model", "probe", "ready", "report",
-        "service",
+        "service", "ssh_keys", "sshd_config",
     },
 }  # fmt: skip
 
@@ -117,9 +142,10 @@ LONGEST = 300  # lines of a file; near 250 is meant
 # On the way from exec to the banner each of these would cost more than it gives, or is another
 # process's business (tens of milliseconds each, `python -X importtime`).
 NOT_IN_PID_1 = {
-    "argparse", "asyncio", "concurrent", "ctypes", "difflib", "email", "http", "importlib.metadata",
-    "logging", "multiprocessing", "paramiko", "pynvml", "random", "secrets", "socket", "ssl",
-    "subprocess", "supervisor", "tempfile", "threading", "torch", "urllib.request", "xml",
+    "argparse", "asyncio", "concurrent", "ctypes", "difflib", "email", "hashlib", "http",
+    "importlib.metadata", "logging", "multiprocessing", "paramiko", "pynvml", "random", "secrets",
+    "socket", "ssl", "subprocess", "supervisor", "tempfile", "threading", "torch", "urllib.request",
+    "xml",
 }  # fmt: skip
 
 

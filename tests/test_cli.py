@@ -158,7 +158,8 @@ def test_render_writes_what_the_services_would_read(run: Run, tmp_path: Path, si
     done = run("render", str(tmp_path / "out"), env=simulated("rtx4090-1x"))
     assert (done.returncode, done.stderr) == (0, "")
     below = tmp_path / "out" / str(tmp_path / "run").lstrip("/")
-    assert "export CUDA_VISIBLE_DEVICES=0" in (below / "environment.sh").read_text()
+    for script in ("environment.sh", "login.sh", "user/environment.sh", "user/login.sh"):
+        assert "export CUDA_VISIBLE_DEVICES=0" in (below / script).read_text()
     assert json.loads((below / "services" / "jupyter.json").read_text())["name"] == "jupyter"
     assert not (tmp_path / "run").exists()
 

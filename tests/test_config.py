@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launcher import config
 from launcher.errors import BadSetting
-from launcher.model import GpuRequest, KeyLine, Secret
+from launcher.model import GpuRequest, Secret
 from tests.strategies import values
 
 # For each setting: a text, the value it gives, and a text that is refused (None: none is).
@@ -19,9 +19,18 @@ EXAMPLES = {
     "jupyter_token_file": (None, None, "relative"),  # see the tests of the file below
     "jupyter_port": ("9999", 9999, "http"),
     "jupyter_port_host": ("80", 80, "0"),
+    "jupyter_base_url": ("/lab-7", "/lab-7/", "/a b"),
+    "jupyter_arguments": ("--a='b c' -d", ("--a=b c", "-d"), "'"),
+    "jupyter_disabled": ("1", True, "maybe"),
+    "jupyter_idle": ("12h", 43200, "soon"),
+    "tls": ("yes", True, "maybe"),
+    "tls_cert": ("/tls/cert.pem", "/tls/cert.pem", "cert.pem"),
+    "tls_key": ("/tls/key.pem", "/tls/key.pem", "key.pem"),
     "ssh_port": ("2022", 2022, "ssh"),
     "ssh_port_host": ("2222", 2222, "70000"),
     "public_key": ("ssh-ed25519 AAAA", "ssh-ed25519 AAAA", None),
+    "public_key_file": ("/dev/null", "/dev/null", "keys"),
+    "public_key_dir": ("/proc/self/task", "/proc/self/task", "keys"),  # no file in it
     "keys_dir": ("/keys", "/keys", "keys"),
     "ssh_password": ("off", "off", "hunter2"),
     "gpus": ("0,1", GpuRequest(("0", "1")), "banana"),
@@ -33,9 +42,18 @@ EXAMPLES = {
     "quiet": ("1", True, "very"),
     "listen": ("127.0.0.1", "127.0.0.1", "localhost"),
     "user": ("jovyan", "jovyan", "a b"),
+    "uid": ("1234", 1234, "alice"),
+    "gid": ("0", 0, "-1"),
+    "group": ("staff", "staff", "two words"),
+    "umask": ("002", 2, "9"),
+    "chown_home": ("yes", True, "maybe"),
+    "chown_home_opts": ("-R", "-R", "-R -v"),
+    "grant_sudo": ("no", False, "maybe"),
     "workspace": ("/data", "/data", "~/data"),
     "python": ("/usr/bin/python3", "/usr/bin/python3", "python3"),
     "state_dir": ("/state", "/state", "."),
+    "env_exclude": ("HF_TOKEN, AWS_*", ("HF_TOKEN", "AWS_*"), "HF_TOKEN=x"),
+    "env_unset": ("A,B", ("A", "B"), "A;B"),
     "run_dir": ("/run/box", "/run/box", "run"),
 }
 ROWS = {row.field: row for row in config.TABLE}
@@ -96,7 +114,11 @@ def test_a_bad_value_is_named_with_what_is_accepted(row) -> None:
         assert "expected" in problem
 
 
-@pytest.mark.parametrize("row", [row for row in config.TABLE if row.aliases], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "row",
+    [row for row in config.TABLE if row.aliases and row.field != "jupyter_token_file"],
+    ids=lambda row: row.name,
+)
 def test_the_first_name_wins_over_its_aliases(row) -> None:
     text, value, _ = EXAMPLES[row.field]
     for alias in row.aliases:
@@ -117,10 +139,12 @@ def test_python_is_ours_where_the_image_has_none() -> None:
 # --- what is not a setting -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["JUPYTER_PORT", "SSH_PORT"])
-def test_a_kubernetes_service_link_is_no_port(name) -> None:
-    settings = load(**{name: "tcp://10.96.0.1:8888"})
+@pytest.mark.parametrize("name", ["JUPYTER_PORT", "SSH_PORT", "NOTEBOOK_PORT", "WORKSPACE_PORT"])
+@pytest.mark.parametrize("kind", ["tcp", "udp", "sctp"])
+def test_a_kubernetes_service_link_is_no_port(name, kind) -> None:
+    settings = load(**{name: f"{kind}://10.96.0.1:8888"})
     assert (settings.jupyter_port, settings.ssh_port) == (8888, 22)
+    assert set(settings.given) == {"keys_dir"}
     (warning,) = settings.warnings
     assert "enableServiceLinks" in warning
 
@@ -204,58 +228,12 @@ def test_secrets_are_in_no_message(tmp_path) -> None:
     assert not [text for text in shown if "s3cret" in text]
 
 
-# --- public keys -----------------------------------------------------------------------------
-
-
-def test_keys_come_from_every_variable_and_file(tmp_path) -> None:
-    (tmp_path / "..data").mkdir()  # Kubernetes' own
-    (tmp_path / "alice").write_text("# her laptop\n\nssh-ed25519 A alice\n")
-    (tmp_path / "bob").write_text("ssh-ed25519 B bob")
-    (tmp_path / ".hidden").write_text("ssh-ed25519 H hidden")
-    settings = config.load(
-        {
-            "LAUNCHER_KEYS_DIR": str(tmp_path),
-            "PUBLIC_KEY": "ssh-ed25519 P\nssh-ed25519 Q",
-            "AUTHORIZED_KEYS": " ssh-rsa R ",
-        }
-    )
-    assert settings.key_source_set
-    assert set(settings.key_lines) == {
-        KeyLine("PUBLIC_KEY", 1, "ssh-ed25519 P"),
-        KeyLine("PUBLIC_KEY", 2, "ssh-ed25519 Q"),
-        KeyLine("AUTHORIZED_KEYS", 1, "ssh-rsa R"),
-        KeyLine(f"{tmp_path}/alice", 3, "ssh-ed25519 A alice"),
-        KeyLine(f"{tmp_path}/bob", 1, "ssh-ed25519 B bob"),
-    }
-
-
-@pytest.mark.parametrize(("text", "is_set"), [("null", True), ("", False), (" \n", False)])
-def test_null_is_a_source_without_a_key(text, is_set) -> None:
-    settings = load(PUBLIC_KEY=text)
-    assert settings.key_lines == ()
-    assert settings.key_source_set is is_set
-
-
-def test_a_key_file_that_cannot_be_read_is_said_and_still_means_keys_only(tmp_path) -> None:
-    (tmp_path / "alice").symlink_to(tmp_path / "nowhere")
-    settings = config.load({"LAUNCHER_KEYS_DIR": str(tmp_path)})
-    assert settings.key_source_set
-    assert "alice" in settings.warnings[0]
-
-
-# --- what notebooks inherit ------------------------------------------------------------------
-
-
-def test_notebooks_inherit_neither_secrets_nor_what_describes_a_process() -> None:
-    environ = {"JUPYTER_TOKEN": "s3cret", "HOME": "/root", "PWD": "/", "HF_TOKEN": "theirs",
-               "BASH_FUNC_f%%": "() { :; }", "a b": "1", "PATH": "/bin"}  # fmt: skip
-    assert dict(config.inherited(environ)) == {"HF_TOKEN": "theirs", "PATH": "/bin"}
-
-
 # --- hostile values --------------------------------------------------------------------------
 
 names = [name for row in config.TABLE for name in (row.name, *row.aliases)]
-files = ("LAUNCHER_KEYS_DIR", "JUPYTER_TOKEN_FILE")  # made-up paths need not be read
+# Made-up paths need not be read.
+files = {"LAUNCHER_KEYS_DIR", "PUBLIC_KEY_FILE", "PUBLIC_KEY_DIR", "JUPYTER_TOKEN_FILE",
+         "JUPYTER_PASSWORD_FILE"}  # fmt: skip
 
 
 @given(

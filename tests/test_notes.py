@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from launcher.hostkey import PRIVATE_KEY
 from launcher.machine import GpuReport, LostGpu
-from launcher.model import KeyLine, Plan, Secret, State
+from launcher.model import Finding, KeyLine, Plan, Secret, State
 from launcher.notes import plan_notes
+from launcher.plan import make_plan
 from tests.machines import (
     CASES,
     GIB,
@@ -92,10 +94,34 @@ def test_a_bad_key_is_named_by_source_and_line() -> None:
     plan = case.plan()
     ssh = plan.ssh
     assert ssh is not None
-    assert plan_notes(case.machine, case.settings(), ssh) == ()
-    (note,) = plan_notes(case.machine, case.settings(), replace(ssh, keys=state.keys))
+    assert plan_notes(case.machine, case.settings(), ssh, plan.identity) == ()
+    (note,) = plan_notes(
+        case.machine, case.settings(), replace(ssh, keys=state.keys), plan.identity
+    )
     assert note.id == "ssh.bad_key"
     assert "/keys/bob line 7" in note.what
+
+
+def key_notes(*keys: KeyLine) -> list[Finding]:
+    case = Case(machine(GPU), state=replace(STATE, keys=keys))
+    made = make_plan(case.machine, case.settings(), case.state, "/opt/guest", 0.0)
+    return [note for note in made.notes if note.id == "ssh.bad_key"]
+
+
+def test_what_is_wrong_with_many_lines_is_one_note() -> None:
+    """A web page in the place of a list of keys has thousands of lines."""
+    lines = [KeyLine("SSH_KEY", number, "<html>", "not a public key") for number in range(1, 1001)]
+    (note,) = key_notes(*lines)
+    assert note.what == "SSH_KEY lines 1, 2, 3, 4, 5 and 995 more: not a public key"
+
+
+def test_a_private_key_is_named_with_what_to_do() -> None:
+    private, other = key_notes(
+        KeyLine("SSH_KEY", 1, "", PRIVATE_KEY), KeyLine("SSH_KEY", 9, "x", "not a public key")
+    )
+    assert private.what == "SSH_KEY line 1: a private key"
+    assert "new pair" in private.fix
+    assert "new pair" not in other.fix
 
 
 def test_the_workspaces_user_and_path_are_named() -> None:

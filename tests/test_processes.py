@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from launcher.processes import descendants, kill
+import pytest
+
+from launcher.processes import descendants, end_orphaned_kernels, kill
 from tests.local_box import wait_until
 from tests.scripts import run_script
 
@@ -69,3 +72,46 @@ def test_signalling_who_has_gone_is_no_error() -> None:
 
 def test_we_are_not_among_our_descendants() -> None:
     assert os.getpid() not in descendants()
+
+
+# --- kernels whose Jupyter is gone -----------------------------------------------------------
+
+MARK = "JUPYTER_RUNTIME_DIR=/run/box's own/jupyter"
+
+
+@pytest.fixture
+def kernel() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Return a way to start what looks like a kernel; all are ended with the test."""
+    started: list[subprocess.Popen] = []
+
+    def start(parent: int | str, mark: str = MARK) -> subprocess.Popen:
+        name, _, value = mark.partition("=")
+        env = {name: value, "JPY_PARENT_PID": str(parent), "PATH": os.environ["PATH"]}
+        started.append(subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True))
+        environ = Path(f"/proc/{started[-1].pid}/environ")
+        wait_until(lambda: os.fsencode(mark) in environ.read_bytes(), "its exec")
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def gone() -> int:
+    """Return the pid of a process that is not there any more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_orphaned_kernels_of_our_jupyter_end_and_nothing_else(kernel) -> None:
+    orphan = kernel(gone())
+    others = kernel(gone(), mark="JUPYTER_RUNTIME_DIR=/run/box's own/jupyter2")
+    living = kernel(os.getppid())
+    # That number is ours now, so the Jupyter that had it is gone.
+    same_number = kernel(os.getpid())
+    end_orphaned_kernels(MARK)
+    assert orphan.wait(10) == -signal.SIGKILL
+    assert same_number.wait(10) == -signal.SIGKILL
+    assert (others.poll(), living.poll()) == (None, None)

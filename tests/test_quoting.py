@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from launcher import service
-from launcher.doors import environment_sh, path_sh, setenv_variables
+from launcher.doors import environment_sh, login_sh, setenv_variables
 from launcher.model import EnvVar, Plan
 from launcher.sshd_config import sshd_config
 from tests.local_box import free_ports, wait_until
@@ -74,14 +74,18 @@ def plan_of(planned: Mapping[str, str]) -> Plan:
     return replace(plan, environment=made, inherited=())
 
 
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 @example(planned=NASTY)
 @example(planned={"LINES_": "one\ntwo\n\nfour\n", "CR": "a\r\nb\r"})
 @given(planned=variables)
-def test_a_shell_reads_exactly_what_was_planned(shell: str, planned: dict[str, str]) -> None:
-    account = {"HOME", "USER", "LOGNAME", "SHELL", "PATH"}
+def test_a_shell_reads_exactly_what_was_planned(
+    shell: str, locale: str, planned: dict[str, str]
+) -> None:
+    """In the image's locale, too, where bytes that are no UTF-8 are no characters."""
+    account = {"HOME", "USER", "LOGNAME", "SHELL", "PATH", "LC_ALL"}
     wanted = {name: value for name, value in planned.items() if name not in account}
-    seen = through_shell(shell, environment_sh(plan_of(planned)))
+    seen = through_shell(shell, environment_sh(plan_of(planned)), {"LC_ALL": locale})
     assert {name: seen.get(name) for name in wanted} == wanted
 
 
@@ -107,7 +111,7 @@ def test_a_megabyte_is_read() -> None:
 def test_the_path_survives_a_shell(path: str) -> None:
     if path:
         seen = through_shell(
-            "bash", path_sh(plan_of({"PATH": path})) + "\nPATH=$PATH:/usr/bin:/bin"
+            "bash", login_sh(plan_of({"PATH": path})) + "\nPATH=$PATH:/usr/bin:/bin"
         )
         assert seen["PATH"] == f"{path}:/usr/bin:/bin"
 
@@ -122,7 +126,7 @@ needs_sshd = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def state(private_dir: Path) -> str:
     """Return a state directory with a host key, where sshd trusts it; its name is no easy one."""
-    service.prepare_sshd()
+    service.prepare_sshd(0)
     directory = private_dir / "my 'state' \"100%u\" #1 \\"
     (directory / "ssh").mkdir(parents=True)
     service.open_state(str(directory), [], login_key=True)

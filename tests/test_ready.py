@@ -6,12 +6,13 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from launcher import ready, service
-from launcher.model import Address, Jupyter, Secret, Ssh
+from launcher.model import Address, Hub, Jupyter, Secret, Ssh
 from tests.local_box import free_ports, wait_until
 from tests.machines import HOST_KEY
 
@@ -106,6 +107,22 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch) -> None:
     assert "timed out" in probe.detail
 
 
+def test_under_a_hub_it_asks_without_a_token(server) -> None:
+    asked_of = server(b"HTTP/1.1 200 OK\r\n\r\n")
+    ours = replace(jupyter(asked_of.port, base_url="/user/me/"), hub=Hub("", mutual_tls=False))
+    assert ready.probe_jupyter(ours).ready
+    assert asked_of.asked[0].split(b"\r\n")[0] == b"GET /user/me/api HTTP/1.0"
+
+
+def test_a_server_that_answers_the_hub_alone_is_not_asked(server) -> None:
+    deaf = server(b"")
+    ours = replace(jupyter(deaf.port), hub=Hub("", mutual_tls=True))
+    assert ready.probe_jupyter(ours).ready
+    assert deaf.asked == []
+    (nobodys,) = free_ports(1)
+    assert not ready.probe_jupyter(replace(ours, port=nobodys)).ready
+
+
 # --- SSH -------------------------------------------------------------------------------------
 
 
@@ -118,7 +135,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
     """Run a real sshd; return its port and its host key."""
     if not Path("/usr/sbin/sshd").exists():
         pytest.skip("OpenSSH's server is not installed")
-    service.prepare_sshd()
+    service.prepare_sshd(0)
     directory = tmp_path_factory.mktemp("sshd")
     host_key = service.open_state(str(directory), [], login_key=False).host_key
     (port,) = free_ports(1)

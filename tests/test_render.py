@@ -78,13 +78,22 @@ def test_only_the_user_and_root_own_files(name: str) -> None:
     plan = CASES[name].plan()
     user = plan.identity.account
     for file in render(plan):
-        assert (file.uid, file.gid) in {(-1, -1), (-1, user.gid), (user.uid, user.gid)}
+        assert (file.uid, file.gid) in {(-1, -1), (user.uid, user.gid)}
 
 
 def test_root_reads_no_file_that_the_user_owns() -> None:
     files = rendered(H100.plan())
     users = {name for name, file in files.items() if file.uid == DEV.uid}
-    assert users == {"jupyter", "jupyter.json"}
+    # His shells read the last two; root's have copies of their own.
+    assert users == {"jupyter", "jupyter.json", "user/environment.sh", "user/login.sh"}
+
+
+def test_files_with_a_value_are_for_their_owner_alone() -> None:
+    files = rendered(Case(H100.machine, {"HF_TOKEN": "a value", "LINES_": "a value\n"}).plan())
+    modes = {name: file.mode for name, file in files.items() if "a value" in (file.content or "")}
+    scripts = {"environment.sh", "login.sh", "user/environment.sh", "user/login.sh"}
+    assert modes.keys() >= scripts | {"plan.json", "ssh/sshd_config", "services/jupyter.json"}
+    assert set(modes.values()) == {0o600}
 
 
 def test_the_plan_can_be_read_again() -> None:

@@ -1,20 +1,22 @@
-"""docs/settings.md says what launcher/config.py does: its table is written from TABLE.
+"""docs/settings.md says what the code does: its tables are written from those of the code.
 
-`pytest --update-golden` writes the table; the prose around it is by hand.
+`pytest --update-golden` writes the tables; the prose around them is by hand.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from launcher import config
+from launcher.environment import OF_A_PROCESS, WAYS_IN
 from launcher.model import GpuRequest
+from launcher.peer_names import NO_SETTING, NOT_SUPPORTED, ORIGIN
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
-HEADING = "## Every setting\n\n"
 
 
 def accepted_by(row: config.Setting) -> str:
@@ -33,7 +35,7 @@ def default_of(row: config.Setting) -> str:
         return f"{row.default:g}"
     if row.default == GpuRequest():
         return "all"
-    return str(row.default) if row.default not in (None, "") else "–"
+    return str(row.default) if row.default not in (None, "", ()) else "–"
 
 
 def table() -> str:
@@ -46,12 +48,42 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_page_has_the_table_of_the_code(request: pytest.FixtureRequest) -> None:
-    before, heading, after = PAGE.read_text(encoding="utf-8").partition(HEADING)
-    assert heading
-    written, line_break, rest = after.partition("\n\n")
+def names_that_work() -> str:
+    """Return the table of names that other images made known, and what each does here."""
+    settings = {name: row.name for row in config.TABLE for name in (row.name, *row.aliases)}
+    lines = ["| name | known from | here |", "|---|---|---|"]
+    for name, of in ORIGIN.items():
+        does = "the same" if settings[name] == name else f"`{settings[name]}`"
+        lines.append(f"| `{name}` | {of} | {does} |")
+    lines += [f"| `{name}` | {of} | {what} |" for name, (of, what) in NO_SETTING.items()]
+    return "\n".join(lines) + "\n"
+
+
+def names_without_effect() -> str:
+    """Return the table of names that do nothing here, and what to use instead."""
+    lines = ["| name | known from | use instead |", "|---|---|---|"]
+    lines += [f"| `{row.name}` | {row.of} | {row.instead} |" for row in NOT_SUPPORTED]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("## Every setting", table),
+        ("### Names that work", names_that_work),
+        ("### Names without effect", names_without_effect),
+    ],
+)
+def test_the_page_has_the_table_of_the_code(
+    heading: str, table: Callable[[], str], request: pytest.FixtureRequest
+) -> None:
+    before, found, after = PAGE.read_text(encoding="utf-8").partition(f"\n{heading}\n\n")
+    assert found
+    prose, bar, after = after.partition("| ")
+    written, line_break, rest = (bar + after).partition("\n\n")
     if request.config.getoption("--update-golden"):
-        PAGE.write_text(before + heading + table() + line_break[1:] + rest, encoding="utf-8")
+        page = (before, found, prose, table(), line_break[1:], rest)
+        PAGE.write_text("".join(page), encoding="utf-8")
         return
     assert f"{written}\n" == table()
 
@@ -59,10 +91,25 @@ def test_the_page_has_the_table_of_the_code(request: pytest.FixtureRequest) -> N
 def test_the_page_says_what_notebooks_do_not_inherit() -> None:
     _, _, after = PAGE.read_text(encoding="utf-8").partition("## What is not inherited")
     section, _, _ = after.partition("\n## ")
-    assert set(re.findall(r"`(\w+)`", section)) == config.NOT_INHERITED
+    assert set(re.findall(r"`(\w+)`", section)) == WAYS_IN | OF_A_PROCESS
 
 
 def test_the_page_names_no_setting_that_does_not_exist() -> None:
     known = {name for row in config.TABLE for name in (row.name, *row.aliases)}
     named = set(re.findall(r"\bLAUNCHER_[A-Z_]+\b", PAGE.read_text(encoding="utf-8")))
+    assert named <= known
+
+
+def test_the_readme_names_settings_that_exist() -> None:
+    known = {name for row in config.TABLE for name in (row.name, *row.aliases)}
+    _, _, after = (
+        (PAGE.parents[1] / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("| setting | what it does |\n|---|---|\n")
+    )
+    rows, _, _ = after.partition("\n\n")
+    named = {
+        name for line in rows.splitlines() for name in re.findall(r"`(\w+)", line.split("|")[1])
+    }
+    assert len(named) > 10
     assert named <= known

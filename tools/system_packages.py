@@ -23,6 +23,7 @@ SETS: dict[str, dict[str, str]] = {
         "rsync": "rsync",
         "gcc": "gcc",
         "libc6-dev": "",  # shown by a header
+        "libnss-wrapper": "",  # shown by its library
         "git": "git",
     },
     "containers": {
@@ -31,11 +32,14 @@ SETS: dict[str, dict[str, str]] = {
         "iptables": "iptables",
         "iproute2": "ip",
         "tini": "tini",
+        "nodejs": "node",  # with npm, for JupyterHub's proxy (tools/hub_proxy.py)
+        "npm": "npm",
     },
 }
 SHOWN_OTHERWISE = {
     "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
     "libc6-dev": lambda: Path("/usr/include/stdio.h").exists(),
+    "libnss-wrapper": lambda: any(Path("/usr/lib").glob("*/libnss_wrapper.so")),
 }
 # Packages that start a server at once and at every boot, where only the program is wanted.
 SERVERS = {"openssh-server": "ssh.service", "docker.io": "docker.service"}

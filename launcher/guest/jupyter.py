@@ -3,7 +3,8 @@
     python jupyter.py CONFIG.json
 
 CONFIG has "default" (a user's own Jupyter configuration overrides it) and "final" (nothing
-does: another port than the published one would be of no use).
+does: another port than the published one would be of no use), "arguments" for Jupyter's command
+line, and "hub": whether a JupyterHub lets people in.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ gc.disable()
 # import, so it only drops those formats.  Kernels are other processes and do not inherit it.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
+import zmq  # noqa: E402
 from jupyter_server.serverapp import ServerApp  # noqa: E402
-from jupyterlab.labapp import LabApp  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
@@ -35,7 +36,7 @@ QUIET_SECONDS = 1.5
 class Server(ServerApp):  # type: ignore[misc]
     """Jupyter Server that leaves the URL and the token to the launcher's banner."""
 
-    configuration: ClassVar[dict[str, dict[str, Any]]] = {}
+    configuration: ClassVar[dict[str, Any]] = {}
 
     def load_config_file(self, suppress_errors: bool = True) -> None:
         self.update_config(Config(self.configuration["default"]))
@@ -60,11 +61,30 @@ def main() -> None:
     path = sys.argv[1]
     with open(path, encoding="utf-8") as stream:
         Server.configuration = json.load(stream)
+    if not zmq.has("curve"):  # built without encryption: asking for it would be an error
+        Server.configuration["default"].pop("KernelManager")
     logging.disable(logging.INFO)  # warnings still come through
     # Python ignores it, and what a server ignores its terminals ignore, too.
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    LabApp.serverapp_class = Server
-    LabApp.launch_instance(argv=[])
+    # Jupyter hands websocket timeouts to tornado in another unit (jupyter_server's WebSocketMixin
+    # counts milliseconds), and tornado says so at the first kernel; it has no effect.
+    logging.getLogger("tornado.general").addFilter(
+        lambda record: "websocket_ping_timeout" not in record.getMessage()
+    )
+    app = starter(Server.configuration["hub"])
+    app.serverapp_class = Server
+    app.launch_instance(argv=Server.configuration["arguments"])
+
+
+def starter(hub: bool) -> Any:
+    """Return the application to launch: JupyterLab, or a hub's, which loads JupyterLab too."""
+    if hub:
+        from jupyterhub.singleuser.extension import JupyterHubSingleUser
+
+        return JupyterHubSingleUser
+    from jupyterlab.labapp import LabApp
+
+    return LabApp
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ environment, it promises behind every one of them.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 
 from tests.container import kernel
@@ -14,6 +15,7 @@ from tests.container.box import Box
 from tests.container.engine import DOCKER
 from tests.container.login import Login, login
 from tests.container.terminal import Terminal
+from tests.local_box import free_ports
 
 Door = Callable[[Box, str], str]
 
@@ -52,6 +54,30 @@ def ssh_login_shell(box: Box, command: str) -> str:
     return _type(Terminal(ssh, access.environment), command)
 
 
+def ssh_bash(box: Box, command: str) -> str:
+    """`ssh -T HOST bash`, as VS Code's Remote-SSH begins: a script on standard input."""
+    access = way_in(box)
+    options = ["-T", "-D", str(*free_ports(1))]  # of ssh: before the host's name
+    words = [*access.command()[:-1], *options, access.command()[-1], "bash"]
+    return access.run(words, stdin=f"{command}\n").stdout
+
+
+def tmux(box: Box, command: str) -> str:
+    """`ssh HOST tmux`, and type in its first window."""
+    typed = shlex.quote(f"{{ {command}; }} > /tmp/tmux.$UID; tmux wait-for -S typed")
+    script = (
+        f"tmux new-session -d -s door && tmux send-keys -t door -l {typed} && "
+        "tmux send-keys -t door Enter && timeout 20 tmux wait-for typed; "
+        "cat /tmp/tmux.$UID; tmux kill-session -t door; rm -f /tmp/tmux.$UID"
+    )
+    return way_in(box).ssh(script).stdout
+
+
+def sudo_login(box: Box, command: str) -> str:
+    """`sudo -i` of somebody who has logged in: root's login shell."""
+    return way_in(box).ssh("sudo -i", stdin=f"{command}\n").stdout
+
+
 def docker_exec_terminal(box: Box, command: str) -> str:
     """`docker exec -it BOX bash`, and type."""
     bash = [DOCKER, "exec", "-it", box.name, "bash"]
@@ -76,6 +102,9 @@ DOORS: dict[str, Door] = {
         ssh_command,
         ssh_login_command,
         ssh_login_shell,
+        ssh_bash,
+        tmux,
+        sudo_login,
         docker_exec_terminal,
         docker_exec_interactive,
         launcher_exec,

@@ -98,7 +98,7 @@ def test_runs_as_the_workspace_user(box: Boxes) -> None:
 def test_keeps_the_user_that_docker_was_given(box: Boxes) -> None:
     """As OpenShift does: a uid that no passwd file knows."""
     done = box.run("sh", "-c", "id -u; id -G; echo $HOME", options=["--user", "12345:0"])
-    assert done.stdout.decode().split() == ["12345", "0", "/tmp"]
+    assert done.stdout.decode().split() == ["12345", "0", "/tmp/launcher-12345/home"]
 
 
 @pytest.mark.parametrize("folder", ["/", "/tmp", "/home/dev", "/made by docker"])

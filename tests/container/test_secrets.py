@@ -150,13 +150,13 @@ def test_secrets_are_where_they_belong(started: Box, secrets: list[str]) -> None
 MODES = {
     "/run/launcher": "root:root 755",
     "/run/launcher/banner": "root:root 600",
-    "/run/launcher/environment.sh": "root:dev 640",
+    "/run/launcher/environment.sh": "root:root 600",
     "/run/launcher/health.json": "root:root 644",
     "/run/launcher/jupyter": "dev:dev 700",
     "/run/launcher/jupyter.json": "dev:dev 600",
     "/run/launcher/log": "root:root 700",
+    "/run/launcher/login.sh": "root:root 600",
     "/run/launcher/machine.json": "root:root 600",
-    "/run/launcher/path.sh": "root:dev 640",
     "/run/launcher/plan.json": "root:root 600",
     "/run/launcher/services": "root:root 700",
     "/run/launcher/services/jupyter.json": "root:root 600",
@@ -164,12 +164,19 @@ MODES = {
     "/run/launcher/ssh": "root:root 755",
     "/run/launcher/ssh/authorized_keys": "root:root 644",
     "/run/launcher/ssh/sshd_config": "root:root 600",
+    "/run/launcher/sudoers": "root:root 755",
+    "/run/launcher/sudoers/user": "root:root 440",
     "/run/launcher/supervisor.sock": "root:root 700",
     "/run/launcher/supervisord.pid": "root:root 644",
+    "/run/launcher/user": "root:root 755",
+    "/run/launcher/user/environment.sh": "dev:dev 600",
+    "/run/launcher/user/login.sh": "dev:dev 600",
     "/var/lib/launcher": "root:root 700",
     "/var/lib/launcher/password": "root:root 600",
     "/var/lib/launcher/ssh_host_ed25519_key": "root:root 600",
     "/var/lib/launcher/ssh_host_ed25519_key.pub": "root:root 644",
+    "/var/lib/launcher/ssh_host_rsa_key": "root:root 600",
+    "/var/lib/launcher/ssh_host_rsa_key.pub": "root:root 644",
     "/var/lib/launcher/token": "root:root 600",
 }
 
@@ -192,5 +199,7 @@ def test_files_have_the_documented_modes(started: Box) -> None:
 
     Left out is the sticky bit, which Jupyter sets on a folder of its own.
     """
+    made_last = ("test", "-e", "/var/lib/launcher/ssh_host_rsa_key")
+    assert poll(lambda: started.exec(*made_last, check=False).returncode == 0, timeout=60)
     listed = run_inside(started, LIST_MODES, inner=["jupyter", "log"])
     assert dict(line.split(" ", 1) for line in listed.splitlines()) == MODES

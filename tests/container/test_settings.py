@@ -6,6 +6,7 @@ lacks.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -191,11 +192,11 @@ def test_settings_are_listed(box: Boxes) -> None:
 
 @pytest.mark.parametrize("mode", ["ro", "rw"])
 def test_workspace_that_cannot_be_written(box: Boxes, tmp_path: Path, mode: str) -> None:
-    """Mounted read-only, or another user's: the box is up, and says so."""
+    """Mounted read-only, or its own owner's not to write: the box is up, and says so."""
     folder = tmp_path / "work"
-    folder.mkdir(mode=0o755)
-    if mode == "ro":
-        folder.chmod(0o777)
+    folder.mkdir()
+    folder.chmod(0o777 if mode == "ro" else 0o555)
+    os.chown(folder, 1000, 1000)
     started = box("-v", f"{folder}:/workspace:{mode}")
     said = unwrapped(started.wait_for_banner())
     assert "! dev (uid 1000) cannot write /workspace: notebooks cannot be saved there" in said

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.container.banner import unwrapped
 from tests.container.box import Box, Boxes
 from tests.container.login import (
     KeyPair,
@@ -19,13 +18,6 @@ from tests.container.login import (
     run_over,
 )
 from tests.container.terminal import Terminal
-
-KEYS_DIR = "/etc/launcher/authorized_keys.d"
-# What people paste by mistake.
-GARBAGE = "my laptop's key"
-UNKNOWN_TYPE = (
-    "ssh-ed448 AAAACXNzaC1lZDQ0OAAAADkAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA laptop"
-)
 
 
 @pytest.fixture(scope="module")
@@ -183,73 +175,3 @@ def test_two_boxes_share_no_secret(by_key: Box, by_password: Box) -> None:
     assert found[0][0] != found[1][0]
     keys = [printed_host_key(box.wait_for_banner()) for box in (by_key, by_password)]
     assert keys[0] != keys[1]
-
-
-# --- where keys come from -----------------------------------------------------------------------
-
-
-def test_every_key_source_counts(box: Boxes, tmp_path: Path) -> None:
-    """Three variables, a mounted file, and several lines in one of them."""
-    keys = [make_key(tmp_path) for _ in range(5)]
-    mounted = tmp_path / "mounted"
-    mounted.mkdir()
-    (mounted / "team").write_text(f"# the team\n\n{keys[3].public}\n{keys[4].public}\n")
-    merged = box(
-        *("-v", f"{mounted}:{KEYS_DIR}:ro"),
-        env={
-            "PUBLIC_KEY": keys[0].public,
-            "SSH_PUBLIC_KEY": keys[1].public,
-            "AUTHORIZED_KEYS": keys[2].public,
-        },
-    )
-    assert "   5 public keys may log in" in merged.wait_for_banner()
-    assert [login(merged, key).is_let_in() for key in keys] == [True] * 5
-
-
-def test_a_key_mounted_as_a_file(box: Boxes, key: KeyPair, tmp_path: Path) -> None:
-    """`-v ~/.ssh/id_ed25519.pub:…`; an rsa key as good as an ed25519."""
-    rsa = make_key(tmp_path, "rsa")
-    started = box("-v", f"{rsa.private}.pub:{KEYS_DIR}/laptop.pub:ro")
-    assert login(started, rsa).ssh("id -un").stdout == "dev\n"
-    assert not login(started, key).is_let_in()
-
-
-def test_bad_keys_are_named_and_good_ones_kept(box: Boxes, tmp_path: Path) -> None:
-    keys = [make_key(tmp_path) for _ in range(3)]
-    mounted = tmp_path / "mounted"
-    mounted.mkdir()
-    truncated = keys[0].public[:60]
-    (mounted / "team").write_text(f"{keys[1].public}\n{truncated}\n{UNKNOWN_TYPE}\n")
-    started = box(
-        *("-v", f"{mounted}:{KEYS_DIR}:ro"),
-        env={"PUBLIC_KEY": f"{GARBAGE}\n{keys[2].public}"},
-    )
-    banner = started.wait_for_banner()
-    assert "   2 public keys may log in" in banner
-    said = unwrapped(banner)
-    assert "PUBLIC_KEY line 1: not a public key: this key cannot log in" in said
-    assert f"{KEYS_DIR}/team line 2: not a valid ssh-ed25519 key: this key cannot log in" in said
-    assert f"{KEYS_DIR}/team line 3: not a valid ssh-ed448 key: this key cannot log in" in said
-    assert said.count("this key cannot log in") == 3
-    assert login(started, keys[1]).is_let_in()
-    assert login(started, keys[2]).is_let_in()
-    assert not login(started, keys[0]).is_let_in()
-
-
-def test_only_bad_keys_open_nothing(box: Boxes) -> None:
-    """Somebody who set a key wants keys: a password in its place would surprise."""
-    started = box("-e", f"PUBLIC_KEY={GARBAGE}")
-    banner = started.wait_for_banner()
-    assert "nobody can log in: no key, and no password (keys are set, so keys only)" in banner
-    assert "PUBLIC_KEY line 1: not a public key" in unwrapped(banner)
-    assert "   password " not in banner
-
-
-def test_a_private_key_pasted_by_mistake_is_not_shown(box: Boxes, key: KeyPair) -> None:
-    """The log may be kept, and read by others."""
-    private = key.private.read_text()
-    started = box("-e", f"PUBLIC_KEY={private}")
-    started.wait_for_banner()
-    log = started.logs()
-    assert "PUBLIC_KEY line 2: not a public key" in unwrapped(log)
-    assert [line for line in private.splitlines() if line in log] == []

@@ -13,6 +13,7 @@ import pytest
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
 from tests.container.processes import processes
+from tests.test_ssh_keys import made_up_key
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,7 @@ def test_root_runs_no_program_of_the_user_environment(box: Boxes) -> None:
     assert poll(lambda: len(BANNER.findall(started.logs())) == 2, timeout=60)
     started.kill("HUP")
     started.wait_for_log("reloaded")
+    started.exec("/usr/local/bin/launcher", "keys", "add", made_up_key(1))
     started.exec("env", "true", user="dev")
     assert "1000-env" in ran(started), "the trap does not work"
     assert [name for name in ran(started) if name.startswith("0-")] == []

@@ -1,0 +1,80 @@
+"""Under a real JupyterHub, with its real proxy: logged in to the hub, to a kernel in our image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.container import kernel
+from tests.container.engine import Docker, poll
+from tests.container.hub import Browser, Hub, running_hub
+
+# Users by how their server starts: the image's own command, or `jupyterhub-singleuser` as CMD.
+USERS = ("image", "command")
+Browsers = dict[str, Browser]
+
+
+@pytest.fixture(scope="module")
+def hub(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with running_hub(docker, image, tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browsers(hub: Hub) -> Browsers:
+    """Return a browser for each user, logged in, with their server open in it."""
+    opened = {}
+    for user in USERS:
+        opened[user] = hub.log_in(user)
+        try:
+            opened[user].open_server(user)
+        except AssertionError as err:
+            logs = hub.box(user).logs() if hub.box(user).exists() else "no container"
+            raise AssertionError(f"{err}\n{hub.log.read_text()[-8000:]}\n{logs}") from err
+    return opened
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_kernel_behind_the_hub_sees_the_plan(hub: Hub, browsers: Browsers, user: str) -> None:
+    token = browsers[user].new_token(user)
+    server = kernel.Server(f"{hub.url}/user/{user}/lab?token={token}")
+    printed = server.run_cell(
+        "import os, getpass\n"
+        "print(*map(os.environ.get, ('CUDA_DEVICE_ORDER', 'CUDA_VISIBLE_DEVICES', 'HOME')))\n"
+        "print(getpass.getuser(), os.getcwd())"
+    )
+    plan = ["PCI_BUS_ID", "0,1,2,3,4,5,6,7", "/home/dev"]
+    assert printed.split() == [*plan, "dev", "/workspace"]
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_only_the_hubs_users_get_in(hub: Hub, browsers: Browsers, user: str) -> None:
+    other = next(name for name in USERS if name != user)
+    server = kernel.Server(f"{hub.url}/user/{user}/lab?token={browsers[other].new_token(other)}")
+    assert server.request("/api/kernels").status == 403
+    assert server.request("/api/kernels", token="").status == 403
+
+
+def test_the_banner_has_no_url_with_a_token(hub: Hub, browsers: Browsers) -> None:
+    box = hub.box("image")
+    banner = box.wait_for_banner()
+    assert " Ready " in banner
+    assert "opened through JupyterHub" in banner
+    assert "token" not in banner
+    assert "http://" not in banner
+    refused = box.exec("launcher", "url", check=False)
+    assert (refused.returncode, "JupyterHub opens it" in refused.stderr) == (78, True)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_healthy(hub: Hub, browsers: Browsers, user: str) -> None:
+    box = hub.box(user)
+    assert poll(
+        lambda: box.exec("launcher", "healthcheck", check=False).returncode == 0, timeout=20
+    )
+
+
+def test_ssh_is_as_set(hub: Hub, browsers: Browsers) -> None:
+    assert "ssh -p 2222 dev@127.0.0.1" in hub.box("image").wait_for_banner()
+    assert hub.box("command").exec("pgrep", "-x", "sshd", check=False).returncode == 1
