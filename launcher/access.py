@@ -9,7 +9,8 @@ from launcher.errors import BadSetting
 from launcher.machine import Machine
 from launcher.model import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
 
-# It asks NVML in Jupyter's own process, which would hang or crash with the driver library.
+# It asks NVML in Jupyter's own process, which would hang or crash with the driver library, or log
+# a traceback for what it says; without the library it keeps quiet.
 _ASKS_NVML = ("jupyterlab_nvdashboard",)
 
 _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere
@@ -39,7 +40,7 @@ def plan_jupyter(machine: Machine, settings: Settings, state: State) -> Jupyter:
         listen=settings.listen,
         token=settings.jupyter_token or state.token,
         address=_address(machine, settings, settings.jupyter_port, settings.jupyter_port_host),
-        left_out=_ASKS_NVML if failure and failure.kind in ("hung", "crashed") else (),
+        left_out=_ASKS_NVML if failure and failure.kind != "library" else (),
     )
 
 

@@ -112,8 +112,8 @@ CASES: dict[str, Case] = {
         ALL,
         None,
         (
-            "! NVML 18: Driver/library version mismatch",
-            "fix: on the host: ",
+            "! NVML 18: Driver/library version mismatch; kernel module 550.120",
+            "fix: create the container anew",
         ),
         machine("mismatch"),
     ),
