@@ -10,7 +10,8 @@ from launcher.model import Address, Identity, Jupyter, KeyLine, Secret, Ssh, Sta
 from launcher.settings import Settings
 from launcher.shortcomings import LOGIN
 
-# It asks NVML in Jupyter's own process, which would hang or crash with the driver library.
+# It asks NVML in Jupyter's own process, which would hang or crash with the driver library, or log
+# a traceback for what it says; without the library it keeps quiet.
 _ASKS_NVML = ("jupyterlab_nvdashboard",)
 
 _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere
@@ -74,7 +75,7 @@ def plan_jupyter(
         token=settings.jupyter_token or state.token,
         address=_address(machine, settings, port, settings.jupyter_port_host, http=True),
         base_url=place.base_url if place else settings.jupyter_base_url,
-        left_out=_ASKS_NVML if failure and failure.kind in ("hung", "crashed") else (),
+        left_out=_ASKS_NVML if failure and failure.kind != "library" else (),
         arguments=settings.jupyter_arguments,
         idle=settings.jupyter_idle,
         certificate=None if place else state.certificate,

@@ -30,13 +30,24 @@ def read_report() -> GpuReport:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as err:
-        return GpuReport(failure=DriverFailure("nvml", str(err), err.value))
+        return GpuReport(failure=DriverFailure("nvml", _words(err), err.value))
     try:
         return _read_devices()
     except pynvml.NVMLError as err:
-        return GpuReport(failure=DriverFailure("nvml", str(err), err.value))
+        return GpuReport(failure=DriverFailure("nvml", _words(err), err.value))
     finally:
         pynvml.nvmlShutdown()
+
+
+def _words(err: pynvml.NVMLError) -> str:
+    """Return the library's own words, as nvidia-smi prints them; pynvml has others for some codes.
+
+    nvmlErrorString needs no nvmlInit (NVML API Reference).
+    """
+    try:
+        return str(pynvml.nvmlErrorString(err.value))
+    except pynvml.NVMLError:
+        return str(err)
 
 
 def _read_devices() -> GpuReport:
@@ -51,7 +62,7 @@ def _read_devices() -> GpuReport:
             gpus.append(_read_gpu(index, handle, fabric))
             handles[index], fabrics[index] = handle, fabric
         except pynvml.NVMLError as err:  # one lost GPU must not hide its siblings
-            lost.append(LostGpu(index=index, error=str(err), code=err.value))
+            lost.append(LostGpu(index=index, error=_words(err), code=err.value))
     cuda = field(pynvml.nvmlSystemGetCudaDriverVersion_v2)
     return GpuReport(
         gpus=tuple(gpus),

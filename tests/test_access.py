@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import BadSetting
-from launcher.machine import Account, GpuReport
+from launcher.machine import Account, DriverFailure, GpuReport
 from launcher.model import KeyLine, Plan, Secret, State
 from launcher.plan import make_plan
 from tests.machines import (
@@ -16,6 +16,7 @@ from tests.machines import (
     STARTED,
     STATE,
     TOKEN,
+    Case,
     machine,
     settings,
 )
@@ -63,6 +64,16 @@ def test_the_token_is_the_users_or_the_kept_one() -> None:
 
 
 # --- password --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "left_out"), [("library", False), ("nvml", True), ("hung", True), ("crashed", True)]
+)
+def test_what_asks_nvml_in_jupyter_is_left_out_where_nvml_is_broken(kind, left_out) -> None:
+    found = machine(GpuReport(failure=DriverFailure(kind, "why")))
+    jupyter = Case(found).plan().jupyter
+    assert jupyter is not None
+    assert ("jupyterlab_nvdashboard" in jupyter.left_out) is left_out
 
 
 def test_where_no_key_is_set_there_is_a_password() -> None:

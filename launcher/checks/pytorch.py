@@ -81,7 +81,7 @@ def _broken_fix(seen: Evidence) -> str:
             "in the container: env -u LD_LIBRARY_PATH python -c 'import torch'; if that works, "
             "leave the variable unset"
         )
-    return f"{another_build(seen)} --force-reinstall"
+    return another_build(seen)
 
 
 def _without_cuda(seen: Evidence, *, rocm: bool) -> str | None:

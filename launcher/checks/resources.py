@@ -136,8 +136,10 @@ def _threads(seen: Evidence) -> str | None:
 
 
 def _cpus(seen: Evidence) -> str | None:
-    usable, count = seen.limits.cpus.usable, len(seen.gpus)
-    return f"{usable:g} CPUs for {plural(count, 'GPU')}" if usable < count else None
+    cpus, count = seen.limits.cpus, len(seen.gpus)
+    limited = cpus.usable < cpus.online  # a machine that has no more is what it is
+    few = f"{cpus.usable:g} of {cpus.online} CPUs for {plural(count, 'GPU')}"
+    return few if limited and cpus.usable < count else None
 
 
 # --- what mends it -------------------------------------------------------------------------------

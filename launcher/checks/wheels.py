@@ -44,6 +44,13 @@ RELEASES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+# The build that pip takes where no index is named (each release's "Getting started").
+_BY_DEFAULT = {
+    "2.1": "cu121", "2.2": "cu121", "2.3": "cu121", "2.4": "cu121", "2.5": "cu124",
+    "2.6": "cu124", "2.7": "cu126", "2.8": "cu128", "2.9": "cu128",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Wheel:
     """One published build of PyTorch."""
@@ -53,9 +60,12 @@ class Wheel:
 
     @property
     def install(self) -> str:
-        """Return the command; "+cu124" is what makes pip replace another build of the release."""
-        index = f"https://download.pytorch.org/whl/{self.tag}"
-        return f"pip install torch=={self.release}+{self.tag} --index-url {index}"
+        """Return the command; without --force-reinstall pip is content with 2.6.0+cpu for 2.6.0."""
+        command = f"pip install --force-reinstall torch=={self.release}"
+        if _BY_DEFAULT.get(self.release.rpartition(".")[0]) == self.tag:
+            return command
+        page = "pytorch.org/get-started/previous-versions"
+        return f"{command}+{self.tag} --index-url …/whl/{self.tag}   (its address: {page})"
 
 
 def fitting_wheel(
@@ -76,7 +86,9 @@ def fitting_wheel(
             if cuda_of(tag)[0] <= driver_cuda[0] and all(runs(arches, one) for one in devices)
         ]
         if fits:
-            return Wheel(_patch(release, version), _best(fits, driver_cuda))
+            usual = _BY_DEFAULT.get(release.rpartition(".")[0], "")
+            simple = usual in fits and cuda_of(usual) <= driver_cuda
+            return Wheel(_patch(release, version), usual if simple else _best(fits, driver_cuda))
     return None
 
 

@@ -70,7 +70,7 @@ FAILURES = {
     "pytorch.missing": (
         with_torch(outcome="missing", error="No module named 'torch'", version=None),
         "No module named 'torch'",
-        "pip install torch==",
+        "pip install --force-reinstall torch==",
     ),
     "pytorch.broken": (
         with_torch(outcome="broken", error="libcudart.so.12: cannot open shared object file"),
@@ -82,12 +82,12 @@ FAILURES = {
     "pytorch.rocm": (
         with_torch(version="2.6.0+rocm6.2", cuda=None, hip="6.2.41133", **NO_DEVICES),
         "ROCm 6.2.41133",
-        "torch==2.6.0+cu124",
+        "pip install --force-reinstall torch==2.6.0",
     ),
     "pytorch.cpu_build": (
         with_torch(version="2.6.0+cpu", cuda=None, arches=(), **NO_DEVICES),
         "2.6.0+cpu",
-        "torch==2.6.0+cu124 --index-url https://download.pytorch.org/whl/cu124",
+        "pip install --force-reinstall torch==2.6.0",
     ),
     "pytorch.driver_too_old": (
         with_torch(version="2.9.1+cu130", cuda="13.0", error="init failed", error_code=35,
@@ -292,7 +292,8 @@ def test_a_healthy_machine_has_no_finding() -> None:
     ("driver_cuda", "capability", "version", "expected"),
     [
         ((12, 4), (9, 0), "2.6.0+cpu", Wheel("2.6.0", "cu124")),  # exactly
-        ((12, 8), (8, 9), "2.6.0", Wheel("2.6.0", "cu126")),  # the newest that the driver knows
+        ((12, 8), (8, 9), "2.6.0", Wheel("2.6.0", "cu124")),  # what pip takes by itself
+        ((12, 8), (8, 9), "2.10.0", Wheel("2.10.0", "cu128")),  # the newest that the driver knows
         ((12, 2), (9, 0), "2.9.0", Wheel("2.9.0", "cu126")),  # newer, within the major version
         ((13, 0), (12, 0), "2.6.0+cu124", Wheel("2.7.1", "cu128")),  # no older build knows it
         ((11, 8), (8, 0), "2.13.0+cu130", Wheel("2.7.1", "cu118")),  # the last one for CUDA 11

@@ -236,8 +236,8 @@ def test_processes_and_threads(pids: int | None, few: bool) -> None:
 @pytest.mark.parametrize(
     ("quota", "count", "words"),
     [
-        (0.5, 1, "0.5 CPUs for 1 GPU"),
-        (2.0, 8, "2 CPUs for 8 GPUs"),
+        (0.5, 1, "0.5 of 128 CPUs for 1 GPU"),
+        (2.0, 8, "2 of 128 CPUs for 8 GPUs"),
         (1.0, 1, None),
         (8.0, 8, None),
         (None, 8, None),
@@ -246,6 +246,10 @@ def test_processes_and_threads(pids: int | None, few: bool) -> None:
 def test_fewer_cpus_than_gpus(quota: float | None, count: int, words: str | None) -> None:
     found = warnings(limited(count=count, cpus=CpuBudget(128, 128, quota)))
     assert [one.what for one in found] == ([words] if words else [])
+
+
+def test_a_machine_that_has_no_more_cpus_is_what_it_is() -> None:
+    assert warnings(limited(count=8, cpus=CpuBudget(2, 2, None))) == []
 
 
 def test_without_gpus_only_the_boxs_own_limits_count() -> None:
@@ -262,7 +266,7 @@ def test_without_gpus_only_the_boxs_own_limits_count() -> None:
 def test_every_warning_has_a_fix_everywhere(platform: str) -> None:
     taken = gpu(0, compute_mode=3, processes=1, memory_free=0, memory_bytes=FULL, slowdown=0xC0)
     others = (gpu(1, compute_mode=2), gpu(2, slowdown=0x8))
-    seen = limited(platform, cpus=CpuBudget(1, 1, None), shm=0, pids=1, memlock=0)
+    seen = limited(platform, cpus=CpuBudget(2, 1, None), shm=0, pids=1, memlock=0)
     report = answering(taken, *others)
     small = replace(seen.machine, report=report)
     found = warnings(with_rdma(replace(seen, machine=small, torch=None, trials=())))

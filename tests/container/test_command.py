@@ -250,14 +250,15 @@ def test_a_restricted_container_runs_the_command(box: Boxes, options: Sequence[s
 
 
 @pytest.mark.parametrize(
-    ("options", "healthy"), [((), False), (GPUS, True)], ids=["no-gpu", "eight-gpus"]
+    ("options", "status", "said"),
+    [((), 11, "hardware.none (failed)"), (GPUS, 0, "8 × NVIDIA H100 80GB HBM3")],
+    ids=["no-gpu", "eight-gpus"],
 )
-def test_doctor_is_a_command(box: Boxes, options: Sequence[str], healthy: bool) -> None:
-    done = box.run("launcher", "doctor", options=options)
-    assert (done.returncode == 0) == healthy
-    said = done.stdout.decode()
-    assert said.count("NVIDIA H100 80GB HBM3") == (8 if healthy else 0)
-    assert ("fix:" in said) == (not healthy)
+def test_doctor_is_a_command(box: Boxes, options: Sequence[str], status: int, said: str) -> None:
+    # The simulated driver computes nothing, so what PyTorch does is left out.
+    done = box.run("launcher", "doctor", "hardware", "driver", "runtime", "cuda", options=options)
+    assert done.returncode == status
+    assert said in done.stdout.decode()
 
 
 @pytest.mark.parametrize("options", [(), ("--init",)], ids=["pid-1", "docker-init"])

@@ -6,6 +6,7 @@ machine descriptions; `machines/` has some.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -89,9 +90,15 @@ def vary(machine: str | Path, changes: Mapping[str, Mapping[str, str | None]], p
 
 def check(dest: Path, machine: str | Path) -> None:
     """Raise DescriptionError unless the libraries built in `dest` can read `machine`."""
-    found = subprocess.run(
-        [build(dest) / "nvsim-check", find(machine)], capture_output=True, text=True, check=False
-    )
+    command = [str(build(dest) / "nvsim-check"), str(find(machine))]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as err:
+        # Seen under load, on a virtual machine whose host takes memory back, and once in a thousand
+        # times: execve(2) says EFAULT of arguments that are there.
+        if err.errno != errno.EFAULT:
+            raise
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:
         raise DescriptionError(found.stderr.strip() or f"nvsim-check: {found.returncode}")
 

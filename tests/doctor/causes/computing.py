@@ -93,12 +93,12 @@ BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
 PYTORCH = (
     Scenario(
         "no-torch", "There is no PyTorch.", "pytorch.missing",
-        torch={"import": "missing"}, names=("pip install torch",),
+        torch={"import": "missing"}, names=("pip install --force-reinstall torch==",),
     ),
     Scenario(
         "broken-torch", "import torch fails.", "pytorch.broken",
         torch={"import": "libcudart.so.12: cannot open shared object file"},
-        seen=("libcudart.so.12",), names=("pip install torch",),
+        seen=("libcudart.so.12",), names=("pip install --force-reinstall torch==",),
     ),
     Scenario(
         "torch-crashes", "PyTorch crashes as it computes.", "pytorch.crashed",
@@ -110,17 +110,18 @@ PYTORCH = (
     ),
     Scenario(
         "cpu-build", "PyTorch was built without CUDA.", "pytorch.cpu_build",
-        torch={"version": "2.6.0+cpu", "cuda": None}, names=("torch==2.6.0+cu124", "whl/cu124"),
+        torch={"version": "2.6.0+cpu", "cuda": None},
+        names=("pip install --force-reinstall torch==2.6.0",),
     ),
     Scenario(
         "real-cpu-build", "The same, found by running PyTorch's own CPU build.",
         "pytorch.cpu_build", torch=str(CPU_TORCH), environ={"LAUNCHER_DETECT_TIMEOUT": "30"},
-        seen=("+cpu",), names=("pip install torch==", "+cu1"),
+        seen=("+cpu",), names=("pip install --force-reinstall torch==", "+cu1"),
     ),
     Scenario(
         "rocm", "PyTorch was built for AMD GPUs.", "pytorch.rocm",
         torch={"version": "2.6.0+rocm6.2.4", "cuda": None, "hip": "6.2.41134"},
-        names=("torch==2.6.0+cu124",),
+        names=("pip install --force-reinstall torch==2.6.0",),
     ),
     Scenario(
         "driver-too-old", "PyTorch is built for a newer CUDA than the driver runs.",
