@@ -9,7 +9,7 @@ from tests.scripts import run_script
 
 BOX = """
 import os, signal, time
-from launcher import pipeline
+from launcher import pipeline, start
 from launcher.init import Init
 from launcher.pump import Pump
 box = Init(Pump(2))
@@ -19,9 +19,8 @@ box = Init(Pump(2))
 def test_a_reload_while_supervise_starts_is_not_its_end() -> None:
     # HUP would kill it until supervisor has its own handler.
     done = run_script(f"""{BOX}
-go = os.pipe()
-pid = box.spawn(lambda: pipeline._supervise(*go))
-os.close(go[0])
+supervisor = pipeline.Supervisor(box)
+pid = supervisor.pid
 def ignores_hup():
     status = open(f"/proc/{{pid}}/status").read()
     return int(status.partition("SigIgn:")[2].split()[0], 16) & 1
@@ -29,7 +28,7 @@ deadline = time.monotonic() + 10
 while not ignores_hup() and time.monotonic() < deadline:
     time.sleep(0.01)
 os.kill(pid, signal.SIGHUP)
-os.close(go[1])
+supervisor.go("")
 print(os.waitstatus_to_exitcode(box.run_until_end(pid, print)))
 """)
     assert done.stdout == "0\n", done.stderr
@@ -37,11 +36,9 @@ print(os.waitstatus_to_exitcode(box.run_until_end(pid, print)))
 
 def test_supervise_ends_by_itself_where_there_is_no_word_to_start() -> None:
     done = run_script(f"""{BOX}
-go = os.pipe()
-pid = box.spawn(lambda: pipeline._supervise(*go))
-os.close(go[0])
-os.close(go[1])
-print(os.waitstatus_to_exitcode(box.run_until_end(pid, print)))
+supervisor = pipeline.Supervisor(box)
+supervisor.go("")
+print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
 """)
     assert done.stdout == "0\n", done.stderr
 
@@ -53,7 +50,7 @@ def bad():
     raise BadSetting("cannot write /run: Read-only file system")
 for work in (bad, lambda: os.abort()):
     try:
-        pipeline._answer(box, box.fork(work), "write its files")
+        start._answer(box, box.fork(work), "write its files")
     except LauncherError as err:
         print(err.exit_code, err)
 """)
@@ -67,7 +64,7 @@ def test_a_disk_that_does_not_answer_is_the_boxs_end() -> None:
     done = run_script(f"""{BOX}
 from launcher.errors import StartFailed
 try:
-    pipeline._answer(box, box.fork(lambda: time.sleep(60)), "open its state", 0.2)
+    start._answer(box, box.fork(lambda: time.sleep(60)), "open its state", 0.2)
 except StartFailed as err:
     print(err)
 box.end_stragglers()
