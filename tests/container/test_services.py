@@ -134,9 +134,9 @@ def test_environment_is_the_same_behind_every_door(started: Box, door: str) -> N
 
 @pytest.mark.parametrize("door", doors.DOORS)
 def test_who_you_are_behind_every_door(started: Box, door: str) -> None:
-    """`docker exec` is root's unless it is told otherwise; every other door is dev's."""
+    """`docker exec` is root's unless it is told otherwise, and `sudo`; the others are dev's."""
     env = doors.environment(started, doors.DOORS[door])
-    root = door.startswith("docker_exec")
+    root = door.startswith("docker_exec") or door == "sudo_login"
     assert env["HOME"] == ("/root" if root else "/home/dev")
     assert doors.DOORS[door](started, "id -un").split()[-1] == ("root" if root else "dev")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ def with_rsa(started: Box) -> Box:
 
 def test_ssh_audit_finds_no_failure(with_rsa: Box) -> None:
     audit = [
-        "ssh-audit",
+        str(Path(sys.executable).with_name("ssh-audit")),  # a venv's programs may not be on PATH
         "--no-colors",
         "--skip-rate-test",
         "-p",
