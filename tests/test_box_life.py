@@ -99,7 +99,7 @@ def test_a_life(make_box, simulated, tmp_path: Path) -> None:
     assert box.get("/api/contents", token=token) == 200
 
     # Supervise is required: without it the container must end, and not look alive.
-    (supervise,) = children_of(box.process.pid)
+    supervise = supervise_of(box)
     os.kill(supervise, signal.SIGKILL)
     assert box.wait() == 70
     assert "supervise ended by itself: killed by SIGKILL" in box.log
@@ -119,8 +119,12 @@ def fingerprint_in(banner: str) -> str:
     return re.findall(r"SHA256:\S+", banner)[0]
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def supervise_of(box: Box) -> int:
+    """Return PID 1's only child, once the one that makes the second host key has ended."""
+    pid = box.process.pid
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    wait_until(lambda: len(path.read_text().split()) == 1, "PID 1 has one child")
+    return int(path.read_text())
 
 
 # --- what goes wrong -------------------------------------------------------------------------
@@ -199,7 +203,7 @@ def test_a_hung_driver_delays_nobody_longer_than_it_is_given(make_box, simulated
     assert "does not answer: no answer within 2 s" in " ".join(banner.split())
     appeared = next(when for when, line in box.lines if " Ready" in line)
     assert appeared > 2
-    assert len(children_of(box.process.pid)) == 1  # who hangs is not waited for, and is gone
+    supervise_of(box)  # who hangs is not waited for, and is gone
     # And any token is data: the printed URL opens.
     assert box.token == token
     assert box.get(box.url.partition(f":{box.jupyter_port}")[2]) == 200
