@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from launcher import banner, checks, codec, health, probe, ready, report, service, ssh_keys
+from launcher import banner, codec, health, ready, report, service, ssh_keys
 from launcher.machine import Machine
 from launcher.model import Plan, Probe, RenderedFile
 from launcher.sshd_config import sshd_service
@@ -137,6 +137,8 @@ class _Verification:
 
 def verify(plan: Plan, machine: Machine) -> str:
     """Try CUDA, and let the user's own PyTorch run a kernel on each device, as the user."""
+    from launcher import checks, probe  # some megabytes, which this child takes along when it ends
+
     seen = probe.collect(
         machine, plan.user_environment(), user=plan.identity.account, python=plan.paths.python,
         guest=plan.paths.guest, deadline=_VERIFY_TIMEOUT,
