@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from launcher.evidence import (
@@ -81,3 +81,8 @@ def fails(code: int, name: str, how: str = AS_GIVEN) -> CudaTrial:
 
 def nvml_fails(code: int, words: str) -> GpuReport:
     return GpuReport(failure=DriverFailure("nvml", words, code))
+
+
+def ids(scenarios: Sequence[tuple[str, Evidence, str, str]]) -> list[str]:
+    """Return the names of scenarios, for pytest."""
+    return [name for name, *_ in scenarios]

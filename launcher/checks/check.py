@@ -27,3 +27,9 @@ class Check:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def nvml_words(seen: Evidence) -> str:
+    """Return the failure of NVML as a whole: its code, and its own words."""
+    code = seen.report.failure.code if seen.report.failure else None
+    return f"NVML {code}: {seen.reason.rstrip('.')}"

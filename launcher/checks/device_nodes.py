@@ -17,7 +17,11 @@ def nodes_of_nvidia(seen: Evidence) -> list[str]:
 
 
 def gpu_nodes(seen: Evidence) -> list[str]:
-    return [path for path in seen.hardware.device_nodes if _GPU_NODE.fullmatch(path)]
+    return [path for path in seen.hardware.device_nodes if is_gpu_node(path)]
+
+
+def is_gpu_node(path: str) -> bool:
+    return _GPU_NODE.fullmatch(path) is not None
 
 
 def cuda_works(seen: Evidence) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from launcher.checks import host
 from launcher.checks.cards import before_turing, blackwell_or_later, in_words
-from launcher.checks.check import CPU_ONLY, Check
+from launcher.checks.check import CPU_ONLY, Check, nvml_words
+from launcher.checks.device_nodes import nodes_of_nvidia
 from launcher.evidence import Evidence
 
 # nvmlReturn_t, nvml.h
@@ -41,7 +42,7 @@ def _remove_library(seen: Evidence) -> str:
 
 def _no_module(seen: Evidence) -> bool:
     """Return whether there are cards, and nothing at all of NVIDIA's kernel module."""
-    shown = _module_shows(seen) or _has_nodes(seen)
+    shown = _module_shows(seen) or nodes_of_nvidia(seen)
     return bool(seen.hardware.pci and not shown and not seen.gpus and not seen.lost)
 
 
@@ -49,10 +50,6 @@ def _module_shows(seen: Evidence) -> bool:
     hardware = seen.hardware
     bound = any(card.driver == "nvidia" for card in hardware.pci)
     return bool(hardware.kernel_driver or bound or "nvidia" in (hardware.modules or ()))
-
-
-def _has_nodes(seen: Evidence) -> bool:
-    return any(node.startswith("/dev/nvidia") for node in seen.hardware.device_nodes)
 
 
 def _nouveau(seen: Evidence) -> str | None:
@@ -74,16 +71,11 @@ def _take_back(seen: Evidence) -> str:
     )
 
 
-def _said_by_nvml(seen: Evidence) -> str:
-    code = seen.report.failure.code if seen.report.failure else None
-    return f"NVML {code}: {seen.reason.rstrip('.')}"
-
-
 def _not_loaded(seen: Evidence) -> str | None:
     if not _no_module(seen):
         return None
     what = f"{in_words(seen.hardware.pci)}, but the host loaded no NVIDIA driver"
-    return f"{what}; {_said_by_nvml(seen)}" if seen.nvml(_NOT_LOADED) else what
+    return f"{what}; {nvml_words(seen)}" if seen.nvml(_NOT_LOADED) else what
 
 
 def _load(seen: Evidence) -> str:
@@ -104,7 +96,7 @@ def _load(seen: Evidence) -> str:
 
 def _not_loaded_nvml(seen: Evidence) -> str | None:
     # With a module loaded, NVML says the same where the container was given no device node.
-    return _said_by_nvml(seen) if seen.nvml(_NOT_LOADED) and not _module_shows(seen) else None
+    return nvml_words(seen) if seen.nvml(_NOT_LOADED) and not _module_shows(seen) else None
 
 
 # --- Another version ---------------------------------------------------------------------------
@@ -117,7 +109,7 @@ def _mismatch(seen: Evidence) -> str | None:
         return None
     taken = seen.taken("libnvidia-ml.so.1")
     library = f", library {taken.version}" if taken and taken.version else ""
-    return f"{_said_by_nvml(seen)}; kernel module {module or 'unknown'}{library}"
+    return f"{nvml_words(seen)}; kernel module {module or 'unknown'}{library}"
 
 
 def _too_old(seen: Evidence) -> str | None:
@@ -144,11 +136,11 @@ def _nvml(seen: Evidence) -> str | None:
     # Without its control node the library takes the driver for missing.
     not_given = seen.nvml(_NOT_LOADED) and not seen.has_node("/dev/nvidiactl")
     others = not_given or seen.nvml(_MISMATCH, *_OF_RUNTIME) or seen.platform == "gvisor"
-    return _said_by_nvml(seen) if seen.driver_failed("nvml") and not others else None
+    return nvml_words(seen) if seen.driver_failed("nvml") and not others else None
 
 
 def _timeout(seen: Evidence) -> str | None:
-    return _said_by_nvml(seen) if seen.nvml(_TIMEOUT) else None
+    return nvml_words(seen) if seen.nvml(_TIMEOUT) else None
 
 
 CHECKS: tuple[Check, ...] = (

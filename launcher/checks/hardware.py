@@ -7,6 +7,7 @@ from collections.abc import Callable
 from launcher.checks import answering
 from launcher.checks.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.check import CPU_ONLY, Check
+from launcher.checks.device_nodes import is_gpu_node
 from launcher.evidence import Evidence
 from launcher.machine import PciDevice
 
@@ -66,13 +67,9 @@ def _unreadable(seen: Evidence) -> str | None:
     return _unopened(seen, lambda code: code not in _NAMED)
 
 
-def _is_gpu(node: str) -> bool:
-    return node.removeprefix("/dev/nvidia").isdecimal()
-
-
 def _refused(seen: Evidence) -> bool:
     return any(
-        node.fault in ("EPERM", "EACCES") and _is_gpu(node.path) for node in seen.report.nodes
+        node.fault in ("EPERM", "EACCES") and is_gpu_node(node.path) for node in seen.report.nodes
     )
 
 
@@ -83,7 +80,7 @@ def _counts_none(seen: Evidence) -> bool:
     """Return whether NVML works and counts no GPU, which nobody asked for."""
     report, hardware = seen.report, seen.hardware
     none_given = seen.environ.get("NVIDIA_VISIBLE_DEVICES") == "none"
-    of_runtime = _refused(seen) or (none_given and not any(map(_is_gpu, hardware.device_nodes)))
+    of_runtime = _refused(seen) or (none_given and not any(map(is_gpu_node, hardware.device_nodes)))
     elsewhere = seen.has_node("/dev/nvmap") or (seen.cuda and seen.cuda.devices)
     return not (report.failure or report.gpus or report.lost or of_runtime or elsewhere)
 
@@ -117,7 +114,7 @@ def _no_adapter(seen: Evidence) -> str | None:
     if not _counts_none(seen) or (seen.hardware.pci and not cards):  # others have the cards
         return None
     nodes = seen.hardware.device_nodes
-    if seen.hardware.pci_hidden and nodes and not any(map(_is_gpu, nodes)):
+    if seen.hardware.pci_hidden and nodes and not any(map(is_gpu_node, nodes)):
         return None  # then the likelier cause is that no GPU was given
     driver = seen.hardware.kernel_driver or seen.report.driver_version
     known = [in_words(cards)] if cards else []

@@ -5,17 +5,11 @@ Pure.
 
 from __future__ import annotations
 
-from launcher.checks.check import CPU_ONLY, Check
+from launcher.checks.check import CPU_ONLY, Check, nvml_words
 from launcher.checks.device_nodes import cuda_works, gpu_nodes, nodes_of_nvidia
 from launcher.checks.how_to_run import cards, give_gpus, give_gpus_here, use_nvidia_runtime
 from launcher.checks.library_files import NVML, not_found, unsearched
 from launcher.evidence import Evidence
-
-
-def nvml_words(seen: Evidence) -> str:
-    """Return NVML's failure with its code."""
-    code = seen.report.failure.code if seen.report.failure else None
-    return f"NVML {code}: {seen.reason}"
 
 
 def asked_for(seen: Evidence) -> str | None:

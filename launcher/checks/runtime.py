@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.checks import injection
-from launcher.checks.check import CPU_ONLY, Check
+from launcher.checks.check import CPU_ONLY, Check, nvml_words
 from launcher.checks.device_nodes import (
     CONTROL,
     UVM,
@@ -16,7 +16,7 @@ from launcher.checks.device_nodes import (
     uvm_missing,
 )
 from launcher.checks.how_to_run import anew, give_gpus_here, with_capabilities
-from launcher.checks.injection import asked_for, nvml_words
+from launcher.checks.injection import asked_for
 from launcher.checks.library_files import CUDA, NVML, dangling, not_found, unsearched
 from launcher.evidence import Evidence
 

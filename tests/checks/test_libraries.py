@@ -17,7 +17,7 @@ from launcher.evidence import (
     Library,
 )
 from launcher.machine import DriverFailure, GpuReport, Hardware
-from tests.evidences import NO_NVML, fails, full, healthy, nvml_fails, real, works
+from tests.evidences import NO_NVML, fails, full, healthy, ids, nvml_fails, real, works
 from tests.machines import answering, cards, gpu
 
 CUDA, NVML = "libcuda.so.1", "libnvidia-ml.so.1"
@@ -226,10 +226,6 @@ WARNINGS = [
         "rm /opt/conda/lib/libcuda.so.1",
     ),
 ]
-
-
-def ids(scenarios: list[tuple[str, Evidence, str, str]]) -> list[str]:
-    return [name for name, *_ in scenarios]
 
 
 @pytest.mark.parametrize(("name", "evidence", "seen", "fix"), FAILURES, ids=ids(FAILURES))

@@ -9,7 +9,18 @@ import pytest
 from launcher.checks import LAYERS, injection, judge, runtime
 from launcher.evidence import AS_GIVEN, CudaTrial, Evidence, Library
 from launcher.machine import DeviceNode, GpuReport, Hardware
-from tests.evidences import NO_NVML, cheap, fails, full, healthy, nvml_fails, opened, real, works
+from tests.evidences import (
+    NO_NVML,
+    cheap,
+    fails,
+    full,
+    healthy,
+    ids,
+    nvml_fails,
+    opened,
+    real,
+    works,
+)
 from tests.machines import (
     DEV,
     answering,
@@ -212,10 +223,6 @@ WARNINGS = [
         "/sys",
     ),
 ]
-
-
-def ids(scenarios: list[tuple[str, Evidence, str, str]]) -> list[str]:
-    return [name for name, *_ in scenarios]
 
 
 @pytest.mark.parametrize(("name", "evidence", "seen", "fix"), FAILURES, ids=ids(FAILURES))
