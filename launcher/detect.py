@@ -39,7 +39,7 @@ _UNLIMITED = 1 << 60
 
 def read_hardware(root: Path = Path("/")) -> Hardware:
     """Return what shows of NVIDIA GPUs without asking the driver library."""
-    version = _text(root / "proc/driver/nvidia/version") or ""
+    version = read_text(root / "proc/driver/nvidia/version") or ""
     # "… Kernel Module [for x86_64]  550.54.15  …"; the open one says "Open Kernel Module".
     match = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", version)
     return Hardware(
@@ -130,7 +130,8 @@ def _cache_folders(parent: str) -> Iterator[tuple[str, Folder]]:
             yield path, found
 
 
-def _text(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """Return what a file of /proc or /sys says, or None where it is hidden."""
     return _attempt(lambda: path.read_text(errors="replace").strip())
 
 
@@ -153,9 +154,9 @@ def _device_nodes(root: Path) -> list[Path]:
 
 def _display_controllers(root: Path) -> Iterator[PciDevice]:
     for device in sorted(root.glob("sys/bus/pci/devices/*")):
-        kind = _text(device / "class") or ""
-        if _text(device / "vendor") == _NVIDIA and kind.startswith(_DISPLAY_CLASSES):
-            device_id = (_text(device / "device") or "0x????").removeprefix("0x")
+        kind = read_text(device / "class") or ""
+        if read_text(device / "vendor") == _NVIDIA and kind.startswith(_DISPLAY_CLASSES):
+            device_id = (read_text(device / "device") or "0x????").removeprefix("0x")
             driver = _attempt((device / "driver").readlink)
             yield PciDevice(device.name, device_id, driver.name if driver else None)
 
@@ -163,7 +164,7 @@ def _display_controllers(root: Path) -> Iterator[PciDevice]:
 def name_devices(devices: Iterable[PciDevice], root: Path = Path("/")) -> tuple[PciDevice, ...]:
     """Add names from the system's pci.ids (pci.ids(5)), where there is one."""
     lists = (root / "usr/share" / path for path in ("misc/pci.ids", "hwdata/pci.ids"))
-    text = next(filter(None, map(_text, lists)), "")
+    text = next(filter(None, map(read_text, lists)), "")
     nvidia = text.partition("\n10de  ")[2]
     # The vendor's devices are indented by one tab, up to the next vendor.
     nvidia = re.split(r"\n(?=[0-9a-f])", nvidia, maxsplit=1)[0]
@@ -173,7 +174,7 @@ def name_devices(devices: Iterable[PciDevice], root: Path = Path("/")) -> tuple[
 
 def _modules(root: Path) -> tuple[str, ...] | None:
     """Return the loaded kernel modules that have to do with NVIDIA GPUs."""
-    text = _text(root / "proc/modules")
+    text = read_text(root / "proc/modules")
     if text is None:
         return None
     names = [line.partition(" ")[0] for line in text.splitlines()]
@@ -188,7 +189,7 @@ def _cgroup_dirs(root: Path, controller: str) -> Iterator[Path]:
     admin-guide/cgroup-v2 and cgroup-v1/cgroups.
     """
     v1 = root / "sys/fs/cgroup" / controller
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
             mount = v1
@@ -209,7 +210,7 @@ def _smallest(root: Path, controller: str, names: tuple[str, str]) -> int | None
         int(text)
         for directory in _cgroup_dirs(root, controller)
         for name in dict.fromkeys(names)
-        if (text := _text(directory / name)) and text.isdecimal() and int(text) < _UNLIMITED
+        if (text := read_text(directory / name)) and text.isdecimal() and int(text) < _UNLIMITED
     ]
     return min(found, default=None)
 
@@ -217,10 +218,11 @@ def _smallest(root: Path, controller: str, names: tuple[str, str]) -> int | None
 def _cpu_quota(root: Path) -> float | None:
     quotas = []
     for directory in _cgroup_dirs(root, "cpu"):
-        both = _text(directory / "cpu.max")  # v2: "$MAX $PERIOD", microseconds
+        both = read_text(directory / "cpu.max")  # v2: "$MAX $PERIOD", microseconds
         if both is None:
             both = "{} {}".format(
-                _text(directory / "cpu.cfs_quota_us"), _text(directory / "cpu.cfs_period_us")
+                read_text(directory / "cpu.cfs_quota_us"),
+                read_text(directory / "cpu.cfs_period_us"),
             )
         quota, _, period = both.partition(" ")
         if quota.isdecimal() and period.isdecimal() and int(period) > 0:
@@ -230,13 +232,13 @@ def _cpu_quota(root: Path) -> float | None:
 
 def _memory(root: Path) -> int | None:
     limit = _smallest(root, "memory", ("memory.limit_in_bytes", "memory.max"))
-    total = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "")
+    total = re.search(r"MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo") or "")
     physical = int(total[1]) * 1024 if total else None
     return min((n for n in (limit, physical) if n is not None), default=None)
 
 
 def _platform(environ: Mapping[str, str], root: Path) -> str:
-    version = _text(root / "proc/version") or ""
+    version = read_text(root / "proc/version") or ""
     signs = (
         ("runpod", "RUNPOD_POD_ID" in environ),
         ("vast", "VAST_CONTAINERLABEL" in environ),
@@ -255,7 +257,7 @@ def _executable(path: str) -> bool:
 
 def _listening_ports(root: Path) -> Iterator[int]:
     for table in ("tcp", "tcp6"):
-        for line in (_text(root / "proc/net" / table) or "").splitlines()[1:]:
+        for line in (read_text(root / "proc/net" / table) or "").splitlines()[1:]:
             _, local, _, status, *_ = line.split()
             if status == "0A":  # TCP_LISTEN, include/net/tcp_states.h
                 yield int(local.rsplit(":", 1)[1], 16)

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.detect import read_text
 from launcher.machine import Gpu, GpuReport, Nic
 
 _ROOT_COMPLEX = re.compile(r"pci[0-9a-f]{4,}:[0-9a-f]{2}")
@@ -23,8 +24,8 @@ def locate_gpus(report: GpuReport, root: Path = Path("/")) -> GpuReport:
 
 def _locate(gpu: Gpu, root: Path) -> Gpu:
     device = _device(root, gpu.pci_bus_id)
-    node = _read(device / "numa_node")
-    cpus = _read(device / "local_cpulist")
+    node = read_text(device / "numa_node")
+    cpus = read_text(device / "local_cpulist")
     return replace(
         gpu,
         # -1 is the kernel's "not known": a virtual machine, or a single node.
@@ -91,7 +92,7 @@ def pcie_path(one: Path, other: Path) -> str | None:
     if not a or not b:
         return None
     if a[0] != b[0]:
-        nodes = {_read(device / "numa_node") for device in (one, other)}
+        nodes = {read_text(device / "numa_node") for device in (one, other)}
         return "NODE" if len(nodes) == 1 else "SYS"
     shared = next(
         (n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
@@ -113,10 +114,3 @@ def _device(root: Path, bus_id: str) -> Path:
     """Return the sysfs folder of a PCI address: lower case, domain of at least four digits."""
     domain, _, rest = bus_id.lower().partition(":")
     return root / "sys/bus/pci/devices" / f"{domain.lstrip('0'):0>4}:{rest}"
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return None

@@ -56,7 +56,7 @@ def collect(
         deadline: seconds for CUDA as given, for the other tries, which run all at once, and for
             PyTorch, each.
     """
-    if not machine.report.gpus:
+    if not machine.report.gpus and not all(card.name for card in machine.hardware.pci):
         named = detect.name_devices(machine.hardware.pci, root)
         machine = replace(machine, hardware=replace(machine.hardware, pci=named))
     libraries = inventory.find_libraries(environ, root)

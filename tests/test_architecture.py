@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "nvml_fields": set(),
     "nvml_links": {"machine", "nvml_fields"},
     "nvml": {"machine", "nvml_fields", "nvml_links"},
-    "locality": {"machine"},
+    "locality": {"detect", "machine"},
     "mounts": {"machine"},
     "accounts": {"machine"},
     "detect": {"accounts", "machine", "mounts"},
