@@ -220,6 +220,31 @@ def jupyter_arguments(text: str) -> tuple[str, ...]:
     return words
 
 
+_SERVICE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def services(text: str) -> tuple[str, ...]:
+    """Return names of services; sshd is the program behind ssh."""
+    names = tuple(text.replace(",", " ").split())
+    if not names or not all(_SERVICE.fullmatch(name) for name in names):
+        raise ValueError("names of services, such as jupyter,ssh")
+    return tuple(dict.fromkeys("ssh" if name == "sshd" else name for name in names))
+
+
+def services_or_none(text: str) -> tuple[str, ...]:
+    try:
+        return () if text == "none" else services(text)
+    except ValueError as accepted:
+        raise ValueError(f"none, or {accepted}") from None
+
+
+def gpu_watch(text: str) -> float:
+    """Return seconds between two looks; 0 = none."""
+    if text != "0" and not 5 <= (number := seconds(text)) <= 3600:
+        raise ValueError("0, or seconds from 5 to 3600")
+    return 0.0 if text == "0" else number
+
+
 def variable_names(text: str) -> tuple[str, ...]:
     """Return the names and patterns of a list of variables, apart by commas or white space."""
     entries = tuple(text.replace(",", " ").split())

@@ -19,11 +19,12 @@ _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhe
 
 def check_ports(machine: Machine, settings: Settings, jupyter: Jupyter | None) -> None:
     """Raise BadSetting where a port is wanted twice, or is somebody else's here."""
-    ports = {settings.given.get("ssh_port", "SSH_PORT"): settings.ssh_port}
+    ssh = is_chosen(settings, "ssh")
+    ports = {settings.given.get("ssh_port", "SSH_PORT"): settings.ssh_port} if ssh else {}
     if jupyter:
         name = settings.given.get("jupyter_port", "JUPYTER_PORT")
         name = "JUPYTERHUB_SERVICE_URL" if jupyter.hub else name
-        if jupyter.port == settings.ssh_port:
+        if ssh and jupyter.port == settings.ssh_port:
             raise BadSetting(f"{name} and SSH_PORT are both {jupyter.port}: choose two ports")
         ports[name] = jupyter.port
     for name, port in ports.items():
@@ -59,12 +60,18 @@ def check_arguments(settings: Settings) -> None:
             )
 
 
+def is_chosen(settings: Settings, service: str) -> bool:
+    return settings.services is None or service in settings.services
+
+
 def plan_jupyter(
     machine: Machine, settings: Settings, state: State
 ) -> tuple[Jupyter | None, str | None]:
     """Return the Jupyter server to start, or None and why there is none."""
     if settings.jupyter_disabled:
         return None, f"{settings.given['jupyter_disabled']} is set"
+    if not is_chosen(settings, "jupyter"):
+        return None, "LAUNCHER_SERVICES has no jupyter"
     check_arguments(settings)
     place = hub_place(settings.environ)
     port = place.port if place else settings.jupyter_port
@@ -89,6 +96,8 @@ def plan_ssh(
 ) -> tuple[Ssh | None, str | None]:
     """Return the SSH server to start, or None and why there is none."""
     host = machine.host
+    if not is_chosen(settings, "ssh"):
+        return None, "LAUNCHER_SERVICES has no ssh"
     if host.sshd is None:
         return None, "OpenSSH's server is not installed (apt-get install openssh-server)"
     if state.host_key is None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from launcher import config, running
+from launcher import environ, running
 from launcher.errors import BadSetting, LauncherError, StartFailed
 
 _HELP = """\
@@ -98,8 +98,8 @@ def _keys(arguments: list[str]) -> int:
         return sys.stdin.buffer.read(1 << 20).decode(errors="surrogateescape")
 
     if os.geteuid() == 0:  # root's ssh-keygen is not to be found where a user may write
-        run_dir = config.run_dir()
-        config.replace_environment({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
+        run_dir = environ.run_dir()
+        environ.replace({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
     print(keys.run(arguments, read_stdin))
     return 0
 
@@ -109,7 +109,7 @@ def _restart(arguments: list[str]) -> int:
 
     if arguments not in ([name] for name in control.PROGRAMS):
         raise BadSetting(f"usage: launcher restart {'|'.join(control.PROGRAMS)}")
-    control.restart(config.run_dir(), arguments[0])
+    control.restart(environ.run_dir(), arguments[0])
     print(f"launcher: {arguments[0]} is restarted")
     return 0
 
@@ -119,7 +119,7 @@ def _healthcheck(arguments: list[str]) -> int:
         return 0
     from launcher import health
 
-    reason = health.check(config.run_dir())
+    reason = health.check(environ.run_dir())
     if reason:
         print(reason)
     return 1 if reason else 0
@@ -156,11 +156,11 @@ def _exec(arguments: list[str]) -> int:
         if plan is None:
             raise BadSetting("no box runs here, so there is no environment to run in")
         become.drop_to_identity(plan.identity)
-        env = doors.exec_environment(plan, config.own_environment())
+        env = doors.exec_environment(plan, environ.own())
         return _replace_process(arguments[1:], env)
     if len(arguments) != 1 or arguments == ["--"]:
         raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
-    become.become(become.load(config.run_dir(), arguments[0]))
+    become.become(become.load(environ.run_dir(), arguments[0]))
     return 0
 
 
@@ -182,14 +182,14 @@ def _replace_process(argv: list[str], env: dict[str, str]) -> int:
 
 
 def _detect(arguments: list[str]) -> int:
-    from launcher import codec, pipeline
+    from launcher import codec, config, pipeline
 
     print(codec.to_json(pipeline.detect_machine(config.load()), indent=2))
     return 0
 
 
 def _topo(arguments: list[str]) -> int:
-    from launcher import codec, locality, pipeline, topo
+    from launcher import codec, config, locality, pipeline, topo
 
     if arguments not in ([], ["--json"]):
         raise BadSetting("usage: launcher topo [--json]")
@@ -207,7 +207,7 @@ def _topo(arguments: list[str]) -> int:
 
 
 def _record(arguments: list[str]) -> int:
-    from launcher import pipeline, record
+    from launcher import config, pipeline, record
 
     machine = pipeline.detect_machine(config.load())
     print(record.describe(machine.report, machine.hardware.kernel_driver), end="")
@@ -215,7 +215,7 @@ def _record(arguments: list[str]) -> int:
 
 
 def _plan(arguments: list[str]) -> int:
-    from launcher import codec, pipeline
+    from launcher import codec, config, pipeline
 
     plan = running.plan() or pipeline.preview_plan(config.load())
     print(codec.to_json(plan, indent=2))
@@ -225,7 +225,7 @@ def _plan(arguments: list[str]) -> int:
 def _render(arguments: list[str]) -> int:
     from dataclasses import replace
 
-    from launcher import pipeline, render, service
+    from launcher import config, pipeline, render, service
 
     if len(arguments) != 1:
         raise BadSetting("usage: launcher render DIR")
@@ -240,7 +240,7 @@ def _start(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    from launcher import doctor
+    from launcher import config, doctor
 
     def say(text: str) -> None:
         print(f"doctor: {text}", file=sys.stderr, flush=True)
@@ -251,6 +251,8 @@ def _doctor(arguments: list[str]) -> int:
 
 
 def _settings(arguments: list[str]) -> int:
+    from launcher import config
+
     print("\n".join(config.describe()))
     return 0
 

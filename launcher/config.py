@@ -1,4 +1,4 @@
-"""Read the settings from the environment: its only reader.
+"""Read the settings from the environment.
 
 The first of a setting's names that is set, and not empty, wins.  Every problem is reported at
 once, each with what the setting accepts.
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher import accepts, folders, key_sources, outside, peer_names
+from launcher.environ import own
 from launcher.errors import BadSetting
 from launcher.model import GpuRequest, KeyLine, Secret
 from launcher.settings import TABLE, Setting, Settings
@@ -25,7 +26,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
     Raises BadSetting, with one line for each problem.
     """
-    env = dict(os.environ) if environ is None else dict(environ)
+    env = own() if environ is None else dict(environ)
     values: dict[str, Any] = {}
     given: dict[str, str] = {}
     problems: list[str] = []
@@ -73,22 +74,13 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-def run_dir() -> str:
-    """Return where this run's files are, without judging any other setting.
-
-    root's, where root runs the box: a user is then told to ask with sudo.
-    """
-    named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
-    of_root = os.path.exists(f"{folders.RUN}/plan.json")
-    return named or (folders.RUN if of_root else folders.run_dir())
-
-
 def describe() -> list[str]:
     """Return one line for every setting: name, value here or default, help."""
+    env = own()
     lines = []
     for row in TABLE:
-        name = next(iter(_said(row, os.environ, [])), None)
-        value = f"= {_shown(row, os.environ[name])} (from {name})" if name else f"[{_default(row)}]"
+        name = next(iter(_said(row, env, [])), None)
+        value = f"= {_shown(row, env[name])} (from {name})" if name else f"[{_default(row)}]"
         also = f" Also: {', '.join(row.aliases)}." if row.aliases else ""
         lines += [f"{row.name} {value}", f"    {row.help}{also}"]
     return lines
@@ -133,18 +125,9 @@ def _default(row: Setting) -> str:
     words = {None: "none", "": "none", (): "none", False: "off", True: "on"}
     if isinstance(row.default, GpuRequest):
         return "all"
+    if isinstance(row.default, tuple) and row.default:
+        return ",".join(row.default)
     return words.get(row.default, str(row.default)) if row.default != 0 else "0"
-
-
-def own_environment() -> dict[str, str]:
-    """Return this process's environment."""
-    return dict(os.environ)
-
-
-def replace_environment(environ: Mapping[str, str]) -> None:
-    """Make `environ` this process's whole environment."""
-    os.environ.clear()
-    os.environ.update(environ)
 
 
 def _shown(row: Setting, text: str) -> str:

@@ -172,6 +172,16 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class Supervision:
+    """What supervise does besides supervisord.conf; by the names of programs, so sshd for ssh."""
+
+    programs: tuple[str, ...] | None = None  # those of supervisor.d to start; None = all
+    required: tuple[str, ...] = ("jupyter", "sshd")  # these end the box when they fail for good
+    restart_delay: float = 30.0  # seconds, the longest wait before another start
+    safe_mode: bool = False  # nothing of supervisor.d
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will be done, complete: render and run add no decision."""
 
@@ -188,6 +198,8 @@ class Plan:
     devices: int  # GPUs (or MIG instances) that the user's programs see
     device_remarks: tuple[str, ...]  # why some are hidden by what the user set
     ready_timeout: float  # seconds
+    supervision: Supervision = Supervision()
+    gpu_watch: float = 30.0  # seconds between two looks at the GPUs; 0 = none
     color: bool = False  # the container's log is a terminal
     started: float = 0.0  # CLOCK_MONOTONIC, seconds
 

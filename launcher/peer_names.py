@@ -70,6 +70,7 @@ ORIGIN: Mapping[str, str] = {
     "WORKSPACE_SSL_ENABLED": _WORKSPACE,
     "SHUTDOWN_INACTIVE_KERNELS": _WORKSPACE,
     "JUPYTER_DISABLE": "axolotl",
+    "SAGEMAKER_RECOVERY_MODE": "SageMaker",
     "NB_PREFIX": _KUBEFLOW,
     "NOTEBOOK_BASE_URL": _OPENDATA,
     "WORKSPACE_BASE_URL": _WORKSPACE,
@@ -121,6 +122,7 @@ class NotSupported:
 _FALSE = ("0", "false", "no", "off")
 _TRUE = ("1", "true", "yes", "on")
 _OWN_IMAGE = "an image of your own, `FROM` this one"
+_HOOKS = "a hook: `/etc/launcher/hooks.d`"
 _LAB = "nothing: it is JupyterLab"
 
 # fmt: off
@@ -175,19 +177,18 @@ NOT_SUPPORTED: tuple[NotSupported, ...] = (
     NotSupported("DIRECT_ADDRESS_GET_WAN", _DOCK, "`DIRECT_ADDRESS`: a start asks nobody", _FALSE),
     NotSupported("CF_QUICK_TUNNELS", _DOCK, "`ssh -L 8888:127.0.0.1:8888 …`", _FALSE),
     NotSupported("CF_TUNNEL_TOKEN", _DOCK, "`ssh -L 8888:127.0.0.1:8888 …`"),
-    NotSupported("PROVISIONING_SCRIPT", f"{_VAST}, {_DOCK}", _OWN_IMAGE),
+    NotSupported("PROVISIONING_SCRIPT", f"{_VAST}, {_DOCK}", _HOOKS),
     NotSupported("PROVISIONING_MANIFEST", _VAST, _OWN_IMAGE),
-    NotSupported("BOOT_SCRIPT", _VAST, _OWN_IMAGE),
-    NotSupported("HOTFIX_SCRIPT", _VAST, _OWN_IMAGE),
-    NotSupported("ENVBUILDER_INIT_SCRIPT", "envbuilder", _OWN_IMAGE),
+    NotSupported("BOOT_SCRIPT", _VAST, _HOOKS),
+    NotSupported("HOTFIX_SCRIPT", _VAST, _HOOKS),
+    NotSupported("ENVBUILDER_INIT_SCRIPT", "envbuilder", _HOOKS),
     NotSupported("EXTRA_PIP_PACKAGES", "RAPIDS", "`pip install`, or " + _OWN_IMAGE),
     NotSupported("EXTRA_CONDA_PACKAGES", "RAPIDS", "`pip install`, or " + _OWN_IMAGE),
     NotSupported("CONDA_TIMEOUT", "RAPIDS", "nothing: there is no conda"),
     NotSupported("PIP_PACKAGES", f"{_VAST}, {_DOCK}", "`pip install`, or " + _OWN_IMAGE),
     NotSupported("APT_PACKAGES", f"{_VAST}, {_DOCK}", "`sudo apt-get install`, or " + _OWN_IMAGE),
-    NotSupported("SUPERVISOR_NO_AUTOSTART", f"{_VAST}, {_DOCK}", "`JUPYTER_DISABLE=1`"),
+    NotSupported("SUPERVISOR_NO_AUTOSTART", f"{_VAST}, {_DOCK}", "`LAUNCHER_SERVICES`"),
     NotSupported("SERVERLESS", f"{_VAST}, {_DOCK}", "`docker run IMAGE CMD…`", _FALSE),
-    NotSupported("SAGEMAKER_RECOVERY_MODE", "SageMaker", "`docker run -it IMAGE bash`", _FALSE),
     NotSupported("ENABLE_AGENT_BANNER", _VAST, "`LAUNCHER_QUIET`"),
     NotSupported("S6_*", "s6-overlay", "`LAUNCHER_READY_TIMEOUT`; `docker stop --time`; supervisor "
                  "restarts services"),

@@ -15,7 +15,7 @@ from launcher.environment import inherit, too_large_notes
 from launcher.errors import NoUsableGpu
 from launcher.identity import may_write, name_variables, plan_identity
 from launcher.machine import Machine
-from launcher.model import EnvVar, Finding, Identity, Paths, Plan, State
+from launcher.model import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
 from launcher.notes import judge, plan_notes
 from launcher.settings import Settings
 from launcher.threads import plan_threads
@@ -73,8 +73,20 @@ def make_plan(
         devices=devices.count,
         device_remarks=devices.remarks,
         ready_timeout=settings.ready_timeout,
+        supervision=plan_supervision(settings),
+        gpu_watch=settings.gpu_watch,
         color=settings.color,
         started=started,
+    )
+
+
+def plan_supervision(settings: Settings) -> Supervision:
+    programs = {"ssh": "sshd"}
+    return Supervision(
+        programs=settings.services,
+        required=tuple(programs.get(name, name) for name in settings.required_services),
+        restart_delay=settings.restart_delay,
+        safe_mode=settings.safe_mode,
     )
 
 

@@ -29,6 +29,7 @@ def render(plan: Plan) -> tuple[RenderedFile, ...]:
         *command_files(plan),
         root.directory("log", 0o700),
         root.directory("services", 0o700),
+        root.file("supervision.json", codec.to_json(plan.supervision), 0o600),
         root.file("plan.json", codec.to_json(plan, reveal=True), 0o600),
         root.directory("user", 0o755),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from launcher import config
+from launcher import environ
 from launcher.errors import BadSetting
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def read(name: str) -> str:
 
     Raises BadSetting with what to do where there is none, or where it is root's to read.
     """
-    path = f"{config.run_dir()}/{name}"
+    path = f"{environ.run_dir()}/{name}"
     try:
         with open(path, encoding="utf-8") as stream:
             return stream.read()
@@ -40,7 +40,7 @@ def read_value(kind: type[T], name: str) -> T:
     try:
         return codec.from_json(kind, read(name))
     except (ValueError, TypeError, KeyError) as err:
-        path = f"{config.run_dir()}/{name}"
+        path = f"{environ.run_dir()}/{name}"
         raise BadSetting(f"cannot read {path}: not what this launcher wrote ({err!r})") from err
 
 
@@ -59,6 +59,6 @@ def plan() -> Plan | None:
     """Return the plan of the running box, or None where no box runs here."""
     from launcher.model import Plan
 
-    if not os.path.exists(f"{config.run_dir()}/plan.json"):
+    if not os.path.exists(f"{environ.run_dir()}/plan.json"):
         return None
     return read_value(Plan, "plan.json")

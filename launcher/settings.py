@@ -90,6 +90,21 @@ TABLE: tuple[Setting, ...] = (
             "Seconds to wait for the services before saying what is not ready."),
     Setting("quiet", "LAUNCHER_QUIET", False, accepts.flag,
             "Command mode prints no summary line.", ("JUPYTER_DOCKER_STACKS_QUIET",)),
+    Setting("services", "LAUNCHER_SERVICES", None, accepts.services,
+            "Services to start: jupyter, ssh, and the programs of /etc/launcher/supervisor.d. "
+            "Unset: all."),
+    Setting("required_services", "LAUNCHER_REQUIRED_SERVICES", ("jupyter", "ssh"),
+            accepts.services_or_none,
+            "Services that end the container with 70 when they fail for good. Unset: jupyter,ssh."),
+    Setting("restart_delay", "LAUNCHER_RESTART_DELAY", 30.0, accepts.seconds,
+            "Longest wait, in seconds, before a service that keeps ending is started again."),
+    Setting("hooks", "LAUNCHER_HOOKS", "stop", accepts.choice("stop", "warn"),
+            "A hook that fails ends the start with 70 (stop), or is only named (warn)."),
+    Setting("safe_mode", "LAUNCHER_SAFE_MODE", False, accepts.flag,
+            "Run no hook, and no program of /etc/launcher/supervisor.d: to mend them.",
+            ("SAGEMAKER_RECOVERY_MODE",)),
+    Setting("gpu_watch", "LAUNCHER_GPU_WATCH", 30.0, accepts.gpu_watch,
+            "Seconds between two looks at the GPUs of a running box. 0: none."),
     Setting("listen", "LAUNCHER_LISTEN", "", accepts.host,
             "Address that Jupyter and SSH listen on. Unset: every address."),
     Setting("user", "NB_USER", "dev", accepts.user,
@@ -154,6 +169,12 @@ class Settings:
     detect_timeout: float
     ready_timeout: float
     quiet: bool
+    services: tuple[str, ...] | None  # None = all
+    required_services: tuple[str, ...]
+    restart_delay: float  # seconds
+    hooks: str  # "stop" | "warn"
+    safe_mode: bool
+    gpu_watch: float  # seconds
     listen: str
     user: str
     uid: int | None

@@ -17,6 +17,7 @@ from launcher import (
     codec,
     config,
     driver,
+    environ,
     environment,
     home,
     identity,
@@ -139,7 +140,7 @@ def _prepare_to_run_programs() -> None:
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if os.geteuid() == 0:
-        config.replace_environment({"PATH": become.launcher_path()})
+        environ.replace({"PATH": become.launcher_path()})
 
 
 def _prepare_for_a_command(plan: Plan) -> bytes:
@@ -162,7 +163,7 @@ def _open_state(settings: Settings, host: Host) -> State:
         home.write_names(who, settings.run_dir)
         names = {var.name: var.value for var in identity.name_variables(who, host, settings)}
         if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
-            config.replace_environment({**config.own_environment(), **names})
+            environ.replace({**environ.own(), **names})
         fault = home.make_home(who)
     state = service.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
     state = replace(state, home_fault=fault)

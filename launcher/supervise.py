@@ -22,7 +22,7 @@ from supervisor.options import ProcessConfig, ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
-from launcher import become, config, service
+from launcher import become, environ, service
 from launcher.errors import LauncherError, StartFailed
 from launcher.pump import Pump
 
@@ -40,7 +40,7 @@ def run(run_dir: str) -> int:
     planned = frozenset(
         name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")
     ) | {"watch"}
-    config.replace_environment({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
+    environ.replace({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that hangs up must not end the box
     options = BoxOptions(run_dir, planned, Pump(1))
     options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])

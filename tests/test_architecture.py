@@ -57,9 +57,11 @@ MAY_IMPORT = {
     "settings": {"accepts", "model"},
     "key_sources": {"hostkey", "model"},
     "folders": {"errors"},
+    "environ": {"folders"},
     "peer_names": set(),
     "config": {
-        "accepts", "errors", "folders", "key_sources", "model", "outside", "peer_names", "settings",
+        "accepts", "environ", "errors", "folders", "key_sources", "model", "outside", "peer_names",
+        "settings",
     },
     # detect; the three of NVML and `locality` are parts of it
     "nvml_fields": set(),
@@ -122,7 +124,7 @@ MAY_IMPORT = {
     "service": {"errors", "key_sources", "model", "ssh_keys"},
     "init": {"become", "errors", "processes", "pump"},
     "command": {"become", "init", "processes"},
-    "supervise": {"become", "config", "errors", "pump", "service"},
+    "supervise": {"become", "environ", "errors", "pump", "service"},
     # watch
     "ready": {"hostkey", "model"},
     "health": {"errors", "model", "service"},
@@ -130,7 +132,7 @@ MAY_IMPORT = {
         "errors", "hostkey", "key_sources", "model", "running", "service", "ssh_keys",
         "sshd_config",
     },
-    "running": {"codec", "config", "errors", "machine", "model"},
+    "running": {"codec", "environ", "errors", "machine", "model"},
     "watch": {
         "banner", "checks", "codec", "health", "machine", "model", "probe", "ready", "report",
         "service", "ssh_keys", "sshd_config",
@@ -244,10 +246,10 @@ def test_guests_import_nothing_of_ours(path: Path) -> None:
 # --- who does what ---------------------------------------------------------------------------
 
 
-def test_only_config_knows_the_environment() -> None:
+def test_only_environ_knows_the_environment() -> None:
     environment = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
     users = {name for name, path in MODULES.items() if attributes(path) & environment}
-    assert users == {"config"}
+    assert users == {"environ"}
 
 
 def test_only_cli_prints() -> None:

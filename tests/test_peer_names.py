@@ -61,6 +61,7 @@ AS_DOCUMENTED: list[tuple[str, str, str, object]] = [
     ("JUPYTER_DOCKER_STACKS_QUIET", "1", "quiet", True),
     ("JUPYTER_ENV_VARS_TO_UNSET", "A_SECRET,B_SECRET", "env_unset", ("A_SECRET", "B_SECRET")),
     ("JUPYTER_DISABLE", "1", "jupyter_disabled", True),
+    ("SAGEMAKER_RECOVERY_MODE", "1", "safe_mode", True),
     ("NOTEBOOK_ARGS", "--log-level='DEBUG' --dev-mode", "jupyter_arguments",
      ("--log-level=DEBUG", "--dev-mode")),
     ("NB_PREFIX", "/notebook/me/mine", "jupyter_base_url", "/notebook/me/mine/"),

@@ -35,6 +35,8 @@ def default_of(row: config.Setting) -> str:
         return f"{row.default:g}"
     if row.default == GpuRequest():
         return "all"
+    if isinstance(row.default, tuple):
+        return ",".join(row.default) or "–"
     return str(row.default) if row.default not in (None, "", ()) else "–"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from launcher import codec, config, pipeline
+from launcher import codec, config, environ, pipeline
 from launcher.plan import make_plan
 
 
@@ -13,7 +13,7 @@ def main(root: Path) -> None:
     settings = config.load()
     machine = pipeline.detect_machine(settings, root)
     plan = make_plan(machine, settings, None, pipeline.GUEST, started=0.0)
-    directory = Path(config.run_dir())
+    directory = Path(environ.run_dir())
     directory.mkdir()
     for name, value in (("plan.json", plan), ("machine.json", machine)):
         (directory / name).write_text(codec.to_json(value))
