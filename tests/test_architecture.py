@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "model": {"machine"},
     "hostkey": set(),
     "processes": set(),
+    "programs": set(),
     "pump": set(),
     "accepts": {"model"},
     "codec": {"model"},
