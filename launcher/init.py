@@ -21,8 +21,6 @@ from launcher.errors import LauncherError
 from launcher.processes import descendants, kill, kill_descendants, signal_name
 from launcher.pump import Pump
 
-# Docker kills everything 10 s after its TERM: leave in order, and before that.
-STOP_DEADLINE = 8.0
 _STRAGGLER_GRACE = 0.3
 # A terminal's Ctrl-C may reach us twice at once; a person presses again later, and means it.
 _IMPATIENCE = 1.0
@@ -67,6 +65,7 @@ class Init:
         self.out = out
         self.signals: list[int] = []  # asked for while something else was waited for
         self.stopping = False
+        self.stop_timeout = math.inf  # seconds from a stop request until what is left is killed
         self._children: dict[int, Child] = {}
         self._spawned: set[int] = set()
         self._ended: dict[int, int] = {}  # of what was spawned; orphans are not remembered
@@ -162,7 +161,7 @@ class Init:
     ) -> int:
         """Hand every signal to `on_signal` until `pid` ends; return its wait status.
 
-        After a signal of `stop` it has STOP_DEADLINE; a second one, later, ends it at once.
+        After a signal of `stop` it has `stop_timeout`; a second one, later, ends it at once.
         """
         self._main = pid
         self._spawned.add(pid)
@@ -173,7 +172,7 @@ class Init:
             if number in stop:
                 now = time.monotonic()
                 if not self.stopping:
-                    self.stopping, asked, deadline = True, now, now + STOP_DEADLINE
+                    self.stopping, asked, deadline = True, now, now + self.stop_timeout
                 elif now - asked > _IMPATIENCE:
                     deadline = now
             if time.monotonic() >= deadline:

@@ -190,10 +190,10 @@ NOT_SUPPORTED: tuple[NotSupported, ...] = (
     NotSupported("SUPERVISOR_NO_AUTOSTART", f"{_VAST}, {_DOCK}", "`LAUNCHER_SERVICES`"),
     NotSupported("SERVERLESS", f"{_VAST}, {_DOCK}", "`docker run IMAGE CMD…`", _FALSE),
     NotSupported("ENABLE_AGENT_BANNER", _VAST, "`LAUNCHER_QUIET`"),
-    NotSupported("S6_*", "s6-overlay", "`LAUNCHER_READY_TIMEOUT`; `docker stop --time`; supervisor "
-                 "restarts services"),
-    NotSupported("KILL_PROCESS_TIMEOUT", "phusion/baseimage", "`docker stop --time`"),
-    NotSupported("KILL_ALL_PROCESSES_TIMEOUT", "phusion/baseimage", "`docker stop --time`"),
+    NotSupported("S6_*", "s6-overlay", "`LAUNCHER_READY_TIMEOUT`, `LAUNCHER_STOP_TIMEOUT`; "
+                 "supervisor restarts services"),
+    NotSupported("KILL_PROCESS_TIMEOUT", "phusion/baseimage", "`LAUNCHER_STOP_TIMEOUT`"),
+    NotSupported("KILL_ALL_PROCESSES_TIMEOUT", "phusion/baseimage", "`LAUNCHER_STOP_TIMEOUT`"),
     NotSupported("TINI_*", "tini", "nothing: PID 1 reaps and forwards", quiet=True),
 )
 # fmt: on

@@ -88,6 +88,9 @@ TABLE: tuple[Setting, ...] = (
             "Seconds to wait for the driver library before starting without GPUs."),
     Setting("ready_timeout", "LAUNCHER_READY_TIMEOUT", 60.0, accepts.seconds,
             "Seconds to wait for the services before saying what is not ready."),
+    Setting("stop_timeout", "LAUNCHER_STOP_TIMEOUT", 8.0, accepts.seconds,
+            "Seconds from a stop request until what still runs is killed; less than the engine "
+            "waits (Docker: 10)."),
     Setting("quiet", "LAUNCHER_QUIET", False, accepts.flag,
             "Command mode prints no summary line.", ("JUPYTER_DOCKER_STACKS_QUIET",)),
     Setting("services", "LAUNCHER_SERVICES", None, accepts.services,
@@ -168,6 +171,7 @@ class Settings:
     require_gpu: int
     detect_timeout: float
     ready_timeout: float
+    stop_timeout: float  # seconds
     quiet: bool
     services: tuple[str, ...] | None  # None = all
     required_services: tuple[str, ...]

@@ -45,6 +45,7 @@ _DISK_TIMEOUT = 20.0
 def services(box: Init, asked: Child, supervisor: Supervisor, started: float) -> int:
     """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
     settings = config.load()
+    box.stop_timeout = settings.stop_timeout
     for warning in settings.warnings:
         box.out.say(f"launcher: {warning}")
     host = read_host(settings)
@@ -77,6 +78,7 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
 def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     """Run the user's command with the devices and the environment of the plan."""
     settings = config.load()
+    box.stop_timeout = settings.stop_timeout
     host = read_host(settings)
     patience = math.inf if settings.quiet else COMMAND_PATIENCE
     machine = driver.machine(box, asked, host, started, settings.detect_timeout, patience)

@@ -39,6 +39,7 @@ EXAMPLES = {
     "require_gpu": ("2", 2, "some"),
     "detect_timeout": ("2", 2.0, "soon"),
     "ready_timeout": ("90", 90.0, "-1"),
+    "stop_timeout": ("290", 290.0, "never"),
     "quiet": ("1", True, "very"),
     "services": ("jupyter, sshd", ("jupyter", "ssh"), "jupyter;ssh"),
     "required_services": ("none", (), "a/b"),

@@ -232,8 +232,7 @@ print([signal.Signals(n).name for n in seen], os.WTERMSIG(status), box.stopping)
 def test_what_does_not_stop_is_killed_at_the_deadline() -> None:
     begin = time.monotonic()
     done = run_script(f"""{BOX}
-import launcher.init
-launcher.init.STOP_DEADLINE = 0.5  # 8 s, so as to be before Docker's 10
+box.stop_timeout = 0.5
 def stubborn():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(60)

@@ -66,6 +66,27 @@ def test_stop_ends_a_command_that_ignores_it_before_docker_does(box: Boxes) -> N
     assert "something did not stop in time and is killed" in running.logs()
 
 
+SAVE_FOR_LONG = """
+import signal, time
+def save(*_):
+    time.sleep(9)
+    print("saved")
+    raise SystemExit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready")
+while True:
+    time.sleep(0.05)
+"""
+
+
+def test_a_command_that_needs_longer_gets_it_where_both_are_told(box: Boxes) -> None:
+    """A checkpoint takes its time: Docker's patience and ours, each with its own setting."""
+    running = box(command=python(SAVE_FOR_LONG), env={"LAUNCHER_STOP_TIMEOUT": "50"})
+    running.wait_for_log("ready")
+    running.stop("--time", "60")
+    assert (running.exit_code(), "saved" in running.logs()) == (0, True)
+
+
 SAVE_AT_TERM = """
 import signal, subprocess, time
 worker = subprocess.Popen(["sleep", "1000"])
