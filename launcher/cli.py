@@ -20,7 +20,7 @@ usage: launcher COMMAND [ARGUMENT …]
   record            describe this machine for a bug report (no serial, no UUID)
   keys              who may log in; let somebody else in, or out (as root)
   settings          list every setting, its default and its value here
-  restart NAME      restart one program alone: jupyter, ssh, one of supervisor.d (as root)
+  restart NAME      restart jupyter, ssh or an added program alone (as root)
   exec -- CMD …     run CMD as the workspace user with the planned environment
   healthcheck       exit 0 when the box is healthy, 1 with the reason when not
 

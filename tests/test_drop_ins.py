@@ -51,8 +51,9 @@ def test_programs_of_every_kind_are_taken(check: Check, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "section",
     [
-        "inet_http_server", "unix_http_server", "supervisord", "supervisorctl", "include", "program",
-        "program:", "rpcinterface:supervisor", "DEFAULT", "Program:x", "ctlplugin:x", " program:x",
+        "inet_http_server", "unix_http_server", "supervisord", "supervisorctl", "include",
+        "program", "program:", "rpcinterface:supervisor", "DEFAULT", "Program:x", "ctlplugin:x",
+        " program:x",
     ],
 )  # fmt: skip
 def test_other_sections_are_refused_by_name(check: Check, tmp_path: Path, section: str) -> None:
