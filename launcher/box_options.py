@@ -20,7 +20,7 @@ from supervisor.states import SupervisorStates
 from launcher import become, drop_ins, environ, out_of_memory, running, service
 from launcher.errors import BadSetting, LauncherError, StartFailed
 from launcher.model import Plan, Supervision
-from launcher.program_output import EVENTS, BoxDispatcher, PumpHandler, close_files
+from launcher.program_output import EVENTS, BoxDispatcher, PumpHandler
 from launcher.pump import Pump
 from launcher.supervised import BoxFastCgiProcess, BoxProcess
 
@@ -53,7 +53,6 @@ class _Configured:
         dispatchers, pipes = super().make_dispatchers(proc)  # type: ignore[misc]
         for channel in self.shown:
             fd = pipes[channel]
-            close_files(dispatchers[fd])
             dispatchers[fd] = BoxDispatcher(proc, EVENTS[channel], fd)
         return dispatchers, pipes
 
@@ -109,7 +108,10 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
     def usage(self, msg: object) -> None:
         """Refuse what supervisor's parser refuses, as a setting that cannot be used."""
         reason = " ".join(str(msg).split())
-        raise BadSetting(f"cannot use the programs of {drop_ins.FOLDER}: {reason}")
+        named = reason.startswith("/")
+        raise BadSetting(
+            f"cannot use {'' if named else f'the programs of {drop_ins.FOLDER}: '}{reason}"
+        )
 
     def processes_from_section(
         self, parser: Any, section: str, group_name: str, klass: Any = None

@@ -46,13 +46,6 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
         super().close()
 
 
-def close_files(dispatcher: Any) -> None:
-    """Close a dispatcher's files at once: supervisor leaves them to the garbage collector."""
-    for log in (getattr(dispatcher, "normallog", None), getattr(dispatcher, "capturelog", None)):
-        for handler in log.handlers if log else ():
-            handler.close()
-
-
 class PumpHandler(loggers.Handler):  # type: ignore[misc]
     """supervisor's own words, in the container's log."""
 

@@ -114,7 +114,7 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
     """The loop: what each turn of it does besides supervisor's."""
 
     def runforever(self) -> None:
-        self.options.poller.due = lambda: min(process.due() for process in self._processes())
+        self.options.poller.due = lambda: min((each.due() for each in self._processes()), default=1)
         super().runforever()
 
     def add_process_group(self, config: Any) -> bool:

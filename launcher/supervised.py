@@ -17,7 +17,6 @@ from supervisor.states import ProcessStates, SupervisorStates
 
 from launcher import drop_ins, out_of_memory, restarts
 from launcher.init import describe_end
-from launcher.program_output import close_files
 from launcher.programs import Program
 
 _STATES = {
@@ -116,7 +115,8 @@ class Supervised:
 
     def due(self) -> float:
         """Return in how many seconds `transition` has something to do; infinite where nothing."""
-        timed = self.state in _TIMED and self.delay
+        over = self.state == ProcessStates.EXITED and self._is_stopping()
+        timed = self.state in _TIMED and self.delay and not over
         return self.delay - CLOCK.time() if timed else float("inf")
 
     def _check_and_adjust_for_system_clock_rollback(self, test_time: float) -> None:
@@ -139,9 +139,8 @@ class Supervised:
             self.end += f", {out_of_memory.reason()}"
         dispatchers = list(self.dispatchers.values())
         super().finish(pid, sts)  # type: ignore[misc]
-        for dispatcher in dispatchers:
+        for dispatcher in dispatchers:  # something it started may still hold the pipe
             dispatcher.close()
-            close_files(dispatcher)
 
     def give_up(self) -> None:
         """Fail for good; a program that waits while everything is stopped has not failed."""
@@ -165,13 +164,15 @@ class Supervised:
         ran = CLOCK.time() - self.laststart
         self.ends = restarts.in_a_row(self.ends, ran)
         pause = restarts.wait(self.ends, self.config.options.supervision.restart_delay)
-        self.delay = CLOCK.time() + pause
-        if state == ProcessStates.BACKOFF:
-            self.end = self.end if self.pid else self.spawnerr  # it may not even have been started
-        if self._is_stopping() or (state == ProcessStates.BACKOFF and self._has_failed()):
+        too_early = state == ProcessStates.BACKOFF
+        again = too_early or self._is_restarted()
+        self.delay = CLOCK.time() + pause if again else 0.0
+        if too_early and not self.pid:
+            self.end = self.spawnerr  # it was not even started
+        if self._is_stopping() or (too_early and self._has_failed()):
             return
         name, how = self.config.name, str(self.end)
-        if state == ProcessStates.BACKOFF or self._is_restarted():
+        if again:
             if line := restarts.restart_line(name, ran, how, self.ends, pause):
                 self._say(line)
         elif not expected and self.config.required:

@@ -129,7 +129,7 @@ MAY_IMPORT = {
     "out_of_memory": {"detect"},
     "drop_ins": {"errors", "model"},
     "program_output": set(),
-    "supervised": {"drop_ins", "init", "out_of_memory", "program_output", "programs", "restarts"},
+    "supervised": {"drop_ins", "init", "out_of_memory", "programs", "restarts"},
     "box_options": {
         "become", "drop_ins", "environ", "errors", "model", "out_of_memory", "program_output",
         "pump", "running", "service", "supervised",

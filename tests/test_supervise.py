@@ -90,7 +90,6 @@ USED = {
     (POutputDispatcher, "__init__"): "(self, process, event_type, fd)",
     (Subprocess, "signal"): "(self, sig)",
     (loggers.Handler, "handleError"): "(self)",
-    (loggers.Handler, "close"): "(self)",
 }
 
 OURS = (
@@ -505,6 +504,7 @@ def test_one_that_is_not_to_be_started_again(box, pipe, section, required, said,
     assert f"launcher: {said}" in read_all(pipe[0]).decode()
     assert started.options.exit_code == code
     assert started.process.program().state == "ended"
+    assert started.process.due() == float("inf"), "the loop would spin"
 
 
 def test_restarts_wait_and_are_told_sparingly_and_leak_nothing(box, pipe) -> None:
@@ -523,6 +523,12 @@ def test_restarts_wait_and_are_told_sparingly_and_leak_nothing(box, pipe) -> Non
     assert started.options.pidhistory == {}
 
 
+def test_last_words_are_shown_though_a_child_still_has_the_pipe(box, pipe) -> None:
+    started = box("command=sh -c 'sleep 5 & printf half'\nstartsecs=0\nautorestart=false\n")
+    started.turn_until(ProcessStates.EXITED)
+    assert "mine | half\n" in read_all(pipe[0]).decode()
+
+
 def test_a_person_who_starts_it_starts_afresh(box) -> None:
     started = box(f"{FAILS}startsecs=0\nautorestart=true\n", restart_delay=100.0)
     started.turn_until(ProcessStates.EXITED)
@@ -530,6 +536,12 @@ def test_a_person_who_starts_it_starts_afresh(box) -> None:
         started.turn()
     assert started.process.program().state == "waiting"
     assert 0 < started.process.due() <= 1
+    for _ in range(20):
+        started.turn()
+    assert (started.process.starts, started.process.state) == (2, ProcessStates.EXITED)
+    started.options.mood = SupervisorStates.SHUTDOWN
+    assert started.process.due() == float("inf"), "the loop would spin"
+    started.options.mood = SupervisorStates.RUNNING
     started.process.spawn()  # as supervisor's startProcess does
     started.turn_until(ProcessStates.EXITED)
     assert started.process.ends == 1
@@ -556,10 +568,10 @@ def test_a_clock_that_is_set_kills_nothing_and_delays_nothing(box, pipe, monkeyp
     said = b""
     while b"up" not in said:  # the trap is set
         said += started.process.config.options.readfd(next(iter(started.process.dispatchers)))
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + jump)
     begin = time.monotonic()
     started.process.stop()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
     started.turn_until(ProcessStates.STOPPED)
     assert 0.9 < time.monotonic() - begin < 10
     assert read_all(pipe[0]).decode().count("mine did not stop within 1 s and is killed") == 1
