@@ -178,8 +178,10 @@ class Supervised:
         elif not expected and self.config.required:
             self.config.options.failed(self)
         elif not (expected and self.config.ours):
-            after = restarts.duration(ran)
-            self._say(f"{name} ended after {after} ({how}); it is not started again (autorestart)")
+            rest = (
+                "the box goes on" if self.config.ours else "it is not started again (autorestart)"
+            )
+            self._say(f"{name} ended after {restarts.duration(ran)} ({how}); {rest}")
 
     def _is_restarted(self) -> bool:
         """Say whether supervisor starts it again, after an end in the running state."""

@@ -83,7 +83,7 @@ def folder_of(path: Path, programs: Mapping[str, str]) -> tuple[str, str]:
 def started(shared_box: Boxes, tmp_path_factory: pytest.TempPathFactory) -> Box:
     """One box with every program, one of which ends all the time."""
     mount = folder_of(tmp_path_factory.mktemp("supervisor.d"), PROGRAMS)
-    env = {**HOSTILE, "LAUNCHER_RESTART_DELAY": "0.1"}
+    env = {**HOSTILE, "LAUNCHER_RESTART_DELAY": "0.05"}
     return shared_box("--gpus", "all", *mount, env=env)
 
 
