@@ -180,7 +180,7 @@ def test_many_restarts_cost_nothing_and_hold_nothing_up(started: Box) -> None:
     assert poll(lambda: starts() >= first + RESTARTS, timeout=120, interval=0.5)
     after = _size(started)
     print(f"files {before[0]} -> {after[0]}, memory {before[1]} -> {after[1]} kB")
-    assert after[0] <= before[0] + 1  # one may be in the midst of a restart
+    assert after[0] <= before[0] + 8  # a restart may be under way; a leak would be hundreds
     assert after[1] <= before[1] + 1024
     said = re.findall(r"launcher: crash ended .*", started.logs())
     assert len(said) <= 5 + starts() // 10
