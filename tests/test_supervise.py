@@ -412,8 +412,8 @@ def test_supervisors_own_words_go_to_the_same_log(options, pipe) -> None:
 class Box:
     """A supervisor with one program, turned by hand; the clock too."""
 
-    def __init__(self, make: Make, section: str, **supervision) -> None:
-        self.options = make(Supervision(**supervision), mine=f"[program:mine]\n{section}")
+    def __init__(self, make: Make, section: str, kind: str, **supervision) -> None:
+        self.options = make(Supervision(**supervision), mine=f"[{kind}:mine]\n{section}")
         self.supervisor = supervise.BoxSupervisor(self.options)
         self.supervisor.process_groups = {}
         configs = self.options.process_group_configs
@@ -441,8 +441,8 @@ class Box:
 def box(make: Make, monkeypatch) -> Iterator[Callable[..., Box]]:
     made: list[Box] = []
 
-    def start(section: str, **supervision) -> Box:
-        made.append(Box(make, f"user={os.getuid()}\n{section}", **supervision))
+    def start(section: str, kind: str = "program", **supervision) -> Box:
+        made.append(Box(make, f"user={os.getuid()}\n{section}", kind, **supervision))
         return made[-1]
 
     yield start
@@ -472,6 +472,24 @@ def test_a_program_that_cannot_start_is_given_up_and_says_why(box, pipe) -> None
         ][-3:]
     )
     assert started.options.mood == SupervisorStates.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("eventlistener", "events=TICK_5"), ("fcgi-program", "socket=unix://{}/web.sock")],
+)
+def test_programs_of_every_kind_are_supervised_alike(box, pipe, tmp_path, kind, more) -> None:
+    section = f"command=sh -c 'echo oops >&2; exit 3'\nstartretries=0\n{more.format(tmp_path)}\n"
+    box(section, kind).turn_until(ProcessStates.FATAL)
+    said = read_all(pipe[0]).decode()
+    assert "mine | oops\n" in said
+    assert "launcher: mine failed for good (exit status 3), and the box goes on" in said
+    assert "    oops\n" in said
+
+
+def test_a_socket_that_cannot_be_made_is_a_bad_setting(box) -> None:
+    with pytest.raises(BadSetting, match=r"\[fcgi-program:mine\]"):
+        box("command=cat\nsocket=unix:///no/such/folder/web.sock\n", "fcgi-program")
 
 
 def test_a_required_program_ends_the_box(box, pipe) -> None:
