@@ -323,15 +323,15 @@ def test_a_clock_that_jumps_kills_nothing_and_delays_nothing(box: Boxes, tmp_pat
         return bool(programs(jumping)["jupyter"]["starts"] == number)
 
     for number, offset in enumerate((DAY, -DAY), start=2):
+        jumping.exec("kill", "-KILL", str(programs(jumping)["jupyter"]["pid"]))
+        assert poll(partial(started_for_the, number), timeout=10)
         (clock / "offset").write_text(f"{offset}\n")
         there = int(jumping.exec("date", "+%s").stdout)
         assert abs(there - here - offset) < 600, "the clock has jumped"
-        jumping.exec("kill", "-KILL", str(programs(jumping)["jupyter"]["pid"]))
-        assert poll(partial(started_for_the, number), timeout=10)
         assert poll(server.answers, timeout=20)
         assert poll(lambda: programs(jumping)["jupyter"]["state"] == "running", timeout=10)
     jumping.kill("TERM")
-    (clock / "offset").write_text(f"{DAY}\n")
+    (clock / "offset").write_text(f"{-2 * DAY}\n")
     assert jumping.wait(timeout=10) == 0
     assert "launcher: deaf did not stop within 2 s and is killed" in jumping.logs()
     assert "launcher: something did not stop in time" not in jumping.logs()
