@@ -7,11 +7,11 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from launcher import codec, processes
 from launcher.errors import BadSetting, StartFailed
-from launcher.model import Identity, Service
+from launcher.model import Identity, Plan, Service
 
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -40,6 +40,30 @@ def become(service: Service) -> None:
         os.execvpe(service.argv[0], service.argv, env)
     except OSError as err:
         raise StartFailed(f"cannot run {service.argv[0]}: {err.strerror}") from err
+
+
+def become_user(
+    plan: Plan, argv: Sequence[str], given: Mapping[str, str], cwd: str | None, umask: int | None
+) -> None:
+    """Turn this process into the workspace user's `argv`, in the planned environment.
+
+    Args:
+        given: variables that count before the planned ones.
+        cwd, umask: None = as they are, as the user set it.
+
+    Returns only by raising StartFailed, with the reason.
+    """
+    restore_signals()
+    drop_to_identity(plan.identity)
+    if umask is not None:
+        os.umask(umask)
+    if cwd is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(cwd)
+    try:
+        os.execvpe(argv[0], list(argv), {**plan.user_environment(), **given})
+    except OSError as err:
+        raise StartFailed(f"cannot run {argv[0]}: {err.strerror}") from err
 
 
 def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:

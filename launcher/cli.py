@@ -20,7 +20,7 @@ usage: launcher COMMAND [ARGUMENT …]
   record            describe this machine for a bug report (no serial, no UUID)
   keys              who may log in; let somebody else in, or out (as root)
   settings          list every setting, its default and its value here
-  restart NAME      restart jupyter or sshd alone (as root)
+  restart NAME      restart jupyter, ssh or an added program alone (as root)
   exec -- CMD …     run CMD as the workspace user with the planned environment
   healthcheck       exit 0 when the box is healthy, 1 with the reason when not
 
@@ -105,10 +105,11 @@ def _keys(arguments: list[str]) -> int:
 
 
 def _restart(arguments: list[str]) -> int:
-    from launcher import control
+    from launcher import control, programs
 
-    if arguments not in ([name] for name in control.PROGRAMS):
-        raise BadSetting(f"usage: launcher restart {'|'.join(control.PROGRAMS)}")
+    if len(arguments) != 1:
+        there = control.offered(programs.read(environ.run_dir())) or ["jupyter", "ssh"]
+        raise BadSetting(f"usage: launcher restart {'|'.join(there)}")
     control.restart(environ.run_dir(), arguments[0])
     print(f"launcher: {arguments[0]} is restarted")
     return 0

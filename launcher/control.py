@@ -7,40 +7,55 @@ import http.client
 import os
 import socket
 import xmlrpc.client
+from collections.abc import Iterable
 
+from launcher import programs
 from launcher.errors import BadSetting, StartFailed
 
-PROGRAMS = ("jupyter", "sshd")
+_NAMES = {"sshd": "ssh"}  # as people call it
+_NOT_OFFERED = ("watch", "post_start")  # the launcher's own
 _LOGIN = b"launcher:launcher"  # supervisord.conf says why
 _NOT_RUNNING = 70  # supervisor.xmlrpc.Faults
 _BAD_NAME = 10
 _TIMEOUT = 60.0  # seconds; supervisor stops what it is told to in its stopwaitsecs
 
 
-def restart(run_dir: str, name: str) -> None:
+def restart(run_dir: str, asked: str) -> None:
     """Stop a program of the box and start it again; the others are not touched.
 
-    Raises BadSetting where nothing can be told, StartFailed where it does not come up again.
+    Raises BadSetting where nothing can be told or nothing is called so, StartFailed where it does
+    not come up again.
     """
+    known = programs.read(run_dir)
+    name = "sshd" if asked == "ssh" else asked
+    if known and (name not in known or name in _NOT_OFFERED):
+        raise BadSetting(f"no {asked} runs in this box; there are: {', '.join(offered(known))}")
+    group = known[name].group if known else "box"
+    program = f"{group}:{name.removeprefix(f'{group}:')}"
     supervisor = xmlrpc.client.ServerProxy(
         "http://localhost/RPC2", _Transport(f"{run_dir}/supervisor.sock")
     ).supervisor
     try:
         try:
-            supervisor.stopProcess(f"box:{name}")
+            supervisor.stopProcess(program)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == _BAD_NAME:
-                raise BadSetting(f"no {name} runs in this box; see: launcher banner") from None
+                raise BadSetting(f"no {asked} runs in this box") from None
             if fault.faultCode != _NOT_RUNNING:
                 raise
-        supervisor.startProcess(f"box:{name}")
+        supervisor.startProcess(program)
     except (PermissionError, FileNotFoundError, ConnectionRefusedError):
         if os.geteuid() != 0:  # the box may be root's, in another directory
-            raise BadSetting(f"only root may; try: sudo launcher restart {name}") from None
+            raise BadSetting(f"only root may; try: sudo launcher restart {asked}") from None
         raise BadSetting(f"no box runs here: nothing answers at {run_dir}") from None
     except (OSError, http.client.HTTPException, xmlrpc.client.Error) as err:
         said = err.faultString if isinstance(err, xmlrpc.client.Fault) else err
-        raise StartFailed(f"cannot restart {name}: {said}; its log: docker logs") from None
+        raise StartFailed(f"cannot restart {asked}: {said}; its log: docker logs") from None
+
+
+def offered(known: Iterable[str]) -> list[str]:
+    """Return what people may restart, by the names they call it."""
+    return [_NAMES.get(name, name) for name in known if name not in _NOT_OFFERED]
 
 
 class _Transport(xmlrpc.client.Transport):

@@ -87,7 +87,7 @@ def read_limits(root: Path = Path("/")) -> Limits:
             allowed=len(os.sched_getaffinity(0)),
             quota=_cpu_quota(root),
         ),
-        memory=_memory(root),
+        memory=memory_limit(root),
         shm=shm.f_blocks * shm.f_frsize if shm else None,
         pids=_smallest(root, "pids", ("pids.max", "pids.max")),
         memlock=_resource_limit(resource.RLIMIT_MEMLOCK),
@@ -181,7 +181,7 @@ def _modules(root: Path) -> tuple[str, ...] | None:
     return tuple(name for name in names if name.startswith("nvidia") or name == "nouveau")
 
 
-def _cgroup_dirs(root: Path, controller: str) -> Iterator[Path]:
+def cgroup_dirs(root: Path, controller: str) -> Iterator[Path]:
     """Yield the directories that may limit us, ours first, up to the mount's root.
 
     In a container the cgroup mount usually starts at our own group, whatever path
@@ -208,7 +208,7 @@ def _smallest(root: Path, controller: str, names: tuple[str, str]) -> int | None
     """Return the tightest limit among our cgroups; `names` are the v1 and v2 files."""
     found = [
         int(text)
-        for directory in _cgroup_dirs(root, controller)
+        for directory in cgroup_dirs(root, controller)
         for name in dict.fromkeys(names)
         if (text := read_text(directory / name)) and text.isdecimal() and int(text) < _UNLIMITED
     ]
@@ -217,7 +217,7 @@ def _smallest(root: Path, controller: str, names: tuple[str, str]) -> int | None
 
 def _cpu_quota(root: Path) -> float | None:
     quotas = []
-    for directory in _cgroup_dirs(root, "cpu"):
+    for directory in cgroup_dirs(root, "cpu"):
         both = read_text(directory / "cpu.max")  # v2: "$MAX $PERIOD", microseconds
         if both is None:
             both = "{} {}".format(
@@ -230,7 +230,8 @@ def _cpu_quota(root: Path) -> float | None:
     return min(quotas, default=None)
 
 
-def _memory(root: Path) -> int | None:
+def memory_limit(root: Path) -> int | None:
+    """Return how many bytes we may use: the tightest limit, or all that there is."""
     limit = _smallest(root, "memory", ("memory.limit_in_bytes", "memory.max"))
     total = re.search(r"MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo") or "")
     physical = int(total[1]) * 1024 if total else None

@@ -17,6 +17,7 @@ from launcher import (
     codec,
     config,
     driver,
+    drop_ins,
     environ,
     environment,
     home,
@@ -57,6 +58,7 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     _check_cuda(box, machine, settings, plan)
     service.remove_stale(settings.run_dir)
     _answer(box, box.fork(lambda: _write(plan, machine)), "write its files")
+    _answer(box, box.fork(lambda: drop_ins.check(plan.supervision)), "read supervisor.d")
     supervisor.go(settings.run_dir)
     gc.enable()
 
@@ -70,7 +72,7 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     code = os.waitstatus_to_exitcode(status)
     if box.stopping:
         return 0
-    if code not in (0, StartFailed.exit_code):
+    if code not in (0, StartFailed.exit_code, BadSetting.exit_code):
         raise StartFailed(f"supervise ended by itself: {init.describe_end(status)}")
     return code
 

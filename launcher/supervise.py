@@ -1,9 +1,10 @@
-"""Supervisor as a library, in our own process.  The only module that imports supervisor.
+"""Supervisor as a library, in our own process: the loop.
 
 What stock supervisord does otherwise, and we cannot use: it waits a second before its first
 spawn and up to a second on a signal; it blocks on a log that nobody reads; it stays up, or
-exits 0, when a program is FATAL.  supervisor is pinned exactly, and a test fails if the
-internals that are subclassed here move.
+exits 0, when a program is FATAL; it starts what has ended again at once, for ever; a clock that
+is set confuses it.  supervisor is pinned exactly, and a test fails if the internals that are
+subclassed here, in `box_options`, `supervised` and `program_output`, move.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from supervisor import events, loggers, poller
-from supervisor.dispatchers import POutputDispatcher
+from supervisor import poller
 from supervisor.medusa import asyncore_25 as asyncore
-from supervisor.options import ProcessConfig, ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
-from launcher import become, environ, service
-from launcher.errors import LauncherError, StartFailed
+from launcher import become, codec, environ, programs, service
+from launcher.box_options import OUR_GROUP, BoxOptions
+from launcher.drop_ins import FOLDER
+from launcher.errors import BadSetting, LauncherError
+from launcher.model import RenderedFile, Supervision
+from launcher.programs import Program
 from launcher.pump import Pump
 
 # Beside ours in an installed image, beside the package in a checkout.
@@ -31,30 +33,57 @@ _CONFIGURATIONS = (
     "/etc/launcher/supervisord.conf",
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "supervisord.conf"),
 )
-_REQUIRED_GROUP = "box"
-_LONGEST_LINE = 16 * 1024
+_POST_START = "/post_start.sh"
+_SHORTEST_WAIT = 0.01  # seconds, so that nothing makes the loop spin
+_MEMORY_LOOK = 1.0  # seconds
 
 
 def run(run_dir: str) -> int:
-    """Supervise until told to stop.  Returns 0, or 70 after a required program failed for good."""
-    planned = frozenset(
-        name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")
-    ) | {"watch"}
+    """Supervise until told to stop.
+
+    Returns 0; 70 after a required program failed for good; 78 where a file of supervisor.d
+    cannot be used.
+    """
+    supervision = _read_supervision(run_dir)
     environ.replace({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that hangs up must not end the box
-    options = BoxOptions(run_dir, planned, Pump(1))
-    options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
-    options.first, options.test = True, False
-    supervisor = BoxSupervisor(options)
-    with contextlib.suppress(asyncore.ExitNow):
-        supervisor.main()
+    pump = Pump(1)
+    options = BoxOptions(run_dir, _planned(run_dir, supervision), supervision, pump)
+    options.poller = BoxPoller(options)
+    if supervision.safe_mode and os.path.isdir(FOLDER) and os.listdir(FOLDER):
+        pump.say(f"launcher: safe mode: no program of {FOLDER} is started")
+    try:
+        options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
+        options.first, options.test = True, False
+        with contextlib.suppress(asyncore.ExitNow):
+            BoxSupervisor(options).main()
+    except LauncherError as err:
+        pump.say(f"launcher: {err}")
+        options.exit_code = err.exit_code
     options.close_httpservers()
-    options.pump.flush(timeout=0.3)
-    return supervisor.exit_code
+    pump.flush(timeout=0.3)
+    return options.exit_code
+
+
+def _read_supervision(run_dir: str) -> Supervision:
+    try:
+        with open(f"{run_dir}/supervision.json", encoding="utf-8") as stream:
+            return codec.from_json(Supervision, stream.read())
+    except (OSError, ValueError, TypeError, KeyError):
+        return Supervision()
+
+
+def _planned(run_dir: str, supervision: Supervision) -> frozenset[str]:
+    """Return which programs of supervisord.conf are to run."""
+    services = {name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")}
+    post_start = not supervision.safe_mode and os.path.exists(_POST_START)
+    return frozenset({*services, "watch", *(["post_start"] if post_start else [])})
 
 
 class BoxPoller(poller.PollPoller):  # type: ignore[misc]
-    """Polls at once the first time, wakes on signals, and drains the pump when it can."""
+    """Polls at once the first time, wakes on signals and in time, and drains the pump."""
+
+    due: Callable[[], float] = staticmethod(lambda: 1.0)  # in how many seconds it is to wake
 
     def initialize(self) -> None:
         super().initialize()
@@ -69,7 +98,8 @@ class BoxPoller(poller.PollPoller):  # type: ignore[misc]
         pump: Pump = self.options.pump
         if pump.pending():
             self._poller.register(pump.fd, self.WRITE)
-        readable, writable = super().poll(0 if self._first else timeout)
+        wait = max(_SHORTEST_WAIT, min(timeout, self.due()))
+        readable, writable = super().poll(0 if self._first else wait)
         self._first = False
         if pump.pending():
             self._poller.unregister(pump.fd)
@@ -80,102 +110,29 @@ class BoxPoller(poller.PollPoller):  # type: ignore[misc]
         return [fd for fd in readable if fd not in own], [fd for fd in writable if fd not in own]
 
 
-class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
-    """Sends a program's output to the container's log too, in whole lines with its name."""
-
-    _partial = b""
-
-    def _log(self, data: bytes) -> None:
-        super()._log(data)
-        lines = (self._partial + data).split(b"\n")
-        self._partial = lines.pop()
-        if len(self._partial) > _LONGEST_LINE:
-            lines.append(self._partial)
-            self._partial = b""
-        self.process.config.options.show(self.process.config.name, lines)
-
-    def close(self) -> None:
-        if self._partial:
-            self._log(b"\n")
-        super().close()
-
-
-class BoxProcessConfig(ProcessConfig):  # type: ignore[misc]
-    def make_dispatchers(self, proc: Any) -> tuple[dict[int, Any], dict[str, Any]]:
-        dispatchers, pipes = super().make_dispatchers(proc)
-        out = pipes["stdout"]
-        event = events.ProcessCommunicationStdoutEvent
-        dispatchers[out] = BoxDispatcher(proc, event, out)
-        return dispatchers, pipes
-
-
-class BoxOptions(ServerOptions):  # type: ignore[misc]
-    """supervisord.conf, with this run's directory and only the planned programs."""
-
-    def __init__(self, run_dir: str, planned: frozenset[str], pump: Pump) -> None:
-        super().__init__()
-        self.run_dir = run_dir
-        self.planned = planned
-        self.pump = pump
-        self.poller = BoxPoller(self)
-
-    def processes_from_section(
-        self, parser: Any, section: str, group_name: str, klass: Any = None
-    ) -> list[Any]:
-        if klass in (None, ProcessConfig):
-            klass = BoxProcessConfig
-        processes = super().processes_from_section(parser, section, group_name, klass)
-        if group_name != _REQUIRED_GROUP:
-            return list(processes)
-        return [process for process in processes if process.name in self.planned]
-
-    def show(self, program: str, lines: list[bytes]) -> None:
-        """Put lines into the container's log; watch speaks for the launcher itself."""
-        prefix = b"" if program == "watch" else program.encode() + b" | "
-        if lines:
-            self.pump.write(b"".join(prefix + line + b"\n" for line in lines))
-
-    def make_logger(self) -> None:
-        self.logger = loggers.getLogger(self.loglevel)
-        self.logger.handlers.append(_PumpHandler(self.pump))
-        for message in self.parse_warnings:
-            if not message.startswith("No file matches"):  # supervisor.d is empty: the usual case
-                self.logger.warn(message)
-
-    def set_uid_or_exit(self) -> None:
-        """Stay who we are: `launcher exec` drops privileges for each program."""
-
-    def cleanup_fds(self) -> None:
-        """Close nothing: the descriptors above 2 are our own."""
-
-    def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
-        if argv[:2] == ["launcher", "exec"]:  # what it would do, without a second interpreter
-            try:
-                become.become(become.load(self.run_dir, argv[2]))
-            except LauncherError as err:
-                os.write(2, f"{err}\n".encode(errors="replace"))
-                os._exit(err.exit_code)
-        if argv[0] == "launcher":  # root's Python runs with -I, which pip's scripts have not
-            filename, argv = sys.executable, [sys.executable, "-I", "-m", "launcher.cli", *argv[1:]]
-        become.restore_signals()  # what Python ignores would stay ignored in the program
-        os.execve(filename, argv, env)
-
-
-class _PumpHandler(loggers.Handler):  # type: ignore[misc]
-    def __init__(self, pump: Pump) -> None:
-        super().__init__()
-        self._pump = pump
-
-    def emit(self, record: Any) -> None:
-        self._pump.say(f"launcher | {record.asdict()['message'].strip()}")
-
-
 class BoxSupervisor(Supervisor):  # type: ignore[misc]
-    exit_code = 0
+    """The loop: what each turn of it does besides supervisor's."""
 
     def runforever(self) -> None:
-        events.subscribe(events.ProcessStateFatalEvent, self._on_fatal)
+        self.options.poller.due = lambda: min((each.due() for each in self._processes()), default=1)
         super().runforever()
+
+    def add_process_group(self, config: Any) -> bool:
+        try:
+            return bool(super().add_process_group(config))
+        except ValueError as err:  # the socket of an [fcgi-program:…]
+            raise BadSetting(f"cannot use [fcgi-program:{config.name}] of {FOLDER}: {err}") from err
+
+    def ordered_stop_groups_phase_1(self) -> None:
+        """Tell all groups to stop at once: one after the other takes more than Docker gives."""
+        for group in self.stop_groups:
+            group.stop_all()
+
+    def tick(self, now: float | None = None) -> None:
+        super().tick(now)
+        self.options.memory_kills.look(every=_MEMORY_LOOK)
+        if self.options.changed:
+            self.options.changed = not self._write_programs()
 
     def handle_signal(self) -> None:
         """TERM stops everything; HUP makes sshd read its new files, and restarts nothing."""
@@ -183,7 +140,7 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self.options.mood = SupervisorStates.SHUTDOWN
         elif number == signal.SIGHUP:
-            sshd = self.process_groups[_REQUIRED_GROUP].processes.get("sshd")
+            sshd = self.process_groups[OUR_GROUP].processes.get("sshd")
             if sshd is not None and sshd.pid:
                 sshd.signal(signal.SIGHUP)
 
@@ -194,15 +151,21 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
             for process in group.get_unstopped_processes()
         ]
 
-    def _on_fatal(self, event: Any) -> None:
-        process = event.process
-        if process.group.config.name != _REQUIRED_GROUP:
-            return
-        name = process.config.name
-        say: Callable[[str], None] = self.options.pump.say
-        why = f" ({process.spawnerr})" if process.spawnerr else ""
-        say(f"launcher: {name} failed for good{why}, so the container ends. Its last lines:")
-        for line in service.last_lines(f"{self.options.run_dir}/log/{name}.log"):
-            say(f"    {line}")
-        self.exit_code = StartFailed.exit_code
-        self.options.mood = SupervisorStates.SHUTDOWN
+    def _processes(self) -> Iterator[Any]:
+        for group in self.process_groups.values():
+            yield from group.processes.values()
+
+    def _write_programs(self) -> bool:
+        """Write what is known of each program; where that cannot be done, later."""
+        known: dict[str, Program] = {}
+        for process in self._processes():
+            name = process.config.name
+            known[name if name not in known else f"{process.group.config.name}:{name}"] = (
+                process.program()
+            )
+        path = f"{self.options.run_dir}/{programs.NAME}"
+        try:
+            service.write([RenderedFile(path, programs.to_json(known), 0o644, -1, -1)])
+        except BadSetting:  # /run is full: no reason to end anything
+            return False
+        return True

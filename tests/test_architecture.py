@@ -26,7 +26,7 @@ PURE = {
     "visibility", "visible_entries", "record", "evidence", "diagnosis",
     "identity", "name_files", "shortcomings",
     "settings", "peer_names", "outside", "caches", "environment", "doors", "jupyter_config",
-    "sshd_config", "hub",
+    "sshd_config", "hub", "restarts",
 }  # fmt: skip
 PURE_FILES = [MODULES[module] for module in sorted(PURE)] + CHECKS
 EFFECTS = {
@@ -37,7 +37,7 @@ EFFECTS = {
 # Each of these has one module that may import it, and a reason to be there.
 ONLY_IN = {
     "pynvml": {"nvml", "nvml_fields", "nvml_links"},
-    "supervisor": {"supervise"},
+    "supervisor": {"box_options", "program_output", "supervise", "supervised"},
     "paramiko": {"ready"},
     "torch": set(),
 }
@@ -120,12 +120,24 @@ MAY_IMPORT = {
     "become": {"codec", "errors", "model", "processes"},
     "home": {"model", "name_files", "service"},
     "certificate": {"errors", "model", "service", "settings"},
-    "control": {"errors"},
+    "control": {"errors", "programs"},
     "ssh_keys": {"hostkey", "model"},
     "service": {"errors", "key_sources", "model", "ssh_keys"},
     "init": {"become", "errors", "processes", "pump"},
     "command": {"become", "init", "processes"},
-    "supervise": {"become", "environ", "errors", "pump", "service"},
+    "restarts": set(),
+    "out_of_memory": {"detect"},
+    "drop_ins": {"errors", "model"},
+    "program_output": set(),
+    "supervised": {"drop_ins", "init", "out_of_memory", "programs", "restarts"},
+    "box_options": {
+        "become", "drop_ins", "environ", "errors", "model", "out_of_memory", "program_output",
+        "pump", "running", "service", "supervised",
+    },
+    "supervise": {
+        "become", "box_options", "codec", "drop_ins", "environ", "errors", "model", "programs",
+        "pump", "service",
+    },
     # watch
     "ready": {"hostkey", "model"},
     "health": {"errors", "model", "service"},

@@ -11,8 +11,9 @@ from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler
 
 import pytest
 
-from launcher import control
+from launcher import control, programs
 from launcher.errors import BadSetting, StartFailed
+from launcher.programs import Program
 
 NOT_RUNNING = Fault(70, "NOT_RUNNING: box:jupyter")
 
@@ -60,6 +61,35 @@ def supervisor(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
     for server in started:
         server.shutdown()
         server.server_close()
+
+
+def known(folder: Path, **groups: str) -> None:
+    """Write what supervise would of running programs: their names and groups."""
+    there = {
+        name: Program(group, "running", 7, 1.0, 1, None, required=False)
+        for name, group in groups.items()
+    }
+    (folder / programs.NAME).write_text(programs.to_json(there))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [("ssh", "box:sshd"), ("sshd", "box:sshd"), ("tensorboard", "tensorboard:tensorboard")],
+)
+def test_every_program_can_be_restarted_by_its_name(supervisor, tmp_path, asked, told) -> None:
+    known(tmp_path, sshd="box", watch="box", tensorboard="tensorboard")
+    running = supervisor()
+    control.restart(str(tmp_path), asked)
+    assert {words for _, words, _ in running.asked} == {(told,)}
+
+
+@pytest.mark.parametrize("asked", ["jupyter", "watch", "post_start", "", "box:sshd"])
+def test_what_is_not_there_is_answered_with_what_is(supervisor, tmp_path: Path, asked) -> None:
+    known(tmp_path, sshd="box", watch="box", post_start="box", tensorboard="tensorboard")
+    running = supervisor()
+    with pytest.raises(BadSetting, match=r"there are: ssh, tensorboard$"):
+        control.restart(str(tmp_path), asked)
+    assert running.asked == []
 
 
 @pytest.mark.parametrize("refusals", [{}, {"stopProcess": NOT_RUNNING}])
