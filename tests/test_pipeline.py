@@ -45,10 +45,12 @@ print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
 
 def test_what_a_child_cannot_do_is_the_boxs_end_with_its_reason() -> None:
     done = run_script(f"""{BOX}
-from launcher.errors import BadSetting, LauncherError
+from launcher.errors import BadSetting, LauncherError, StartFailed
 def bad():
     raise BadSetting("cannot write /run: Read-only file system")
-for work in (bad, lambda: os.abort()):
+def failed():
+    raise StartFailed("a hook failed")
+for work in (bad, failed, lambda: os.abort()):
     try:
         start._answer(box, box.fork(work), "write its files")
     except LauncherError as err:
@@ -56,6 +58,7 @@ for work in (bad, lambda: os.abort()):
 """)
     assert done.stdout.splitlines() == [
         "78 cannot write /run: Read-only file system",
+        "70 a hook failed",
         "70 cannot write its files: killed by SIGABRT",
     ]
 
