@@ -124,9 +124,10 @@ def printable(path: str) -> str:
     return path if path.isprintable() else repr(path)
 
 
-def safe_mode_line(hooks: Sequence[Hook]) -> str:
+def safe_mode_lines(hooks: Sequence[Hook]) -> tuple[str, ...]:
+    """Return the line that names what safe mode leaves out; none where that is nothing."""
     names = ", ".join(printable(hook.path) for hook in hooks)
-    return f"safe mode: these hooks are not run: {names}"
+    return (f"safe mode: these hooks are not run: {names}",) if names else ()
 
 
 # --- run them ----------------------------------------------------------------------------------

@@ -150,10 +150,9 @@ def _run_hooks(box: Init, settings: Settings, for_a_command: bool) -> bool:
     """
     found = hooks.find(for_a_command)
     quiet = for_a_command and settings.quiet
-    for remark in () if quiet else found.remarks:
-        box.out.say(f"launcher: {remark}")
-    if found.hooks and settings.safe_mode:
-        box.out.say(f"launcher: {hooks.safe_mode_line(found.hooks)}")
+    left_out = hooks.safe_mode_lines(found.hooks) if settings.safe_mode else found.remarks
+    for line in () if quiet else left_out:
+        box.out.say(f"launcher: {line}")
     if not found.hooks or settings.safe_mode:
         return False
     own, log = environ.own(), 2 if for_a_command else 1  # a command's standard output is its own

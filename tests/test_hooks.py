@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import hooks, post_start
+from launcher import hooks, post_start, service
 from launcher.hooks import Changes, Hook
-from tests.local_box import wait_until
 from tests.scripts import run_script, signal_masks
 from tests.test_quoting import NASTY
 
@@ -142,7 +141,14 @@ def test_a_name_cannot_write_a_line_of_the_log(tmp_path: Path) -> None:
     assert "\n" not in remark
     (hook,) = [Hook(put(tmp_path, "x\nlauncher: y", BEGIN + "exit 1"), "run")]
     assert "\nlauncher: y" not in run(hook, go_on=True).log
-    assert "\n" not in hooks.safe_mode_line([hook])
+    assert [line for line in hooks.safe_mode_lines([hook]) if "\n" in line] == []
+
+
+def test_safe_mode_names_what_it_leaves_out(tmp_path: Path) -> None:
+    assert hooks.safe_mode_lines([]) == ()
+    seen = [Hook("/etc/launcher/hooks.d/a", "run"), Hook("/pre_start.sh", "bash")]
+    (line,) = hooks.safe_mode_lines(seen)
+    assert "/etc/launcher/hooks.d/a, /pre_start.sh" in line
 
 
 # --- how they run ------------------------------------------------------------------------------
@@ -320,26 +326,20 @@ def test_no_post_start_file_nothing_to_run(tmp_path: Path) -> None:
 
 
 def test_post_start_waits_for_the_banner_then_runs_with_that_environment(tmp_path: Path) -> None:
-    from launcher import service
-
-    ran = tmp_path / "ran"
-    put(tmp_path, post_start.SCRIPT, f'echo "$0 $KEPT $(pwd)" > {ran}.new; mv {ran}.new {ran}')
+    put(tmp_path, post_start.SCRIPT, f'echo "$0 $KEPT $(pwd) $(ls {tmp_path}/banner)"')
     (tmp_path / "services").mkdir()
     (file,) = post_start.files(str(tmp_path), ENVIRON, str(tmp_path))
     assert file.mode == 0o600, "it holds every value, secrets too"
     service.write([file])
-    child = os.fork()
-    if child == 0:
-        try:
-            post_start.run(str(tmp_path))
-        finally:
-            os._exit(9)
-    try:
-        # It waits: a banner is the only thing that ends it.
-        assert os.waitpid(child, os.WNOHANG) == (0, 0)
-        assert not ran.exists()
-    finally:
-        (tmp_path / "banner").touch()
-    wait_until(ran.exists, "post_start.sh has run")
-    assert os.waitpid(child, 0)[1] == 0
-    assert ran.read_text() == f"{tmp_path}/post_start.sh as it was /\n"
+    done = run_script(f"""
+import pathlib
+from launcher import post_start
+looks = []
+def sleep(seconds):
+    looks.append(seconds)
+    if len(looks) == 3:
+        pathlib.Path({str(tmp_path)!r}, "banner").touch()
+post_start.time.sleep = sleep
+post_start.run({str(tmp_path)!r})
+""")
+    assert done.stdout == f"{tmp_path}/post_start.sh as it was / {tmp_path}/banner\n", done.stderr

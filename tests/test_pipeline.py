@@ -43,6 +43,18 @@ print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
     assert done.stdout == "0\n", done.stderr
 
 
+def test_supervise_that_was_killed_before_the_word_is_the_boxs_end() -> None:
+    """While a hook takes its time, say."""
+    done = run_script(f"""{BOX}
+supervisor = pipeline.Supervisor(box)
+os.kill(supervisor.pid, signal.SIGKILL)
+box.wait_for(box.fork(lambda: time.sleep(0.1) or b""), 10)
+supervisor.go("/run/launcher")
+print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
+""")
+    assert done.stdout == "-9\n", done.stderr
+
+
 def test_what_a_child_cannot_do_is_the_boxs_end_with_its_reason() -> None:
     done = run_script(f"""{BOX}
 from launcher.errors import BadSetting, LauncherError, StartFailed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
@@ -174,9 +176,13 @@ def test_a_failing_hook_ends_the_start(box: Boxes, hooks: Hooks) -> None:
 
 def test_with_warn_it_is_named_and_the_start_goes_on(box: Boxes, hooks: Hooks) -> None:
     hooks.put(f"{OURS}/10-bad", f"{BEGIN}kill -9 $$")
-    hooks.put(f"{OURS}/20-next", f"{BEGIN}echo next")
+    hooks.put(f"{OURS}/20-next", f"{BEGIN}sleep 2; echo next")
+    begin = time.monotonic()
     started = box(*hooks.mounts, "-e", "LAUNCHER_HOOKS=warn")
-    started.wait_for_banner()
+    banner = started.wait_for_banner()
+    took = re.search(r"Ready +after ([\d.]+) s", banner)
+    assert took
+    assert float(took[1]) <= time.monotonic() - begin - 2, "the services' time begins after hooks"
     lines = started.logs().splitlines()
     (failed,) = [n for n, line in enumerate(lines) if "10-bad failed: killed by SIGKILL" in line]
     assert "next" in lines[failed:]
