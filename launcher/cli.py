@@ -33,6 +33,7 @@ The pipeline, one stage at a time (JSON):
 Inside the box:
   exec NAME         become the service NAME (supervisor calls this)
   watch             readiness, banner, health (supervisor calls this)
+  post-start        after the banner, become /post_start.sh (supervisor does)
 
 Settings are environment variables: docs/settings.md."""
 
@@ -146,6 +147,13 @@ def _watch(arguments: list[str]) -> int:
         raise BadSetting("nothing runs here to be watched")
     machine = running.read_value(Machine, "machine.json")
     watch.run(plan, machine, lambda text: print(text, flush=True))
+    return 0
+
+
+def _post_start(arguments: list[str]) -> int:
+    from launcher import post_start
+
+    post_start.run(environ.run_dir())
     return 0
 
 
@@ -271,6 +279,7 @@ _COMMANDS = {
     "topo": _topo,
     "record": _record,
     "plan": _plan,
+    "post-start": _post_start,
     "render": _render,
     "start": _start,
     "watch": _watch,

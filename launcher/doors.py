@@ -27,7 +27,8 @@ def environment_sh(plan: Plan) -> str:
     """
     over_ssh, _ = setenv_variables(plan)
     planned = {var.name: var.value for var in plan.environment}
-    missing = {n: v for n, v in plan.user_environment().items() if n not in over_ssh}
+    hooks = {name for name, _ in plan.before_hooks}
+    missing = {n: v for n, v in plan.user_environment().items() if n in hooks or n not in over_ssh}
     return _script(plan, {**missing, **planned})
 
 
@@ -67,7 +68,7 @@ def exec_environment(plan: Plan, own: Mapping[str, str]) -> dict[str, str]:
         own: what the engine gave it: the container's variables, and those of `docker exec -e`,
             which are kept.  Not a PATH, which sudo replaces.
     """
-    container = dict(plan.inherited)
+    container = _container(plan)
     given = {
         name: value
         for name, value in own.items()
@@ -80,11 +81,17 @@ def exec_environment(plan: Plan, own: Mapping[str, str]) -> dict[str, str]:
     return {**plan.user_environment(), **given}
 
 
+def _container(plan: Plan) -> dict[str, str]:
+    """Return the environment that the engine gives: as inherited, but for what hooks changed."""
+    engine = {name: value for name, value in plan.before_hooks if value is not None}
+    return {**dict(plan.inherited), **engine}
+
+
 def _script(plan: Plan, variables: Mapping[str, str]) -> str:
     lines = ["# Written by the launcher at every start."]
     if plan.identity.umask is not None:
         lines.append(f"umask {plan.identity.umask:04o}")
-    container = dict(plan.inherited)
+    container = _container(plan)
     for name, value in sorted(variables.items()):
         if name not in OF_AN_ACCOUNT:
             lines += _assignment(name, value, container.get(name, value))

@@ -1,21 +1,17 @@
 """The programs that people drop into /etc/launcher/supervisor.d, checked before supervisor starts.
 
 supervisor takes every section of an included file: one more [inet_http_server] would open a door.
-`configparser` is imported where it is used: in a child, off PID 1's way.
 """
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Sequence
+from configparser import Error, RawConfigParser
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from launcher.errors import BadSetting
 from launcher.model import Supervision
-
-if TYPE_CHECKING:
-    from configparser import RawConfigParser
 
 FOLDER = "/etc/launcher/supervisor.d"
 _KINDS = ("program", "group", "eventlistener", "fcgi-program")
@@ -33,14 +29,14 @@ class DropIn:
     programs: tuple[str, ...] = ()  # of a group
 
 
-def check(supervision: Supervision, folder: str = FOLDER) -> bytes:
-    """Return nothing, where all of it can be used.
+def check(supervision: Supervision, folder: str = FOLDER) -> None:
+    """Raise BadSetting where something of it cannot be used.
 
-    Raises BadSetting for a section that is not a program's or that has a name of ours, for a file
+    For a section that is not a program's or that has a name of ours, for a file
     that cannot be read, and where a setting names a program that is not there.
     """
     if supervision.safe_mode:
-        return b""
+        return
     there = read(folder)
     for drop_in in there:
         _refuse_ours(drop_in)
@@ -48,7 +44,6 @@ def check(supervision: Supervision, folder: str = FOLDER) -> bytes:
     _refuse_unknown("LAUNCHER_SERVICES", supervision.programs or (), known, folder)
     required = ["ssh" if name == "sshd" else name for name in supervision.required]
     _refuse_unknown("LAUNCHER_REQUIRED_SERVICES", required, known, folder)
-    return b""
 
 
 def read(folder: str = FOLDER) -> tuple[DropIn, ...]:
@@ -93,13 +88,11 @@ def _sections(path: str) -> list[DropIn]:
 
 def _parse(path: str) -> RawConfigParser:
     """Read a file as supervisor's UnhosedConfigParser will."""
-    import configparser
-
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
+    parser = RawConfigParser(inline_comment_prefixes=(";", "#"), strict=False)
     try:
         with open(path, encoding="utf-8") as stream:
             parser.read_file(stream)
-    except (OSError, configparser.Error, UnicodeDecodeError) as err:
+    except (OSError, Error, UnicodeDecodeError) as err:
         reason = err.strerror if isinstance(err, OSError) else " ".join(str(err).split())
         raise BadSetting(f"cannot read {path}: {reason}") from err
     return parser

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from launcher.model import EnvVar, Finding
+from launcher.model import EnvVar, Finding, Plan
 from launcher.settings import TABLE, Settings
 
 # Who may come in: tokens, passwords and keys, under our names and under those of other images.
@@ -99,6 +99,23 @@ def service_links(environ: Mapping[str, str]) -> set[str]:
         for name in environ
         if any(name[: match.start()] in services for match in _OF_A_SERVICE.finditer(name))
     }
+
+
+def note_hooks(plan: Plan, container: Mapping[str, str], environ: Mapping[str, str]) -> Plan:
+    """Note what hooks changed: who comes in by `docker exec` still has the container's values.
+
+    Args:
+        container: the environment that the container was started with.
+        environ: what the hooks made of it.
+    """
+    names = (container.keys() | environ.keys()) - OF_A_PROCESS
+    changed = {name for name in names if container.get(name) != environ.get(name)}
+    got = plan.user_environment().keys()
+    return replace(
+        plan,
+        before_hooks=tuple((name, container.get(name)) for name in sorted(changed & got)),
+        left_out=(*plan.left_out, *sorted(changed - got - {*plan.left_out})),
+    )
 
 
 def too_large_notes(names: Sequence[str], stack: int | None) -> Iterator[Finding]:

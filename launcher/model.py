@@ -202,6 +202,9 @@ class Plan:
     gpu_watch: float = 30.0  # seconds between two looks at the GPUs; 0 = none
     color: bool = False  # the container's log is a terminal
     started: float = 0.0  # CLOCK_MONOTONIC, seconds
+    # Of the user's variables, those that hooks changed: as the container has them, None for not at
+    # all.  Whoever comes in by `docker exec` still has these values.
+    before_hooks: tuple[tuple[str, str | None], ...] = ()
 
     def user_environment(self) -> dict[str, str]:
         """Return the environment of everything that runs for the user."""

@@ -6,6 +6,7 @@ supervisor imported in another.  `start` goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -91,7 +92,8 @@ class Supervisor:
 
     def go(self, run_dir: str) -> None:
         """Let it start the services, as the files in `run_dir` say."""
-        os.write(self._writer, run_dir.encode())
+        with contextlib.suppress(BrokenPipeError):  # it was killed: its end is seen soon enough
+            os.write(self._writer, run_dir.encode())
         os.close(self._writer)
 
 

@@ -30,7 +30,7 @@ def render(plan: Plan) -> tuple[RenderedFile, ...]:
         root.directory("log", 0o700),
         root.directory("services", 0o700),
         root.file("supervision.json", codec.to_json(plan.supervision), 0o600),
-        root.file("plan.json", codec.to_json(plan, reveal=True), 0o600),
+        plan_file(plan),
         root.directory("user", 0o755),
     ]
     # Twice, each to be read by its owner alone: root must not run what the user can write, and
@@ -76,6 +76,11 @@ def command_files(plan: Plan) -> tuple[RenderedFile, ...]:
         root.directory("sudoers", 0o755),
         root.file("sudoers/user", f"{rule}\n", 0o440),
     )
+
+
+def plan_file(plan: Plan) -> RenderedFile:
+    """Return the plan as `launcher exec` and all the others will read it."""
+    return _Owner(plan.paths.run).file("plan.json", codec.to_json(plan, reveal=True), 0o600)
 
 
 def machine_file(plan: Plan, machine: Machine) -> RenderedFile:

@@ -38,8 +38,14 @@ def write(files: Sequence[RenderedFile]) -> None:
 
 
 def remove_stale(run_dir: str) -> None:
-    """Remove what the box of before `docker restart` left: none of it is true any more."""
-    for name in ("supervisor.sock", "supervisord.pid", "banner", "programs.json"):
+    """Remove what the box of before `docker restart` left: none of it is true any more.
+
+    Nor which services there are, where hooks have changed the settings.
+    """
+    services: list[str] = []
+    with contextlib.suppress(OSError):
+        services = [f"services/{name}" for name in os.listdir(f"{run_dir}/services")]
+    for name in ("supervisor.sock", "supervisord.pid", "banner", "programs.json", *services):
         with contextlib.suppress(OSError):
             os.unlink(f"{run_dir}/{name}")
 

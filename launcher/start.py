@@ -1,15 +1,16 @@
 """Start the box: from what was asked of the driver to the services, or to the user's command.
 
-The state directory is opened in a child, the files are written in another: each may be slow.
+After hooks everything is planned and written anew: their environment and files count.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import os
 import signal
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from launcher import (
@@ -17,13 +18,12 @@ from launcher import (
     codec,
     config,
     driver,
-    drop_ins,
     environ,
     environment,
-    home,
-    identity,
+    hooks,
     init,
     notes,
+    preparation,
     report,
     service,
 )
@@ -35,7 +35,6 @@ from launcher.model import Finding, Plan, State
 from launcher.pipeline import COMMAND_PATIENCE, GUEST, Supervisor, read_host
 from launcher.plan import make_plan, too_few_gpus
 from launcher.pump import Pump
-from launcher.render import command_files, machine_file, render
 from launcher.settings import Settings
 
 # The first line appears by then, whatever the driver does.
@@ -45,26 +44,24 @@ _DISK_TIMEOUT = 20.0
 
 def services(box: Init, asked: Child, supervisor: Supervisor, started: float) -> int:
     """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
-    settings = config.load()
-    box.stop_timeout = settings.stop_timeout
-    for warning in settings.warnings:
-        box.out.say(f"launcher: {warning}")
-    host = read_host(settings)
-    state_child = box.fork(lambda: _encode(_open_state(settings, host)))
-    machine = driver.machine(box, asked, host, started, settings.detect_timeout, _PATIENCE)
+    container = environ.own()
+    begun = _begin(box)
+    settings = begun.settings
+    machine = driver.machine(box, asked, begun.host, started, settings.detect_timeout, _PATIENCE)
     box.out.say(report.first_line(machine, notes.judge(machine, settings).failure))
-    state = codec.from_json(State, _answer(box, state_child, "open its state"))
-    plan = make_plan(machine, settings, state, GUEST, started)
-    _check_cuda(box, machine, settings, plan)
-    service.remove_stale(settings.run_dir)
-    _answer(box, box.fork(lambda: _write(plan, machine)), "write its files")
-    _answer(box, box.fork(lambda: drop_ins.check(plan.supervision)), "read supervisor.d")
+    _make_real(box, begun, machine, started, container)
+    waited = time.monotonic()
+    if _run_hooks(box, settings, for_a_command=False):
+        started += time.monotonic() - waited  # from here on the services have their time
+        begun = _begin(box, said=settings.warnings)
+        settings, machine = begun.settings, replace(machine, host=begun.host)
+        _make_real(box, begun, machine, started, container)
     supervisor.go(settings.run_dir)
     gc.enable()
 
     def on_signal(number: int) -> None:
         if number == signal.SIGHUP:
-            box.spawn(lambda: _reload(machine, started, supervisor.pid))
+            box.spawn(lambda: _reload(machine, started, container, supervisor.pid))
         elif number in init.STOP:
             os.kill(supervisor.pid, signal.SIGTERM)
 
@@ -79,15 +76,18 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
 
 def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     """Run the user's command with the devices and the environment of the plan."""
+    container = environ.own()
     settings = config.load()
     box.stop_timeout = settings.stop_timeout
     host = read_host(settings)
     patience = math.inf if settings.quiet else COMMAND_PATIENCE
     machine = driver.machine(box, asked, host, started, settings.detect_timeout, patience)
-    plan = make_plan(machine, settings, None, GUEST, started)
-    _check_cuda(box, machine, settings, plan)
-    if host.image:
-        _answer(box, box.fork(lambda: _prepare_for_a_command(plan)), "prepare the account")
+    plan = _prepare(box, machine, settings, started, container)
+    if _run_hooks(box, settings, for_a_command=True):
+        settings = config.load()
+        box.stop_timeout = settings.stop_timeout
+        machine = replace(machine, host=read_host(settings))
+        plan = _prepare(box, machine, settings, started, container)
     if not settings.quiet:
         for line in report.summary_lines(machine, plan, notes.judge(machine, settings).failure):
             box.out.say(line)
@@ -97,6 +97,73 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     env |= {var.name: var.value for var in plan.environment}
     gc.enable()
     return commands.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What is asked for and where, while a child opens the state."""
+
+    settings: Settings
+    host: Host
+    opening: Child
+
+
+def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
+    """Read the settings and the box; say every warning that was not `said`."""
+    settings = config.load()
+    box.stop_timeout = settings.stop_timeout
+    for warning in settings.warnings:
+        if warning not in said:
+            box.out.say(f"launcher: {warning}")
+    host = read_host(settings)
+    opening = box.fork(lambda: _encode(preparation.open_state(settings, host)))
+    return _Begun(settings, host, opening)
+
+
+def _make_real(
+    box: Init, begun: _Begun, machine: Machine, started: float, container: Mapping[str, str]
+) -> None:
+    """Plan the services and write everything that they read."""
+    settings = begun.settings
+    state = codec.from_json(State, _answer(box, begun.opening, "open its state"))
+    plan = make_plan(machine, settings, state, GUEST, started)
+    plan = environment.note_hooks(plan, container, settings.environ)
+    _check_cuda(box, machine, settings, plan)
+    service.remove_stale(settings.run_dir)
+    written = box.fork(lambda: preparation.write_files(plan, machine, settings))
+    _answer(box, written, "write its files")
+
+
+def _prepare(
+    box: Init, machine: Machine, settings: Settings, started: float, container: Mapping[str, str]
+) -> Plan:
+    """Return the plan of a command, and make real what it needs."""
+    plan = make_plan(machine, settings, None, GUEST, started)
+    plan = environment.note_hooks(plan, container, settings.environ)
+    _check_cuda(box, machine, settings, plan)
+    if machine.host.image:
+        _answer(box, box.fork(lambda: preparation.for_a_command(plan)), "prepare the account")
+    return plan
+
+
+def _run_hooks(box: Init, settings: Settings, for_a_command: bool) -> bool:
+    """Run the hooks, and take their environment for ours; return whether there were any.
+
+    Whatever they changed, here or in files, counts when everything is planned anew after them.
+    """
+    found = hooks.find(for_a_command)
+    quiet = for_a_command and settings.quiet
+    left_out = hooks.safe_mode_lines(found.hooks) if settings.safe_mode else found.remarks
+    for line in () if quiet else left_out:
+        box.out.say(f"launcher: {line}")
+    if not found.hooks or settings.safe_mode:
+        return False
+    own, log = environ.own(), 2 if for_a_command else 1  # a command's standard output is its own
+    go_on = settings.hooks == "warn"
+    child = box.fork(lambda: _encode(hooks.run(found.hooks, own, log, go_on=go_on, quiet=quiet)))
+    changes = codec.from_json(hooks.Changes, _answer(box, child, "run the hooks", math.inf))
+    environ.replace(changes.applied_to(own))
+    return True
 
 
 @dataclass(frozen=True)
@@ -136,62 +203,9 @@ def _try_cuda(machine: Machine, settings: Settings, plan: Plan) -> bytes:
     return _encode(_Tried(devices, checks.judge(seen).failure))
 
 
-def _prepare_to_run_programs() -> None:
-    """Let root find ssh-keygen and chpasswd where only root can put them.
-
-    The container's PATH starts with the user's environment, which the user writes to.  A program
-    that ends before it has read its input is an error to handle, not our end.
-    """
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    if os.geteuid() == 0:
-        environ.replace({"PATH": become.launcher_path()})
-
-
-def _prepare_for_a_command(plan: Plan) -> bytes:
-    """Make the account and its home real, as far as that goes: the command runs in any case."""
-    _prepare_to_run_programs()
-    with contextlib.suppress(LauncherError, OSError):
-        home.write_names(plan.identity, plan.paths.run)
-    with contextlib.suppress(LauncherError, OSError):
-        service.write(command_files(plan))
-    with contextlib.suppress(OSError):
-        home.make_home(plan.identity)
-    return b""
-
-
-def _open_state(settings: Settings, host: Host) -> State:
-    _prepare_to_run_programs()
-    who = identity.plan_identity(host, settings)
-    fault = None
-    if host.image:
-        home.write_names(who, settings.run_dir)
-        names = {var.name: var.value for var in identity.name_variables(who, host, settings)}
-        if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
-            environ.replace({**environ.own(), **names})
-        fault = home.make_home(who)
-    state = service.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
-    state = replace(state, home_fault=fault)
-    if not settings.https:
-        return state
-    from launcher import certificate  # in this child, and where https is asked for
-
-    return replace(state, certificate=certificate.provide(settings))
-
-
-def _write(plan: Plan, machine: Machine) -> bytes:
-    _prepare_to_run_programs()
-    service.check_temporary_directory()
-    if plan.ssh:
-        service.prepare_sshd(plan.identity.account.uid)
-        fault = service.set_password(plan.ssh.user, plan.ssh.password)
-        if fault:
-            ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")
-            plan = replace(plan, ssh=ssh)
-    service.write((*render(plan), machine_file(plan, machine)))
-    return b""
-
-
-def _reload(machine: Machine, started: float, supervise_pid: int) -> int:
+def _reload(
+    machine: Machine, started: float, container: Mapping[str, str], supervise_pid: int
+) -> int:
     """HUP: read the settings' files again, rewrite keys and configuration, tell supervise.
 
     What runs keeps running: nothing here ends a kernel or a login.
@@ -201,8 +215,9 @@ def _reload(machine: Machine, started: float, supervise_pid: int) -> int:
     machine = replace(machine, host=idle)
     try:
         settings = config.load()
-        plan = make_plan(machine, settings, _open_state(settings, idle), GUEST, started)
-        _write(plan, machine)
+        plan = make_plan(machine, settings, preparation.open_state(settings, idle), GUEST, started)
+        plan = environment.note_hooks(plan, container, settings.environ)
+        preparation.write_files(plan, machine, settings)
     except LauncherError as err:
         out.say(f"launcher: not reloaded, everything stays as it was: {err}")
         return err.exit_code
@@ -221,13 +236,16 @@ def _encode(value: object) -> bytes:
 def _answer(box: Init, child: Child, task: str, timeout: float = _DISK_TIMEOUT) -> bytes:
     """Return what `child` answers.
 
-    Raises BadSetting for what is the user's to mend, StartFailed for anything else.
+    Raises BadSetting for what is the user's to mend, StartFailed for anything else, in the
+    child's own words where it has some.
     """
     if not box.wait_for(child, timeout):
         raise StartFailed(f"cannot {task}: no answer within {timeout:g} s; is the disk well?")
     assert child.status is not None
-    if os.waitstatus_to_exitcode(child.status) == BadSetting.exit_code:
-        raise BadSetting(child.answer.decode(errors="replace"))
+    code, said = os.waitstatus_to_exitcode(child.status), child.answer.decode(errors="replace")
+    for kind in (BadSetting, StartFailed):
+        if said and code == kind.exit_code:
+            raise kind(said)
     if child.status != 0:
         raise StartFailed(f"cannot {task}: {init.describe_end(child.status)}")
     return bytes(child.answer)

@@ -20,7 +20,7 @@ from supervisor.medusa import asyncore_25 as asyncore
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
-from launcher import become, codec, environ, programs, service
+from launcher import become, codec, drop_ins, environ, programs, service
 from launcher.box_options import OUR_GROUP, BoxOptions
 from launcher.drop_ins import FOLDER
 from launcher.errors import BadSetting, LauncherError
@@ -33,7 +33,6 @@ _CONFIGURATIONS = (
     "/etc/launcher/supervisord.conf",
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "supervisord.conf"),
 )
-_POST_START = "/post_start.sh"
 _SHORTEST_WAIT = 0.01  # seconds, so that nothing makes the loop spin
 _MEMORY_LOOK = 1.0  # seconds
 
@@ -48,11 +47,14 @@ def run(run_dir: str) -> int:
     environ.replace({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that hangs up must not end the box
     pump = Pump(1)
-    options = BoxOptions(run_dir, _planned(run_dir, supervision), supervision, pump)
+    # Those of supervisord.conf that are to run: the others are not wanted here.
+    planned = {name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")}
+    options = BoxOptions(run_dir, planned | {"watch"}, supervision, pump)
     options.poller = BoxPoller(options)
     if supervision.safe_mode and os.path.isdir(FOLDER) and os.listdir(FOLDER):
         pump.say(f"launcher: safe mode: no program of {FOLDER} is started")
     try:
+        drop_ins.check(supervision)
         options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
         options.first, options.test = True, False
         with contextlib.suppress(asyncore.ExitNow):
@@ -71,13 +73,6 @@ def _read_supervision(run_dir: str) -> Supervision:
             return codec.from_json(Supervision, stream.read())
     except (OSError, ValueError, TypeError, KeyError):
         return Supervision()
-
-
-def _planned(run_dir: str, supervision: Supervision) -> frozenset[str]:
-    """Return which programs of supervisord.conf are to run."""
-    services = {name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")}
-    post_start = not supervision.safe_mode and os.path.exists(_POST_START)
-    return frozenset({*services, "watch", *(["post_start"] if post_start else [])})
 
 
 class BoxPoller(poller.PollPoller):  # type: ignore[misc]

@@ -119,6 +119,12 @@ MAY_IMPORT = {
     # run
     "become": {"codec", "errors", "model", "processes"},
     "home": {"model", "name_files", "service"},
+    "hooks": {"errors", "processes", "pump"},
+    "post_start": {"become", "codec", "hooks", "model"},
+    "preparation": {
+        "become", "certificate", "environ", "errors", "home", "identity", "machine", "model",
+        "post_start", "render", "service", "settings",
+    },
     "certificate": {"errors", "model", "service", "settings"},
     "control": {"errors", "programs"},
     "ssh_keys": {"hostkey", "model"},

@@ -16,7 +16,7 @@ from launcher.doors import (
     login_sh,
     setenv_variables,
 )
-from launcher.environment import OF_AN_ACCOUNT
+from launcher.environment import OF_AN_ACCOUNT, note_hooks
 from launcher.model import EnvVar, Plan
 from tests.machines import CASES
 from tests.test_quoting import NASTY, through_shell
@@ -144,3 +144,45 @@ def test_every_variable_reaches_a_login_whatever_it_is() -> None:
     assert seen.items() >= plan.user_environment().items()
     assert os.fsencode(seen["BYTES"]) == os.fsencode(NASTY["BYTES"])
     assert OF_AN_ACCOUNT.isdisjoint(carried)
+
+
+# --- hooks -----------------------------------------------------------------------------------
+
+
+def after_hooks(container: Mapping[str, str], environ: Mapping[str, str]) -> Plan:
+    """Return the plan of a box whose hooks made `environ` of what the container was given."""
+    secrets = {"JUPYTER_TOKEN"}
+    inherited = {name: value for name, value in environ.items() if name not in secrets}
+    plan = plan_of(inherited, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, *(secrets & environ.keys()))
+    return note_hooks(plan, container, environ)
+
+
+CONTAINER = {"CHANGED": "old", "GONE": "1", "SAME": "1", "JUPYTER_TOKEN": "a", "TERM": "xterm"}
+ENVIRON = {"CHANGED": "it's new", "SAME": "1", "JUPYTER_TOKEN": "b", "TERM": "dumb", "ADDED": "1"}
+
+
+def test_docker_exec_has_what_hooks_made_of_the_container_s_environment() -> None:
+    plan = after_hooks(CONTAINER, ENVIRON)
+    seen = exec_environment(plan, CONTAINER)
+    assert {name: seen.get(name) for name in (*CONTAINER, "ADDED")} == {
+        "CHANGED": "it's new", "GONE": None, "SAME": "1", "JUPYTER_TOKEN": None, "TERM": "xterm",
+        "ADDED": "1",
+    }  # fmt: skip
+    given = exec_environment(plan, {**CONTAINER, "CHANGED": "by -e", "ADDED": "by -e"})
+    assert (given["CHANGED"], given["ADDED"]) == ("by -e", "by -e")
+    in_a_shell = in_shell(environment_sh(plan), {**CONTAINER, "SAME": "by -e"})
+    told = {name: in_a_shell[name] for name in ("CHANGED", "ADDED", "SAME")}
+    assert told == {"CHANGED": "it's new", "ADDED": "1", "SAME": "by -e"}
+    assert in_shell(environment_sh(plan), {"CHANGED": "by -e"})["CHANGED"] == "by -e"
+
+
+def test_no_way_in_is_noted_as_changed() -> None:
+    """The user's own files are made of the plan, and `launcher plan` prints it."""
+    plan = after_hooks(CONTAINER, ENVIRON)
+    assert plan.before_hooks == (("ADDED", None), ("CHANGED", "old"))
+    assert set(plan.left_out) == {"JUPYTER_TOKEN", "GONE"}
+
+
+def test_hooks_that_change_nothing_leave_the_plan_as_it_is() -> None:
+    plan = plan_of(CONTAINER, {})
+    assert note_hooks(plan, CONTAINER, {**CONTAINER, "TERM": "dumb"}) == plan

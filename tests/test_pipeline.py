@@ -43,12 +43,26 @@ print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
     assert done.stdout == "0\n", done.stderr
 
 
+def test_supervise_that_was_killed_before_the_word_is_the_boxs_end() -> None:
+    """While a hook takes its time, say."""
+    done = run_script(f"""{BOX}
+supervisor = pipeline.Supervisor(box)
+os.kill(supervisor.pid, signal.SIGKILL)
+box.wait_for(box.fork(lambda: time.sleep(0.1) or b""), 10)
+supervisor.go("/run/launcher")
+print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
+""")
+    assert done.stdout == "-9\n", done.stderr
+
+
 def test_what_a_child_cannot_do_is_the_boxs_end_with_its_reason() -> None:
     done = run_script(f"""{BOX}
-from launcher.errors import BadSetting, LauncherError
+from launcher.errors import BadSetting, LauncherError, StartFailed
 def bad():
     raise BadSetting("cannot write /run: Read-only file system")
-for work in (bad, lambda: os.abort()):
+def failed():
+    raise StartFailed("a hook failed")
+for work in (bad, failed, lambda: os.abort()):
     try:
         start._answer(box, box.fork(work), "write its files")
     except LauncherError as err:
@@ -56,6 +70,7 @@ for work in (bad, lambda: os.abort()):
 """)
     assert done.stdout.splitlines() == [
         "78 cannot write /run: Read-only file system",
+        "70 a hook failed",
         "70 cannot write its files: killed by SIGABRT",
     ]
 

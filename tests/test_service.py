@@ -126,11 +126,13 @@ def test_a_file_is_given_to_its_owner(tmp_path: Path) -> None:
 
 
 def test_what_the_box_before_left_is_removed(tmp_path: Path) -> None:
-    for name in ("supervisor.sock", "supervisord.pid", "banner", "plan.json"):
+    (tmp_path / "services").mkdir()
+    names = ("supervisor.sock", "supervisord.pid", "banner", "plan.json", "services/jupyter.json")
+    for name in names:
         (tmp_path / name).touch()
     service.remove_stale(str(tmp_path))
     service.remove_stale(str(tmp_path))
-    assert os.listdir(tmp_path) == ["plan.json"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["plan.json"]
 
 
 # --- state -----------------------------------------------------------------------------------
