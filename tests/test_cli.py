@@ -13,10 +13,11 @@ import pytest
 
 from launcher import cli, codec, health
 from launcher.machine import Account, Machine
-from launcher.model import Identity, Probe
+from launcher.model import Identity
 from launcher.render import machine_file, render
 from launcher.service import write
 from launcher.settings import TABLE
+from launcher.watched import Probe
 from tests.local_box import LAUNCHER, USER
 from tests.machines import CASES, PASSWORD, TOKEN, Case
 
