@@ -67,9 +67,11 @@ def as_text(seen: Seen, color: bool = False) -> str:
         lines.append(_paint(_HEAD, _BOLD, color))
     for name, program in sorted(seen.programs.items(), key=lambda item: _order(*item)):
         lines += _program_lines(name, program, seen, color)
-    if gpus := seen.services.get("gpus"):
-        state = "well" if gpus.get("ready") is True else "LOST"
-        lines += _row("GPUs", state, "", "", "", str(gpus.get("detail")), color)
+    probed = {PROBED_AS.get(name, name) for name in seen.programs}
+    for name, entry in seen.services.items():
+        if name not in probed:  # the GPUs; all of them, where supervise could write nothing
+            state = "well" if entry.get("ready") is True else "NOT WELL"
+            lines += _row(name, state, "", "", "", str(entry.get("detail")), color)
     return "\n".join(lines).rstrip()
 
 
@@ -96,7 +98,8 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
     pid, age = str(program.pid or "-"), duration(_age(program, seen))
     yield from _row(name, program.state, pid, age, str(_restarts(program)), detail, color)
     if failed and program.state not in ("starting", "stopping", "stopped"):
-        yield f"   fix: launcher restart {_shorten(name, 40)}; what it said: docker logs"
+        fix = f"launcher restart {_shorten(name, 40)}; what it said: docker logs"
+        yield from _wrapped(f"fix: {fix}")
 
 
 def _row(
@@ -110,9 +113,13 @@ def _row(
         f" {_shorten(name, _NAME):<{_NAME}} {_paint(f'{state:<8}', code, color)} {cells}"
     ).rstrip()
     if not short:
-        yield from textwrap.wrap(
-            detail, WIDTH, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False
-        )
+        yield from _wrapped(detail)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False
+    )
 
 
 def _order(name: str, program: Program) -> tuple[bool, str, str]:

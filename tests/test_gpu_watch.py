@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -22,9 +21,8 @@ import select, sys, time
 sys.path.insert(0, sys.argv[1])
 from launcher import gpu_watch
 gpu_watch._PATIENCE = 1.0
-gpu_watch._CONTROL = sys.argv[3]
-watch = gpu_watch.GpuWatch(sys.argv[2], 0.1, sys.argv[5])
-lines, ends = int(sys.argv[4]), time.monotonic() + 20
+watch = gpu_watch.GpuWatch(sys.argv[2], 0.1, sys.argv[4])
+lines, ends = int(sys.argv[3]), time.monotonic() + 20
 for _ in range(10_000):
     watch.glance()
     if (line := watch.step()):
@@ -62,11 +60,9 @@ class Watched:
     def become(self, changes: dict[str, dict[str, str | None]]) -> None:
         driver.vary(self.machine, changes, self.description)
 
-    def says(self, lines: int = 1, said: str = "", control: str = "/nonexistent") -> list[str]:
+    def says(self, lines: int = 1, said: str = "") -> list[str]:
         """Return the first lines that are said."""
-        return self._python(
-            WATCH, str(ROOT), str(self.folder), control, str(lines), said
-        ).splitlines()
+        return self._python(WATCH, str(ROOT), str(self.folder), str(lines), said).splitlines()
 
     def _python(self, code: str, *arguments: str) -> str:
         done = subprocess.run(
@@ -128,17 +124,6 @@ def test_a_loss_is_one_line_with_its_fix(watched, machine, changes, what) -> Non
     (line,) = box.says(said=detail)
     assert line.startswith("launcher: the GPUs are back: ")
     assert line.endswith("\tTrue\tas at the start")
-
-
-def test_a_control_node_that_is_refused_is_a_loss(watched, tmp_path: Path) -> None:
-    """Though NVML still answers those who have it open."""
-    box = watched()
-    report = json.loads((box.folder / "machine.json").read_text())
-    report["report"]["nodes"] = [{"path": "/dev/nvidiactl", "fault": ""}]
-    (box.folder / "machine.json").write_text(json.dumps(report))
-    # What is there now is no node at all; what the checks say of the real one: test_gpu_changes.
-    (line,) = box.says(control=str(tmp_path / "gone"), said="lost before")
-    assert "the GPUs are back" in line
 
 
 def test_nothing_is_said_of_what_is_as_at_the_start(watched) -> None:
