@@ -35,10 +35,18 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
     }
     for probe in probes:
         why = down.pop(probe.service, None)
-        yield Probe(probe.service, False, why) if why and not probe.ready else probe
+        if probe.ready:
+            yield probe
+        else:
+            yield Probe(probe.service, False, why or f"{probe.detail}; fix: {_restart(probe)}")
     for service, why in down.items():
         if service not in PROBED_AS.values():
             yield Probe(service, why is None, why or "runs")
+
+
+def _restart(probe: Probe) -> str:
+    names = {service: name for name, service in PROBED_AS.items()}
+    return f"launcher restart {names.get(probe.service, probe.service)}"
 
 
 def not_running(name: str, program: Program) -> str | None:

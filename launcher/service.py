@@ -39,7 +39,7 @@ def write(files: Sequence[RenderedFile]) -> None:
 
 def remove_stale(run_dir: str) -> None:
     """Remove what the box of before `docker restart` left: none of it is true any more."""
-    for name in ("supervisor.sock", "supervisord.pid", "banner"):
+    for name in ("supervisor.sock", "supervisord.pid", "banner", "health.json", "programs.json"):
         with contextlib.suppress(OSError):
             os.unlink(f"{run_dir}/{name}")
 

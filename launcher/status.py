@@ -97,7 +97,11 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
         detail = f"optional{f'; {detail}' if detail else ''}"
     pid, age = str(program.pid or "-"), duration(_age(program, seen))
     yield from _row(name, program.state, pid, age, str(_restarts(program)), detail, color)
-    if failed and program.state not in ("starting", "stopping", "stopped"):
+    if (
+        failed
+        and "fix: " not in failed
+        and program.state not in ("starting", "stopping", "stopped")
+    ):
         fix = f"launcher restart {_shorten(name, 40)}; what it said: docker logs"
         yield from _wrapped(f"fix: {fix}")
 

@@ -37,8 +37,9 @@ def test_only_what_changed_is_said(before: list, after: list, said: list[str]) -
     ("probes", "programs", "seen"),
     [
         ([JUPYTER_UP], {"jupyter": RUNS}, {"jupyter": None}),
-        ([JUPYTER_DOWN], {"jupyter": RUNS}, {"jupyter": "refused"}),
-        ([JUPYTER_DOWN], {}, {"jupyter": "refused"}),
+        ([JUPYTER_DOWN], {"jupyter": RUNS},
+         {"jupyter": "refused; fix: launcher restart jupyter"}),
+        ([SSH_DOWN], {}, {"ssh": "does not listen; fix: launcher restart sshd"}),
         # That it ended says more than that nobody answers.
         ([SSH_DOWN], {"sshd": replace(RUNS, state="waiting", end="killed by SIGKILL")},
          {"ssh": "it ended, and is started again: killed by SIGKILL"}),

@@ -110,7 +110,9 @@ def test_a_server_that_hangs_is_unhealthy_until_it_goes_on(watched: Box) -> None
     jupyter = watched.exec("pgrep", "-f", "guest/jupyter.py").stdout.split()[0]
     watched.exec("kill", "-STOP", jupyter)
     _await_health(watched, "unhealthy")
-    assert _last_health_output(watched) == "jupyter: no answer on port 8888: timed out"
+    assert _last_health_output(watched) == (
+        "jupyter: no answer on port 8888: timed out; fix: launcher restart jupyter"
+    )
     watched.exec("kill", "-CONT", jupyter)
     _await_health(watched, "healthy")
 
