@@ -76,15 +76,15 @@ class GpuWatch:
     def step(self) -> str | None:
         """Go on without waiting; return a line for the log where there is news.
 
-        Raises RuntimeError where a look failed for a reason that is not the driver's.
+        Raises RuntimeError or OSError where a look failed for a reason that is not the driver's.
         """
         now = time.monotonic()
         if self._child:
             return self._go_on(self._child, now)
         if now < self._due:
             return None
+        self._due = now + self._interval  # where not even a child can be started, too
         if self._stuck and _reap(self._stuck) is None:  # a second one would hang beside it
-            self._due = now + self._interval
             return None
         self._stuck = 0
         recovering = bool(self._news.said)
@@ -163,7 +163,12 @@ def control_fault() -> str:
 def _fork(work: Callable[[], bytes], asks: bool) -> _Child:
     """Run `work` in a child.  By hand: `init`'s own way would stay in watch's memory."""
     reader, writer = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # no more processes
+        os.close(reader)
+        os.close(writer)
+        raise
     if pid == 0:
         status = 70
         try:

@@ -21,6 +21,7 @@ from launcher.watched import Probe, Watched
 Say = Callable[[str], None]
 
 _UNWRITTEN = "so the box counts as unhealthy; make room there: df -h"
+_BLIND = "it cannot look at the services; why: docker logs"
 _MOST_TROUBLES = 20  # different ones: more are not worth the memory to tell them from old ones
 
 
@@ -92,7 +93,8 @@ class Watch:
         due = time.monotonic() >= self._next_look
         if due:
             self._next_look = time.monotonic() + health.INTERVAL
-            self._attempt(self._look)
+            if not self._attempt(self._look):
+                self._probes = (Probe("watch", False, _BLIND),)
         if self._attempt(self._step_gpus) or due:
             self._write()
         if self._announcer and os.waitpid(self._announcer, os.WNOHANG)[0]:

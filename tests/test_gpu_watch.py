@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from launcher import codec
+from launcher import codec, gpu_watch
 from launcher.render import machine_file, render
 from launcher.service import write
 from tests.machines import Case
@@ -129,3 +131,19 @@ def test_a_loss_is_one_line_with_its_fix(watched, machine, changes, what) -> Non
 def test_nothing_is_said_of_what_is_as_at_the_start(watched) -> None:
     for machine in ("h100-8x", "a100-mig", "h100-8x-one-lost"):
         assert watched(machine).says(said="lost before")[0].startswith("launcher: the GPUs are")
+
+
+def test_where_no_process_can_be_started_it_waits(tmp_path: Path, monkeypatch) -> None:
+    """And keeps no descriptor: it tries again for as long as the box lives."""
+
+    def refuse() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    watch = gpu_watch.GpuWatch(str(tmp_path), 30.0)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="Resource temporarily"):
+        watch.step()
+    assert os.listdir("/proc/self/fd") == before
+    assert watch.next_event > time.monotonic() + 20
+    assert watch.probe.ready

@@ -157,11 +157,18 @@ def test_a_report_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
 def test_an_error_in_a_look_is_said_once_and_is_no_end(tmp_path: Path, monkeypatch) -> None:
     said: list[str] = []
     turning = make_watch(tmp_path, said)
+    looks = watch.look
     monkeypatch.setattr(watch, "look", lambda box: 1 / 0)
     for _ in range(3):
         turning._next_look = 0.0
         turning.turn()
     assert said == ["launcher: watch cannot look, and goes on: ZeroDivisionError: division by zero"]
+    blind = health.check(str(tmp_path))
+    assert blind is not None
+    assert blind.startswith("watch: it cannot look")
+    monkeypatch.setattr(watch, "look", looks)
+    turning._next_look = 0.0
+    turning.turn()
     assert health.check(str(tmp_path)) is None
 
 
