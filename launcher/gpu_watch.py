@@ -137,6 +137,7 @@ def _look(run_dir: str, recovering: bool) -> bytes:
     """Return nothing where all is as at the start, and the log does not say otherwise."""
     from launcher import roll_call
 
+    roll_call.ask_as_the_start_did(run_dir)
     if roll_call.as_at_start(run_dir, control_fault()) and not recovering:
         return b""
     from launcher import gpu_look

@@ -6,14 +6,20 @@ alone takes five times as long as all of this; what is wrong is then for `gpu_lo
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
+
+from launcher import environ
 
 CONTROL = "/dev/nvidiactl"
 _UUID_SIZE = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
 _NOT_SUPPORTED = 3  # nvmlReturn_t: this GPU has no MIG
+
+_LIBRARY = "libnvidia-ml.so.1"
 
 # What is listed: by the UUID of each GPU, those of its MIG instances; None = not in MIG mode.
 Roll = Mapping[str, frozenset[str] | None]
@@ -38,6 +44,31 @@ def as_at_start(run_dir: str, control_fault: str) -> bool:
     return unopened <= len(report["lost"]) and all(
         uuid in now and _covers(now[uuid], instances) for uuid, instances in roll(report).items()
     )
+
+
+def ask_as_the_start_did(run_dir: str) -> None:
+    """Take the container's environment, and NVML from where it says: watch has neither.
+
+    The loader reads LD_LIBRARY_PATH at exec alone; what is loaded from there now is what everybody
+    who asks for it by name gets.  Raises OSError where others than root could have put it there.
+    """
+    with open(f"{run_dir}/plan.json", encoding="utf-8") as stream:
+        environ.replace(dict(json.load(stream)["inherited"]))
+    for folder in environ.own().get("LD_LIBRARY_PATH", "").split(":"):
+        path = f"{folder}/{_LIBRARY}"
+        if not folder.startswith("/") or not os.path.exists(path):
+            continue
+        if not (_is_ours(path) and _is_ours(folder)):
+            raise OSError(f"{path} can be changed by others than root, who does not load it")
+        with contextlib.suppress(OSError):  # of another architecture: the loader goes on, too
+            ctypes.CDLL(path)
+            return
+
+
+def _is_ours(path: str) -> bool:
+    info = os.stat(path)
+    groups = 0 if info.st_gid in (0, os.getegid()) else 0o020
+    return info.st_uid in (0, os.geteuid()) and not info.st_mode & (groups | 0o002)
 
 
 def at_start(report: Mapping[str, Any]) -> str:
@@ -65,7 +96,7 @@ def _call() -> tuple[Roll, int]:
 
     Raises OSError where it does not work at all.
     """
-    nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    nvml = ctypes.CDLL(_LIBRARY)
     _check(nvml.nvmlInit_v2())
     try:
         count = ctypes.c_uint()

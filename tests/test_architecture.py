@@ -131,7 +131,7 @@ MAY_IMPORT = {
     "ready": {"hostkey", "model", "watched"},
     "health": {"watched"},
     "news": {"programs", "watched"},
-    "roll_call": set(),
+    "roll_call": {"environ"},
     "gpu_changes": {"machine", "model"},
     "gpu_look": {
         "checks", "codec", "detect", "evidence", "gpu_changes", "machine", "model", "nvml", "probe",

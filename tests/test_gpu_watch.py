@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -50,12 +52,12 @@ class Watched:
     def __init__(self, folder: Path, environ: dict[str, str], machine: str) -> None:
         self.folder, self.environ, self.machine = folder, environ, machine
         self.description = Path(environ["NVSIM_MACHINE"])
-        told = self._python(DETECT)
+        told = self._python(DETECT, environ=environ)
         from launcher.machine import GpuReport, Machine
         from tests import machines
 
         report = codec.from_json(GpuReport, told)
-        case = Case(machines.machine(report), {"LAUNCHER_RUN_DIR": str(folder)})
+        case = Case(machines.machine(report), {"LAUNCHER_RUN_DIR": str(folder), **environ})
         write((*render(case.plan()), machine_file(case.plan(), case.machine)))
         assert isinstance(case.machine, Machine)
 
@@ -66,10 +68,11 @@ class Watched:
         """Return the first lines that are said."""
         return self._python(WATCH, str(ROOT), str(self.folder), str(lines), said).splitlines()
 
-    def _python(self, code: str, *arguments: str) -> str:
+    def _python(self, code: str, *arguments: str, environ: dict[str, str] | None = None) -> str:
+        """Run Python as watch does: with next to nothing in its environment."""
         done = subprocess.run(
             [sys.executable, "-I", "-c", code, *arguments],
-            env={"PATH": os.environ["PATH"], **self.environ},
+            env={"PATH": os.environ["PATH"], **(environ or {})},
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -147,3 +150,15 @@ def test_where_no_process_can_be_started_it_waits(tmp_path: Path, monkeypatch) -
     assert os.listdir("/proc/self/fd") == before
     assert watch.next_event > time.monotonic() + 20
     assert watch.probe.ready
+
+
+def test_root_loads_nothing_that_others_can_change(watched, tmp_path: Path) -> None:
+    box = watched()
+    folder = tmp_path / "theirs"
+    shutil.copytree(box.environ["LD_LIBRARY_PATH"], folder)
+    folder.chmod(0o777)
+    plan = json.loads((box.folder / "plan.json").read_text())
+    plan["inherited"] = [["LD_LIBRARY_PATH", str(folder)]]
+    (box.folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(AssertionError, match="can be changed by others than root"):
+        box.says()
