@@ -9,7 +9,7 @@ from urllib.parse import quote
 from launcher.caches import NAMES
 from launcher.hostkey import fingerprint
 from launcher.machine import CACHE, Limits, Machine
-from launcher.model import Address, Jupyter, Plan, Probe, Ssh
+from launcher.model import Address, Jupyter, Plan, Ssh
 from launcher.report import (
     BOLD,
     DIM,
@@ -25,6 +25,7 @@ from launcher.report import (
     wrap,
 )
 from launcher.topology import cpu_groups, describe, name_gpus
+from launcher.watched import Probe
 
 
 def render_banner(

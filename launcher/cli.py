@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from launcher import environ, running
+from launcher import environ
 from launcher.errors import BadSetting, LauncherError, StartFailed
 
 _HELP = """\
@@ -20,6 +20,7 @@ usage: launcher COMMAND [ARGUMENT …]
   record            describe this machine for a bug report (no serial, no UUID)
   keys              who may log in; let somebody else in, or out (as root)
   settings          list every setting, its default and its value here
+  status [--json]   what runs and since when, what is wrong; exit 0 when well
   restart NAME      restart jupyter, ssh or an added program alone (as root)
   exec -- CMD …     run CMD as the workspace user with the planned environment
   healthcheck       exit 0 when the box is healthy, 1 with the reason when not
@@ -76,12 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _banner(arguments: list[str]) -> int:
+    from launcher import running
+
     print(running.read("banner"), end="")
     return 0
 
 
 def _url(arguments: list[str]) -> int:
-    from launcher import banner
+    from launcher import banner, running
 
     plan = running.plan()
     if plan is None or plan.jupyter is None:
@@ -117,36 +120,36 @@ def _restart(arguments: list[str]) -> int:
 
 
 def _healthcheck(arguments: list[str]) -> int:
-    if _in_command_mode():
-        return 0
     from launcher import health
 
-    reason = health.check(environ.run_dir())
+    reason = None if health.in_command_mode() else health.check(environ.run_dir())
     if reason:
         print(reason)
     return 1 if reason else 0
 
 
-def _in_command_mode() -> bool:
-    """Return whether the box runs a command, and so has no service to be ready."""
-    try:
-        with open("/proc/1/cmdline", "rb") as stream:
-            words = stream.read().split(b"\0")
-    except OSError:
-        return False
-    entry = next((i for i, word in enumerate(words) if word.endswith(b"/entrypoint.py")), None)
-    return entry is not None and any(words[entry + 1 :])
+def _status(arguments: list[str]) -> int:
+    from launcher import health, programs, status
+
+    if arguments not in ([], ["--json"]):
+        raise BadSetting("usage: launcher status [--json]")
+    if health.in_command_mode():
+        raise BadSetting("this box runs a command and no services; about its GPUs: launcher doctor")
+    run_dir = environ.run_dir()
+    if not os.path.exists(f"{run_dir}/plan.json"):
+        raise BadSetting(f"no box runs here: {run_dir} has no plan")
+    report = health.read(run_dir)
+    reason = health.reason(report, run_dir)
+    seen = status.Seen(reason, report or {}, programs.read(run_dir), time.monotonic())
+    color = sys.stdout.isatty() and not environ.own().get("NO_COLOR")
+    print(status.as_json(seen) if arguments else status.as_text(seen, color))
+    return 1 if reason else 0
 
 
 def _watch(arguments: list[str]) -> int:
     from launcher import watch
-    from launcher.machine import Machine
 
-    plan = running.plan()
-    if plan is None:
-        raise BadSetting("nothing runs here to be watched")
-    machine = running.read_value(Machine, "machine.json")
-    watch.run(plan, machine, lambda text: print(text, flush=True))
+    watch.run(environ.run_dir(), lambda text: print(text, flush=True))
     return 0
 
 
@@ -158,7 +161,7 @@ def _post_start(arguments: list[str]) -> int:
 
 
 def _exec(arguments: list[str]) -> int:
-    from launcher import become, doors
+    from launcher import become, doors, running
 
     if arguments[:1] == ["--"] and arguments[1:]:
         plan = running.plan()
@@ -224,7 +227,7 @@ def _record(arguments: list[str]) -> int:
 
 
 def _plan(arguments: list[str]) -> int:
-    from launcher import codec, config, pipeline
+    from launcher import codec, config, pipeline, running
 
     plan = running.plan() or pipeline.preview_plan(config.load())
     print(codec.to_json(plan, indent=2))
@@ -234,7 +237,7 @@ def _plan(arguments: list[str]) -> int:
 def _render(arguments: list[str]) -> int:
     from dataclasses import replace
 
-    from launcher import config, pipeline, render, service
+    from launcher import config, pipeline, render, running, service
 
     if len(arguments) != 1:
         raise BadSetting("usage: launcher render DIR")
@@ -249,7 +252,7 @@ def _start(arguments: list[str]) -> int:
 
 
 def _doctor(arguments: list[str]) -> int:
-    from launcher import config, doctor
+    from launcher import config, doctor, running
 
     def say(text: str) -> None:
         print(f"doctor: {text}", file=sys.stderr, flush=True)
@@ -274,6 +277,7 @@ _COMMANDS = {
     "doctor": _doctor,
     "settings": _settings,
     "exec": _exec,
+    "status": _status,
     "healthcheck": _healthcheck,
     "detect": _detect,
     "topo": _topo,

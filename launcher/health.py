@@ -1,75 +1,129 @@
-"""health.json: what watch knows, for whoever asks; missing, foreign or old means unhealthy."""
+"""health.json: what watch knows, for whoever asks; missing, foreign or old means unhealthy.
+
+The health check runs every ten seconds: it imports nothing but this, os, json and time.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
 
-from launcher.errors import BadSetting
-from launcher.model import Probe, RenderedFile
+TYPE_CHECKING = False  # typing's own would cost the health check 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from launcher.watched import Probe
 
 INTERVAL = 5.0  # seconds between two looks of watch
 _STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not
 
 
-def write(path: str, started: float, probes: Sequence[Probe]) -> None:
-    """Replace the report.  A full /run leaves the old one, which grows stale: unhealthy."""
-    from launcher import service
+def write(path: str, started: float, probes: Sequence[Probe], *, starting: bool = False) -> None:
+    """Replace the report, whole.  Raises OSError, and the old one stays and grows stale.
 
+    Args:
+        started: CLOCK_MONOTONIC of the box's start, seconds.
+        starting: the services have not all answered yet, and still may.
+    """
     content = {
         "started": started,
         "stamp": time.monotonic(),
         "boot": _boot_id(),
         "pid": os.getpid(),
-        "healthy": all(probe.ready for probe in probes),
-        "services": {probe.service: probe.detail for probe in probes},
+        "starting": starting,
+        "healthy": not starting and all(probe.ready for probe in probes),
+        "services": {
+            probe.service: {"ready": probe.ready, "detail": probe.detail} for probe in probes
+        },
     }
-    with contextlib.suppress(BadSetting):
-        service.write([RenderedFile(path, json.dumps(content), 0o644, -1, -1)])
+    new = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(new, flags, 0o644), "w", encoding="ascii") as out:
+        os.fchmod(out.fileno(), 0o644)  # open's mode is cut by the umask
+        json.dump(content, out)
+    os.rename(new, path)
 
 
-def read(path: str) -> Mapping[str, object] | None:
+def read(run_dir: str) -> Mapping[str, object] | None:
     """Return the report, or None where it is missing or not one."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(f"{run_dir}/health.json", encoding="utf-8") as stream:
             report = json.load(stream)
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) else None
 
 
-def judge(report: Mapping[str, object] | None, now: float, boot: str) -> str | None:
-    """Return why the box is not healthy, or None where it is.  Pure.
+def judge(
+    report: Mapping[str, object] | None, now: float, boot: str, alive: bool = True, full: str = ""
+) -> str | None:
+    """Return why the box is not healthy, in one line, or None where it is.  Pure.
 
     Args:
         report: what health.json held; None where it is missing or unreadable.
         now: CLOCK_MONOTONIC, seconds.
         boot: this kernel's boot id.
+        alive: the watch that wrote it is still there.
+        full: the directory of the report, where its file system has no room.
     """
+    no_room = f"{full} is full, so nothing new is known; make room there: df -h {full}"
     if report is None:
-        return "not ready yet: there is no health report"
+        return no_room if full else "not ready yet: there is no health report"
     if report.get("boot") != boot:
-        return "the health report is of another boot"
+        return "not ready yet: the health report is of another boot"
+    if not alive:
+        return "watch is gone; it is started again, see: docker logs"
     stamp = report.get("stamp")
     if not isinstance(stamp, float) or not 0 <= now - stamp <= _STALE:
-        return "the health report is old: watch has stopped"
-    if report.get("healthy") is not True:
-        services = report.get("services")
-        seen = services.items() if isinstance(services, dict) else ()
-        return ", ".join(f"{name}: {detail}" for name, detail in seen) or "unhealthy"
-    return None
+        return no_room if full else "the health report is old: watch has stopped, see: docker logs"
+    if report.get("healthy") is True:
+        return None
+    services = report.get("services")
+    failed = failures(services if isinstance(services, dict) else {})
+    if report.get("starting") is True:
+        return f"not ready yet: {failed or 'the services are starting'}"
+    return failed or "unhealthy, and the health report does not say why"
+
+
+def failures(services: Mapping[str, object]) -> str:
+    """Return what is not ready, in one line."""
+    return "; ".join(
+        f"{name}: {seen.get('detail')}"
+        for name, seen in services.items()
+        if isinstance(seen, dict) and seen.get("ready") is not True
+    )
 
 
 def check(run_dir: str) -> str | None:
     """Return why the box is not healthy, or None: one file, and whether watch still lives."""
-    report = read(f"{run_dir}/health.json")
-    reason = judge(report, time.monotonic(), _boot_id())
-    if reason is None and report is not None and not os.path.exists(f"/proc/{report.get('pid')}"):
-        return "watch is gone"
-    return reason
+    return reason(read(run_dir), run_dir)
+
+
+def reason(report: Mapping[str, object] | None, run_dir: str) -> str | None:
+    """Judge a report that was read from `run_dir`, here and now."""
+    alive = report is None or os.path.exists(f"/proc/{report.get('pid')}")
+    full = run_dir if _is_full(run_dir) else ""
+    return judge(report, time.monotonic(), _boot_id(), alive, full)
+
+
+def in_command_mode() -> bool:
+    """Return whether the box runs a command, and so has no service to be ready."""
+    try:
+        with open("/proc/1/cmdline", "rb") as stream:
+            words = stream.read().split(b"\0")
+    except OSError:
+        return False
+    entry = next((i for i, word in enumerate(words) if word.endswith(b"/entrypoint.py")), None)
+    return entry is not None and any(words[entry + 1 :])
+
+
+def _is_full(run_dir: str) -> bool:
+    try:
+        room = os.statvfs(run_dir)
+    except OSError:
+        return False
+    return room.f_bavail == 0 or (room.f_files > 0 and room.f_favail == 0)
 
 
 def _boot_id() -> str:

@@ -235,12 +235,3 @@ class RenderedFile:
     mode: int
     uid: int
     gid: int
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a readiness probe saw of one service."""
-
-    service: str
-    ready: bool
-    detail: str  # why not, or what answered

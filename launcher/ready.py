@@ -7,36 +7,34 @@ printed, and sshd must finish a handshake with the very host key whose fingerpri
 from __future__ import annotations
 
 import socket
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-from launcher.hostkey import key_blob
-from launcher.model import Jupyter, Probe, Ssh
+from launcher.watched import JupyterDoor, Probe
+
+if TYPE_CHECKING:
+    from launcher.model import Ssh
 
 _ANSWER_TIMEOUT = 3.0  # seconds for one answer
 
 
-def probe_jupyter(jupyter: Jupyter) -> Probe:
-    """GET api/status with the token; anything but 200 is not ready.
+def probe_jupyter(door: JupyterDoor) -> Probe:
+    """Ask Jupyter how it is, with the token; anything but 200 is not ready.
 
     By hand, since http.client would stay in watch's memory (6 MB) for one request line.
-    /api/status counts as no activity and is not logged when it succeeds.  Under a hub, whose
-    tokens we have none of, /api says that it is up.
     """
-    if jupyter.hub and jupyter.hub.mutual_tls:  # it answers nobody but the hub
-        up = listens(jupyter.port)
+    if door.target is None:
+        up = listens(door.port)
         return Probe("jupyter", up, "listens" if up else "does not listen")
-    token = quote(jupyter.token.reveal(), safe="")  # as in the URL: a header has no place for é
-    asked = "api" if jupyter.hub else f"api/status?token={token}"
-    request = f"GET {jupyter.base_url}{asked} HTTP/1.0\r\nHost: localhost:{jupyter.port}\r\n\r\n"
+    request = f"GET {door.target} HTTP/1.0\r\nHost: localhost:{door.port}\r\n\r\n"
     try:
         with (
-            _connect(jupyter.listen, jupyter.port) as plain,
-            _encrypted(plain) if jupyter.certificate else plain as connection,
+            _connect(door.listen, door.port) as plain,
+            _encrypted(plain) if door.encrypted else plain as connection,
         ):
             connection.sendall(request.encode())
             status_line = connection.makefile("rb").readline(200).decode(errors="replace")
     except OSError as err:
-        return Probe("jupyter", False, f"no answer on port {jupyter.port}: {_reason(err)}")
+        return Probe("jupyter", False, f"no answer on port {door.port}: {_reason(err)}")
     status = status_line.split()[1:2]
     if status == ["200"]:
         return Probe("jupyter", True, "answers")
@@ -60,6 +58,8 @@ def probe_sshd(ssh: Ssh) -> Probe:
                 transport.close()
     except (OSError, EOFError, paramiko.SSHException) as err:
         return Probe("ssh", False, f"no handshake on port {ssh.port}: {_reason(err)}")
+    from launcher.hostkey import key_blob  # here, in the child: watch stays small
+
     if offered.asbytes() != key_blob(ssh.host_key):
         return Probe("ssh", False, f"another SSH server answers on port {ssh.port}")
     return Probe("ssh", True, "answers")

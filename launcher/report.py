@@ -7,11 +7,10 @@ you, and how to mend it.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
 
 from launcher.evidence import TorchReport
 from launcher.machine import Gpu, Machine
-from launcher.model import Finding, Plan, Probe
+from launcher.model import Finding, Plan
 
 WIDTH = 80
 GIB = 1 << 30
@@ -84,16 +83,6 @@ def _torch_text(torch: TorchReport, expected: int) -> str:
     working = torch.devices - len(torch.failures)
     line = f"{name}: CUDA works on {working} of {max(torch.devices, expected)} devices"
     return line + "".join(f"; cuda:{failed.index}: {failed.message}" for failed in torch.failures)
-
-
-def changes(before: Sequence[Probe], after: Sequence[Probe]) -> Iterator[str]:
-    """Yield a line for every service that was lost or came back."""
-    was = {probe.service: probe.ready for probe in before}
-    for probe in after:
-        if was.get(probe.service, True) and not probe.ready:
-            yield f"launcher: {probe.service} is not ready: {probe.detail}"
-        elif probe.ready and not was.get(probe.service, True):
-            yield f"launcher: {probe.service} is ready again"
 
 
 def finding_lines(finding: Finding, color: bool = False) -> list[str]:

@@ -37,6 +37,9 @@ def write(files: Sequence[RenderedFile]) -> None:
             raise _cannot_write(os.path.dirname(file.path), err) from err
 
 
+_STALE = ("supervisor.sock", "supervisord.pid", "banner", "health.json", "programs.json")
+
+
 def remove_stale(run_dir: str) -> None:
     """Remove what the box of before `docker restart` left: none of it is true any more.
 
@@ -45,7 +48,7 @@ def remove_stale(run_dir: str) -> None:
     services: list[str] = []
     with contextlib.suppress(OSError):
         services = [f"services/{name}" for name in os.listdir(f"{run_dir}/services")]
-    for name in ("supervisor.sock", "supervisord.pid", "banner", "programs.json", *services):
+    for name in (*_STALE, *services):
         with contextlib.suppress(OSError):
             os.unlink(f"{run_dir}/{name}")
 

@@ -1,190 +1,193 @@
-"""Wait until the services answer, say so, verify PyTorch, then keep health.json true."""
+"""Keep health.json true, and say what changes: services, required programs, GPUs.
+
+watch lives as long as the box and stays small: what the banner needs comes and goes with a child
+(`announce`), and so does whatever asks the driver (`gpu_watch`).  It survives what it meets.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from launcher import banner, codec, health, ready, report, service, ssh_keys
-from launcher.machine import Machine
-from launcher.model import Plan, Probe, RenderedFile
-from launcher.sshd_config import sshd_service
+from launcher import health, news, programs, ready, watched
+from launcher.gpu_watch import NAME as GPUS
+from launcher.gpu_watch import GpuWatch
+from launcher.watched import Probe, Watched
 
-_PROBE_INTERVAL = 0.03
-_REFUSED_INTERVAL = 1.0
-_VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
+Say = Callable[[str], None]
+
+_UNWRITTEN = "so the box counts as unhealthy; make room there: df -h"
+_BLIND = "it cannot look at the services; why: docker logs"
+_MOST_TROUBLES = 20  # different ones: more are not worth the memory to tell them from old ones
 
 
-def run(plan: Plan, machine: Machine, say: Callable[[str], None]) -> None:
-    """Never returns: ends with the signal that stops the box."""
+def run(run_dir: str, say: Say) -> None:
+    """Never returns: ends with the signal that stops the box.
+
+    Raises BadSetting where no box runs.
+    """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to finish, nothing to report
-    path = f"{plan.paths.run}/health.json"
-    verification: _Verification | None = None
-    if _announced(path, plan):  # we were restarted: the banner is in the log already
-        probes = look(plan)
-    else:
-        probes = await_services(plan)
-        health.write(path, plan.started, probes)
-        text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
-        service.write([RenderedFile(f"{plan.paths.run}/banner", text + "\n", 0o600, -1, -1)])
-        say(text)
-        verification = _Verification(plan, machine)
-        _make_rsa_host_key(plan)
+    box = watched.read(run_dir)
+    watch = Watch(box, say)
+    if not os.path.exists(f"{run_dir}/banner"):  # else we were restarted, and it is in the log
+        watch.announce()
+    watch.watch_gpus()
     while True:
-        health.write(path, plan.started, probes)
-        if verification is None:
-            time.sleep(health.INTERVAL)
-        elif line := verification.wait(health.INTERVAL):
-            say(line)
-            verification = None
-        before, probes = probes, look(plan)
-        for line in report.changes(before, probes):
-            say(line)
+        watch.turn()
+        watch.wait()
 
 
-def await_services(plan: Plan) -> tuple[Probe, ...]:
-    """Return once everything answers, or what does by the plan's deadline."""
-    deadline = plan.started + plan.ready_timeout
-    handshake = _SshHandshake(plan) if plan.ssh else None
-    while True:
-        probes: list[Probe] = []
-        if plan.jupyter:
-            probes.append(ready.probe_jupyter(plan.jupyter))
-        if handshake:
-            probes.append(handshake.look())
-        if all(probe.ready for probe in probes) or time.monotonic() >= deadline:
-            return tuple(probes)
-        # A server that answers, and refuses, writes two lines about it each time.
-        refused = any("answered" in probe.detail for probe in probes)
-        time.sleep(_REFUSED_INTERVAL if refused else _PROBE_INTERVAL)
+class Watch:
+    """What is known of the box, and what the log says of it."""
 
+    def __init__(self, box: Watched, say: Say) -> None:
+        self._box = box
+        self._say = say
+        self._probes: Sequence[Probe] = ()
+        self._gpus: GpuWatch | None = None
+        self._next_look = 0.0
+        self._troubles: set[str] = set()
+        self._written = True
+        self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
 
-def look(plan: Plan) -> tuple[Probe, ...]:
-    """Return how the services are, cheaply enough for every few seconds."""
-    probes: list[Probe] = []
-    if plan.jupyter:
-        probes.append(ready.probe_jupyter(plan.jupyter))
-    if plan.ssh:
-        alive = ready.listens(plan.ssh.port)
-        probes.append(Probe("ssh", alive, "listens" if alive else "does not listen"))
-    return tuple(probes)
+    # --- the start ---
 
-
-class _SshHandshake:
-    """Tries the handshake in a child of its own, since paramiko takes 40 MB and keeps them."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._probe = Probe("ssh", False, "no handshake yet")
-        self._reader, writer = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._run(writer)
+    def announce(self) -> None:
+        """Let a child print the banner, and report meanwhile how far the services are."""
+        reader, writer = os.pipe()
+        parent = os.getpid()
+        self._announcer = os.fork()
+        if self._announcer == 0:
+            _announce(self._box.run_dir, parent, writer, self._say)
         os.close(writer)
+        announced, unread = False, b""
+        while not announced:
+            self._write(starting=True)
+            if not select.select([reader], [], [], health.INTERVAL)[0]:
+                continue
+            chunk = os.read(reader, 65536)
+            if not chunk:  # it has said why
+                break
+            *lines, unread = (unread + chunk).split(b"\n")
+            for line in lines:
+                found = json.loads(line)
+                announced = found["announced"]
+                self._probes = [Probe(*fields) for fields in found["probes"]]
+        os.close(reader)
+        self._write()
 
-    def look(self) -> Probe:
-        if self._pid and select.select([self._reader], [], [], 0)[0]:
-            line = os.read(self._reader, 65536)
-            if line:
-                self._probe = codec.from_json(Probe, line.splitlines()[-1])
-            else:
-                os.waitpid(self._pid, 0)
-                self._pid = 0
-        return self._probe
+    def watch_gpus(self) -> None:
+        """Watch those that the start found; what failed then is no loss."""
+        if self._box.gpu_watch and _found_gpus(self._box.run_dir):
+            said = _said_of_gpus(self._box)
+            self._gpus = GpuWatch(self._box.run_dir, self._box.gpu_watch, said)
 
-    def _run(self, writer: int) -> None:
-        assert self._plan.ssh is not None
-        deadline = self._plan.started + self._plan.ready_timeout
-        seen: Probe | None = None
+    # --- the rest of the box's life ---
+
+    def turn(self) -> None:
+        """Do what is due; nothing that goes wrong here ends watch."""
+        due = time.monotonic() >= self._next_look
+        if due:
+            self._next_look = time.monotonic() + health.INTERVAL
+            if not self._attempt(self._look):
+                self._probes = (Probe("watch", False, _BLIND),)
+        if self._attempt(self._step_gpus) or due:
+            self._write()
+        if self._announcer and os.waitpid(self._announcer, os.WNOHANG)[0]:
+            self._announcer = 0
+
+    def _attempt(self, work: Callable[[], bool]) -> bool:
+        """Return whether `work` has news; what it fails with is said once, and is no end."""
         try:
-            while (seen is None or not seen.ready) and time.monotonic() < deadline:
-                seen = ready.probe_sshd(self._plan.ssh)
-                os.write(writer, codec.to_json(seen).encode() + b"\n")
-                time.sleep(0 if seen.ready else 0.1)
-        finally:
-            os._exit(0)
+            return work()
+        except Exception as err:
+            trouble = f"{type(err).__name__}: {err}"
+            if trouble not in self._troubles and len(self._troubles) < _MOST_TROUBLES:
+                self._troubles.add(trouble)
+                self._say(f"launcher: watch cannot look, and goes on: {trouble}")
+            return False
+
+    def wait(self) -> None:
+        """Wait until something is due, or a child has an answer."""
+        until, pipes = self._next_look, []
+        if self._gpus:
+            until = min(until, self._gpus.next_event)
+            pipes = [self._gpus.pipe] if self._gpus.pipe is not None else []
+        select.select(pipes, [], [], max(0.0, until - time.monotonic()))
+
+    def _look(self) -> bool:
+        before = self._probes
+        seen = news.with_programs(list(look(self._box)), programs.read(self._box.run_dir))
+        self._probes = tuple(seen)
+        for line in news.changes(before, self._probes):
+            self._say(line)
+        if self._gpus:
+            self._gpus.glance()
+        return True
+
+    def _step_gpus(self) -> bool:
+        line = self._gpus.step() if self._gpus else None
+        if line:
+            self._say(line)
+        return line is not None
+
+    def _write(self, *, starting: bool = False) -> None:
+        path = f"{self._box.run_dir}/health.json"
+        probes = [*self._probes, *([self._gpus.probe] if self._gpus else [])]
+        try:
+            health.write(path, self._box.started, probes, starting=starting)
+        except OSError as err:
+            if self._written:
+                self._say(f"launcher: cannot write {path}: {err.strerror}, {_UNWRITTEN}")
+            self._written = False
+        else:
+            self._written = True
 
 
-# --- PyTorch -------------------------------------------------------------------------------
+def look(box: Watched) -> Iterator[Probe]:
+    """Yield how the services are, cheaply enough for every few seconds."""
+    if box.jupyter:
+        yield ready.probe_jupyter(box.jupyter)
+    if box.ssh_port:
+        alive = ready.listens(box.ssh_port)
+        yield Probe("ssh", alive, "listens" if alive else "does not listen")
 
 
-class _Verification:
-    """Looks deeper in a child: PyTorch on a cold disk takes minutes, and health goes on."""
+def _announce(run_dir: str, parent: int, writer: int, say: Say) -> None:
+    """Run in a child, and never come back."""
 
-    def __init__(self, plan: Plan, machine: Machine) -> None:
-        self._reader, writer = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                os.nice(10)  # a notebook that starts now goes first
-                os.write(writer, verify(plan, machine).encode())
-            finally:
-                os._exit(0)
-        os.close(writer)
+    def tell(probes: Sequence[Probe], announced: bool) -> None:
+        fields = [(probe.service, probe.ready, probe.detail) for probe in probes]
+        line = json.dumps({"probes": fields, "announced": announced})
+        os.write(writer, line.encode() + b"\n")
 
-    def wait(self, timeout: float) -> str | None:
-        """Return what it found as soon as that is known; None after `timeout` seconds."""
-        if not select.select([self._reader], [], [], timeout)[0]:
-            return None
-        line = os.read(self._reader, 65536).decode(errors="replace")
-        os.close(self._reader)
-        os.waitpid(self._pid, 0)
-        return line or "launcher: CUDA and PyTorch were not verified"
-
-
-def verify(plan: Plan, machine: Machine) -> str:
-    """Try CUDA, and let the user's own PyTorch run a kernel on each device, as the user."""
-    from launcher import checks, probe  # some megabytes, which this child takes along when it ends
-
-    seen = probe.collect(
-        machine, plan.user_environment(), user=plan.identity.account, python=plan.paths.python,
-        guest=plan.paths.guest, deadline=_VERIFY_TIMEOUT,
-    )  # fmt: skip
-    failure = checks.judge(seen).failure
-    known = {note.id for note in plan.notes}
-    return report.deep_line(
-        seen.torch, failure if failure and failure.id not in known else None, plan.devices
-    )
-
-
-# --- the host key that is slow to make --------------------------------------------------------
-
-
-def _make_rsa_host_key(plan: Plan) -> None:
-    """Make it for the next start, in an orphan of the lowest priority that PID 1 reaps."""
-    if plan.ssh is None:
-        return
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
-        return
     try:
-        if os.fork() == 0:
-            os.nice(19)
-            environ = dict(sshd_service(plan, plan.ssh).env)
-            ssh_keys.make_rsa_host_key(plan.paths.state, environ)
-    except OSError:
-        pass  # the disk is full: the next start tries again
+        from launcher import announce
+
+        announce.run(run_dir, parent, say, tell)
+    except Exception as err:
+        say(f"launcher: the box is not announced: {type(err).__name__}: {err}")
     finally:
         os._exit(0)
 
 
-# --- telling ---------------------------------------------------------------------------------
+def _found_gpus(run_dir: str) -> bool:
+    try:
+        with open(f"{run_dir}/machine.json", encoding="utf-8") as stream:
+            return bool(json.load(stream)["report"]["gpus"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
-def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:
-    """Return the last lines of each service that is not ready."""
-    programs = {"jupyter": "jupyter", "ssh": "sshd"}
-    return {
-        probe.service: service.last_lines(f"{plan.paths.run}/log/{programs[probe.service]}.log")
-        for probe in probes
-        if not probe.ready
-    }
-
-
-def _announced(path: str, plan: Plan) -> bool:
-    report = health.read(path)
-    return report is not None and report.get("started") == plan.started
+def _said_of_gpus(box: Watched) -> str:
+    """Return the loss that a watch before this one has said, or ""."""
+    report = health.read(box.run_dir)
+    services = report.get("services") if report and report.get("started") == box.started else None
+    gpus = services.get(GPUS) if isinstance(services, dict) else None
+    if not isinstance(gpus, dict) or gpus.get("ready") is not False:
+        return ""
+    return str(gpus.get("detail", ""))

@@ -24,9 +24,10 @@ from launcher.machine import (
     MigDevice,
     PciDevice,
 )
-from launcher.model import Plan, Probe, Secret, State
+from launcher.model import Plan, Secret, State
 from launcher.plan import make_plan
 from launcher.settings import Settings
+from launcher.watched import Probe
 
 GIB = 1 << 30
 STARTED = 100.0  # CLOCK_MONOTONIC, seconds

@@ -26,7 +26,7 @@ PURE = {
     "visibility", "visible_entries", "record", "evidence", "diagnosis",
     "identity", "name_files", "shortcomings",
     "settings", "peer_names", "outside", "caches", "environment", "doors", "jupyter_config",
-    "sshd_config", "hub", "restarts",
+    "sshd_config", "hub", "restarts", "gpu_changes", "news", "status",
 }  # fmt: skip
 PURE_FILES = [MODULES[module] for module in sorted(PURE)] + CHECKS
 EFFECTS = {
@@ -114,7 +114,7 @@ MAY_IMPORT = {
     # say
     "report": {"evidence", "machine", "model"},
     "diagnosis": {"checks", "codec", "evidence", "model", "report"},
-    "banner": {"caches", "hostkey", "machine", "model", "report", "topology"},
+    "banner": {"caches", "hostkey", "machine", "model", "report", "topology", "watched"},
     "topo": {"machine", "model", "oddities", "report", "topology"},
     # run
     "become": {"codec", "errors", "model", "processes"},
@@ -145,17 +145,28 @@ MAY_IMPORT = {
         "pump", "service",
     },
     # watch
-    "ready": {"hostkey", "model"},
-    "health": {"errors", "model", "service"},
+    "watched": {"errors"},
+    "ready": {"hostkey", "model", "watched"},
+    "health": {"watched"},
+    "news": {"programs", "watched"},
+    "roll_call": {"environ"},
+    "gpu_changes": {"machine", "model"},
+    "gpu_look": {
+        "checks", "codec", "detect", "evidence", "gpu_changes", "machine", "model", "nvml", "probe",
+        "report",
+    },
+    "gpu_watch": {"gpu_look", "machine", "news", "roll_call", "watched"},
+    "announce": {
+        "banner", "checks", "codec", "errors", "machine", "model", "probe", "ready", "report",
+        "service", "ssh_keys", "sshd_config", "watched",
+    },
+    "status": {"news", "programs"},
     "keys": {
         "errors", "hostkey", "key_sources", "model", "running", "service", "ssh_keys",
         "sshd_config",
     },
     "running": {"codec", "environ", "errors", "machine", "model"},
-    "watch": {
-        "banner", "checks", "codec", "health", "machine", "model", "probe", "ready", "report",
-        "service", "ssh_keys", "sshd_config",
-    },
+    "watch": {"announce", "gpu_watch", "health", "news", "programs", "ready", "watched"},
 }  # fmt: skip
 
 LONGEST = 300  # lines of a file; near 250 is meant
@@ -290,7 +301,6 @@ def test_only_formats_reveal_secrets() -> None:
         "codec",  # for files that only root may read
         "jupyter_config",
         "banner",
-        "ready",  # asks Jupyter with the token
         "service",  # hands the password to chpasswd, through a pipe
     }
 

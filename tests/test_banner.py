@@ -25,7 +25,8 @@ from launcher.machine import (
     Machine,
     MigDevice,
 )
-from launcher.model import Address, EnvVar, Finding, Identity, KeyLine, Probe, Secret
+from launcher.model import Address, EnvVar, Finding, Identity, KeyLine, Secret
+from launcher.watched import Probe
 from tests.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case, pci_cards
 from tests.strategies import values
 

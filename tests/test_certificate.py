@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from launcher import certificate, ready
+from launcher import certificate, codec, ready, watched
 from launcher.errors import BadSetting
 from launcher.model import Address, Certificate, Jupyter, Secret
 from tests.machines import settings
@@ -123,4 +124,5 @@ def test_readiness_speaks_tls(tmp_path: Path, answer: bytes, is_ready: bool) -> 
         port = server.getsockname()[1]
         address = Address("127.0.0.1", port, port, True)
         jupyter = Jupyter(port, "127.0.0.1", Secret("t"), address, "/x/", certificate=made)
-        assert ready.probe_jupyter(jupyter).ready is is_ready
+        door = watched.door(json.loads(codec.to_json(jupyter, reveal=True)))
+        assert ready.probe_jupyter(door).ready is is_ready

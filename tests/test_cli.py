@@ -13,10 +13,11 @@ import pytest
 
 from launcher import cli, codec, health
 from launcher.machine import Account, Machine
-from launcher.model import Identity, Probe
+from launcher.model import Identity
 from launcher.render import machine_file, render
 from launcher.service import write
 from launcher.settings import TABLE
+from launcher.watched import Probe
 from tests.local_box import LAUNCHER, USER
 from tests.machines import CASES, PASSWORD, TOKEN, Case
 
@@ -103,7 +104,9 @@ def test_settings_shows_no_secret(run: Run) -> None:
 # --- where no box runs -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [("banner",), ("url",), ("exec", "--", "true"), ("watch",)])
+@pytest.mark.parametrize(
+    "command", [("banner",), ("url",), ("exec", "--", "true"), ("watch",), ("status",)]
+)
 def test_without_a_box_that_is_said(run: Run, command: tuple[str, ...]) -> None:
     done = run(*command)
     assert (done.returncode, done.stdout) == (78, "")
@@ -189,6 +192,17 @@ def test_a_report_of_watch_is_judged(run: Run, files: Path) -> None:
     health.write(f"{files}/health.json", 1.0, [Probe("jupyter", False, "refused")])
     done = run("healthcheck")
     assert (done.returncode, done.stdout) == (1, "jupyter: refused\n")
+
+
+def test_status_ends_as_the_health_check_does(run: Run, files: Path) -> None:
+    assert run("status").stdout.startswith("starting: ")
+    health.write(f"{files}/health.json", 1.0, [Probe("jupyter", True, "answers")])
+    done = run("status")
+    assert (done.returncode, done.stdout.partition(",")[0]) == (0, "healthy")
+    health.write(f"{files}/health.json", 1.0, [Probe("jupyter", False, "refused")])
+    done = run("status", "--json")
+    assert (done.returncode, json.loads(done.stdout)["reason"]) == (1, "jupyter: refused")
+    assert run("status", "--yaml").returncode == 78
 
 
 @pytest.mark.parametrize(

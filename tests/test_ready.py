@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import ready, service
+from launcher import codec, ready, service, watched
 from launcher.model import Address, Hub, Jupyter, Secret, Ssh
 from tests.local_box import free_ports, wait_until
 from tests.machines import HOST_KEY
@@ -60,6 +61,11 @@ def jupyter(port: int, token: str = "t0ken", base_url: str = "/") -> Jupyter:
     return Jupyter(port, "127.0.0.1", Secret(token), ADDRESS, base_url)
 
 
+def ask_jupyter(jupyter: Jupyter) -> watched.Probe:
+    """Ask it where its plan says, which watch reads as JSON."""
+    return ready.probe_jupyter(watched.door(json.loads(codec.to_json(jupyter, reveal=True))))
+
+
 # --- Jupyter ---------------------------------------------------------------------------------
 
 
@@ -78,7 +84,7 @@ def jupyter(port: int, token: str = "t0ken", base_url: str = "/") -> Jupyter:
     ],
 )
 def test_only_200_is_ready(server, answer: bytes, is_ready: bool) -> None:
-    probe = ready.probe_jupyter(jupyter(server(answer).port))
+    probe = ask_jupyter(jupyter(server(answer).port))
     assert (probe.service, probe.ready) == ("jupyter", is_ready)
     assert probe.detail
     assert len(probe.detail) < 1000
@@ -86,14 +92,14 @@ def test_only_200_is_ready(server, answer: bytes, is_ready: bool) -> None:
 
 def test_it_asks_with_the_token_that_is_printed(server) -> None:
     asked_of = server(b"HTTP/1.1 200 OK\r\n\r\n")
-    ready.probe_jupyter(jupyter(asked_of.port, token="a b&é", base_url="/user/me/"))
+    ask_jupyter(jupyter(asked_of.port, token="a b&é", base_url="/user/me/"))
     line = asked_of.asked[0].split(b"\r\n")[0]
     assert line == b"GET /user/me/api/status?token=a%20b%26%C3%A9 HTTP/1.0"
 
 
 def test_nobody_on_the_port_is_not_ready() -> None:
     (port,) = free_ports(1)
-    probe = ready.probe_jupyter(jupyter(port))
+    probe = ask_jupyter(jupyter(port))
     assert not probe.ready
     assert str(port) in probe.detail
     assert "refused" in probe.detail
@@ -102,7 +108,7 @@ def test_nobody_on_the_port_is_not_ready() -> None:
 def test_a_server_that_never_answers_is_given_up(monkeypatch) -> None:
     monkeypatch.setattr(ready, "_ANSWER_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        probe = ready.probe_jupyter(jupyter(silent.getsockname()[1]))
+        probe = ask_jupyter(jupyter(silent.getsockname()[1]))
     assert not probe.ready
     assert "timed out" in probe.detail
 
@@ -110,17 +116,17 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch) -> None:
 def test_under_a_hub_it_asks_without_a_token(server) -> None:
     asked_of = server(b"HTTP/1.1 200 OK\r\n\r\n")
     ours = replace(jupyter(asked_of.port, base_url="/user/me/"), hub=Hub("", mutual_tls=False))
-    assert ready.probe_jupyter(ours).ready
+    assert ask_jupyter(ours).ready
     assert asked_of.asked[0].split(b"\r\n")[0] == b"GET /user/me/api HTTP/1.0"
 
 
 def test_a_server_that_answers_the_hub_alone_is_not_asked(server) -> None:
     deaf = server(b"")
     ours = replace(jupyter(deaf.port), hub=Hub("", mutual_tls=True))
-    assert ready.probe_jupyter(ours).ready
+    assert ask_jupyter(ours).ready
     assert deaf.asked == []
     (nobodys,) = free_ports(1)
-    assert not ready.probe_jupyter(replace(ours, port=nobodys)).ready
+    assert not ask_jupyter(replace(ours, port=nobodys)).ready
 
 
 # --- SSH -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from launcher import report
 from launcher.checks import judge
 from launcher.evidence import Evidence, TorchFailure, TorchReport
 from launcher.machine import DriverFailure, GpuReport, LostGpu, Machine
-from launcher.model import Finding, Probe
+from launcher.model import Finding
 from tests.machines import (
     CASES,
     NO_CARD,
@@ -139,29 +139,6 @@ def test_what_is_broken_is_said_once_with_its_fix(layer: str, repeated: bool) ->
     line = report.deep_line(replace(TORCH, devices=0, error="Error 802"), failure, 8)
     assert line.endswith("; fix: what to type")
     assert ("what was seen: what it means" in line) is repeated
-
-
-# --- changes ---------------------------------------------------------------------------------
-
-JUPYTER_UP, JUPYTER_DOWN = Probe("jupyter", True, "answers"), Probe("jupyter", False, "refused")
-SSH_UP, SSH_DOWN = Probe("ssh", True, "listens"), Probe("ssh", False, "does not listen")
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "said"),
-    [
-        ([JUPYTER_UP, SSH_UP], [JUPYTER_UP, SSH_UP], []),
-        ([JUPYTER_UP, SSH_UP], [JUPYTER_DOWN, SSH_UP], ["jupyter is not ready: refused"]),
-        ([JUPYTER_DOWN], [JUPYTER_DOWN], []),
-        ([JUPYTER_DOWN, SSH_UP], [JUPYTER_UP, SSH_UP], ["jupyter is ready again"]),
-        ([JUPYTER_DOWN, SSH_UP], [JUPYTER_UP, SSH_DOWN],
-         ["jupyter is ready again", "ssh is not ready: does not listen"]),
-        ([], [JUPYTER_UP], []),
-        ([], [JUPYTER_DOWN], ["jupyter is not ready: refused"]),
-    ],
-)  # fmt: skip
-def test_only_what_changed_is_said(before: list, after: list, said: list[str]) -> None:
-    assert list(report.changes(before, after)) == [f"launcher: {line}" for line in said]
 
 
 # --- devices ---------------------------------------------------------------------------------

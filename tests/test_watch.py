@@ -1,16 +1,20 @@
-"""What watch does around readiness: the deep look, the probes, the banner once."""
+"""What watch does: the deep look, readiness, health whatever happens, the banner once."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import health, watch
+import pytest
+
+from launcher import announce, codec, gpu_watch, health, watch, watched
 from launcher.machine import Account
-from launcher.model import Finding, Identity, Plan, Probe
+from launcher.model import Finding, Identity, Plan
+from launcher.watched import Probe
 from tests.local_box import free_ports
 from tests.machines import CASES
 from tests.probing import guest
@@ -28,6 +32,29 @@ def plan(tmp_path: Path) -> Plan:
     )
 
 
+# --- what it reads of the plan -----------------------------------------------------------------
+
+
+def as_watched(made: Plan) -> watched.Watched:
+    return watched.of_plan(json.loads(codec.to_json(made, reveal=True)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_of_every_plan_watch_reads_what_it_needs(name: str) -> None:
+    made = CASES[name].plan()
+    box = as_watched(made)
+    assert (box.run_dir, box.started, box.gpu_watch) == (
+        made.paths.run,
+        made.started,
+        made.gpu_watch,
+    )
+    assert (box.ssh_port or None) == (made.ssh.port if made.ssh else None)
+    assert (box.jupyter is None) == (made.jupyter is None)
+    if box.jupyter and made.jupyter:
+        assert box.jupyter.port == made.jupyter.port
+        assert made.jupyter.token.reveal() not in repr(box)
+
+
 # --- the deep look ---------------------------------------------------------------------------
 
 COMPUTES = """
@@ -42,7 +69,7 @@ def looked(tmp_path: Path, environ: dict[str, str]) -> tuple[Plan, str]:
     made = plan(tmp_path)
     paths = replace(made.paths, guest=guest(tmp_path, COMPUTES), python=sys.executable)
     made = replace(made, paths=paths, inherited=tuple(environ.items()), environment=())
-    return made, watch.verify(made, H100.machine)
+    return made, announce.verify(made, H100.machine)
 
 
 def test_what_pytorch_did_is_said(simulated, tmp_path: Path) -> None:
@@ -58,52 +85,101 @@ def test_what_only_the_deep_look_finds_is_said_with_its_fix(simulated, tmp_path:
     assert "; fix: " in line
     # What the banner has said already is not said again.
     note = Finding("driver.fabric_manager", "what", "means", "fix")
-    known = watch.verify(replace(made, notes=(note,)), H100.machine)
+    known = announce.verify(replace(made, notes=(note,)), H100.machine)
     assert "fix: " not in known
 
 
-# --- readiness and health --------------------------------------------------------------------
+# --- readiness ---------------------------------------------------------------------------------
 
 
 def quiet_plan(tmp_path: Path, timeout: float) -> Plan:
-    """Return a plan of services that do not run."""
+    """Return a plan of services that do not run, in a box whose hooks took minutes."""
     made = plan(tmp_path)
     first, second = free_ports(2)
+    assert made.jupyter
+    assert made.ssh
     return replace(
         made,
         jupyter=replace(made.jupyter, port=first, listen="127.0.0.1"),
         ssh=replace(made.ssh, port=second, listen="127.0.0.1"),
         ready_timeout=timeout,
-        started=time.monotonic(),
+        started=time.monotonic() - 1000,
     )
 
 
 def test_what_is_not_ready_at_the_deadline_is_said(tmp_path: Path) -> None:
     begin = time.monotonic()
-    probes = watch.await_services(quiet_plan(tmp_path, timeout=1.0))
+    heard: list[list[Probe]] = []
+    probes = announce.await_services(quiet_plan(tmp_path, 1.0), lambda seen: heard.append([*seen]))
     assert {probe.service: probe.ready for probe in probes} == {"jupyter": False, "ssh": False}
     assert all(probe.detail for probe in probes)
     assert 0.9 < time.monotonic() - begin < 10
+    assert heard[-1] == list(probes)
 
 
 def test_a_box_without_services_is_ready_at_once(tmp_path: Path) -> None:
     bare = replace(quiet_plan(tmp_path, timeout=60), jupyter=None, ssh=None)
-    assert watch.await_services(bare) == ()
-    assert watch.look(bare) == ()
+    assert announce.await_services(bare, lambda seen: None) == ()
+    assert list(watch.look(as_watched(bare))) == []
 
 
 def test_a_cheap_look_sees_that_nobody_listens(tmp_path: Path) -> None:
-    probes = watch.look(quiet_plan(tmp_path, timeout=1))
+    probes = watch.look(as_watched(quiet_plan(tmp_path, timeout=1)))
     assert [(probe.service, probe.ready) for probe in probes] == [
         ("jupyter", False),
         ("ssh", False),
     ]
 
 
-def test_a_watch_that_was_restarted_does_not_print_the_banner_again(tmp_path: Path) -> None:
-    made = quiet_plan(tmp_path, timeout=1)
+# --- one turn after another --------------------------------------------------------------------
+
+
+def make_watch(tmp_path: Path, said: list[str]) -> watch.Watch:
+    bare = replace(quiet_plan(tmp_path, 1.0), jupyter=None, ssh=None)
+    return watch.Watch(as_watched(bare), said.append)
+
+
+def test_a_report_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    turning = make_watch(tmp_path, said)
+    (tmp_path / "health.json").mkdir()
+    for _ in range(3):
+        turning._next_look = 0.0
+        turning.turn()
+    (line,) = said
+    assert line.startswith(f"launcher: cannot write {tmp_path}/health.json: ")
+    (tmp_path / "health.json").rmdir()
+    turning._next_look = 0.0
+    turning.turn()
+    assert health.check(str(tmp_path)) is None
+
+
+def test_an_error_in_a_look_is_said_once_and_is_no_end(tmp_path: Path, monkeypatch) -> None:
+    said: list[str] = []
+    turning = make_watch(tmp_path, said)
+    looks = watch.look
+    monkeypatch.setattr(watch, "look", lambda box: 1 / 0)
+    for _ in range(3):
+        turning._next_look = 0.0
+        turning.turn()
+    assert said == ["launcher: watch cannot look, and goes on: ZeroDivisionError: division by zero"]
+    blind = health.check(str(tmp_path))
+    assert blind is not None
+    assert blind.startswith("watch: it cannot look")
+    monkeypatch.setattr(watch, "look", looks)
+    turning._next_look = 0.0
+    turning.turn()
+    assert health.check(str(tmp_path)) is None
+
+
+def test_a_watch_that_was_restarted_knows_what_it_said_of_the_gpus(tmp_path: Path) -> None:
+    box = as_watched(plan(tmp_path))
     path = f"{tmp_path}/health.json"
-    assert not watch._announced(path, made)
-    health.write(path, made.started, [Probe("jupyter", True, "answers")])
-    assert watch._announced(path, made)
-    assert not watch._announced(path, replace(made, started=made.started + 1))
+    assert watch._said_of_gpus(box) == ""
+    health.write(path, box.started, [Probe(gpu_watch.NAME, False, "GPU 3 is lost")])
+    assert watch._said_of_gpus(box) == "GPU 3 is lost"
+    health.write(path, box.started, [Probe(gpu_watch.NAME, True, "as at the start")])
+    assert watch._said_of_gpus(box) == ""
+    # Of the box before `docker restart`, which may have brought the GPUs back.
+    health.write(path, box.started + 1, [Probe(gpu_watch.NAME, False, "GPU 3 is lost")])
+    assert watch._said_of_gpus(box) == ""
