@@ -33,7 +33,7 @@ def start_and_stop(layout: Layout, contender: str) -> Values:
     with tempfile.TemporaryDirectory(dir=layout.root) as folder:
         run = Run(CONTENDERS[contender](layout, Path(folder)))
         try:
-            _wait_until_up(run)
+            wait_until_up(run)
             values = {name: [run.seconds_to(name)] for name in run.endpoints}
             if (banner := run.seconds_to_banner()) is not None:
                 values["first-line"] = [run.seconds_to_first_line()]
@@ -64,7 +64,7 @@ def idle(layout: Layout, contender: str) -> Values:
     with tempfile.TemporaryDirectory(dir=layout.root) as folder:
         run = Run(CONTENDERS[contender](layout, Path(folder)))
         try:
-            _wait_until_up(run)
+            wait_until_up(run)
             run.read_for(SETTLE_SECONDS)
             own = supervising(run.pid)
             used, since = cpu_seconds(own), time.monotonic()
@@ -83,7 +83,7 @@ def idle(layout: Layout, contender: str) -> Values:
         }
 
 
-def _wait_until_up(run: Run) -> None:
+def wait_until_up(run: Run) -> None:
     names = tuple(run.endpoints)
     run.wait_for(lambda: all(run.endpoints[name].answered for name in names), looking=names)
     if run.start.banner_file:

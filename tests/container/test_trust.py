@@ -177,7 +177,7 @@ def test_root_s_path_is_root_s(services: Box) -> None:
         assert writable_by_others(started[0].folder / "root", path) == set()
 
 
-@pytest.mark.parametrize("door", ["notebook", "terminal", "ssh_command", "ssh_login"])
+@pytest.mark.parametrize("door", ["notebook", "jupyter_terminal", "ssh_command", "ssh_login_shell"])
 def test_a_user_s_path_has_one_folder_of_the_user_s(services: Box, door: str) -> None:
     """So that no other program of the system can be stood in for."""
     path = doors.DOORS[door](services, "echo $PATH").strip()
