@@ -26,6 +26,7 @@ _SERVICES = ("jupyter", "sshd")
 # Until then caches fill, and the children of the start end.
 WARM_MINUTES = 2
 MOST_GROWTH_MB = 1.0  # of ours together, from then to the end
+# In RSS: what others on the machine start and end shares pages with ours, and changes their PSS.
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ def _report(samples: list[Samples]) -> list[str]:
     hours = (len(warm) - 1) / 60
     head = f"{'':<12} {'processes':>9} {'threads':>9} {'fds':>9} {'RSS':>15} {'PSS':>15}"
     lines = [f"idle, minute {len(samples) - len(warm)} → {len(samples) - 1}"]
-    lines.append(f"{head} {'PSS an hour':>12} {'CPU':>8}")
+    lines.append(f"{head} {'RSS an hour':>12} {'CPU':>8}")
     for role in (*OURS, *_SERVICES):
         first, last = warm[0][role], warm[-1][role]
-        slope = (last.pss - first.pss) / hours
+        slope = (last.rss - first.rss) / hours
         cpu = 100 * (last.cpu - first.cpu) / (3600 * hours)
         lines.append(
             f"{role:<12} {_change(first.processes, last.processes):>9} "
@@ -113,7 +114,7 @@ def _report(samples: list[Samples]) -> list[str]:
             f"{f'{first.rss:.1f} → {last.rss:.1f}':>15} {f'{first.pss:.1f} → {last.pss:.1f}':>15} "
             f"{slope:>+9.2f} MB {cpu:>6.2f} %"
         )
-    memory = _growth(warm, lambda sample: sample.pss)
+    memory = _growth(warm, lambda sample: sample.rss)
     fds = _growth(warm, lambda sample: sample.fds)
     well = memory < MOST_GROWTH_MB and fds <= 0
     lines.append(
