@@ -1,4 +1,4 @@
-"""Measure: `python -m bench [NAME …] [--rounds N]`."""
+"""Measure: `python -m bench [NAME …] [--rounds N] [--minutes N]`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import doctor, layout, results, topology
+from bench import doctor, idle, layout, results, topology
 from bench.measures import MEASURES, Scenario
 
 # What has a table of its own.
@@ -19,11 +19,14 @@ Measured = dict[tuple[str, str], list[float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    names = [*dict.fromkeys(measure.name for measure in MEASURES), *TABLES]
+    names = [*dict.fromkeys(measure.name for measure in MEASURES), *TABLES, "idle"]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, default=5, help="of each, besides one to warm up")
+    parser.add_argument("--minutes", type=int, default=30, help="of idle, which runs when named")
     options = parser.parse_args(arguments)
+    if options.minutes < 1:
+        parser.error("--minutes: expected 1 or more")
     if strangers := set(options.names) - set(names):
         parser.error(f"there is no measure {', '.join(sorted(strangers))}")
     chosen = [m for m in MEASURES if not options.names or m.name in options.names]
@@ -40,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, table in TABLES.items()
             if not options.names or name in options.names
         ]
+        if "idle" in options.names:
+            tables.append(idle.table(prepared, options.minutes))
     print(f"after:  {results.load_average()}")
     print(f"medians of {options.rounds} rounds\n")
     print("\n\n".join([*([results.table(chosen, measured)] if chosen else []), *tables]))

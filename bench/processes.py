@@ -63,10 +63,19 @@ def _is_service(pid: int) -> bool:
 
 def pss_megabytes(pids: list[int]) -> float:
     """Return their proportional set size: a page shared by n processes counts 1/n to each."""
+    return _smaps_megabytes(pids, "Pss:")
+
+
+def rss_megabytes(pids: list[int]) -> float:
+    """Return their resident set size: a shared page counts in full to each."""
+    return _smaps_megabytes(pids, "Rss:")
+
+
+def _smaps_megabytes(pids: list[int], field: str) -> float:
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(field):
                 total += int(line.split()[1])
     return total / 1000
 

@@ -33,7 +33,7 @@ def start_and_stop(layout: Layout, contender: str) -> Values:
     with tempfile.TemporaryDirectory(dir=layout.root) as folder:
         run = Run(CONTENDERS[contender](layout, Path(folder)))
         try:
-            _wait_until_up(run)
+            wait_until_up(run)
             values = {name: [run.seconds_to(name)] for name in run.endpoints}
             if (banner := run.seconds_to_banner()) is not None:
                 values["first-line"] = [run.seconds_to_first_line()]
@@ -64,14 +64,15 @@ def idle(layout: Layout, contender: str) -> Values:
     with tempfile.TemporaryDirectory(dir=layout.root) as folder:
         run = Run(CONTENDERS[contender](layout, Path(folder)))
         try:
-            _wait_until_up(run)
+            wait_until_up(run)
             run.read_for(SETTLE_SECONDS)
             own = supervising(run.pid)
             used, since = cpu_seconds(own), time.monotonic()
             run.read_for(IDLE_SECONDS)
             share = (cpu_seconds(own) - used) / (time.monotonic() - since)
             memory = pss_megabytes(own)
-            assert own == supervising(run.pid), "a process came or went while idle"
+            # A look at the GPUs may be under way: a child, whose time counts as its parent's.
+            assert set(own) <= set(supervising(run.pid)), "a process went while idle"
             health = [_time_health(run.start) for _ in range(_HEALTH_CHECKS)]
         finally:
             run.stop()
@@ -83,7 +84,7 @@ def idle(layout: Layout, contender: str) -> Values:
         }
 
 
-def _wait_until_up(run: Run) -> None:
+def wait_until_up(run: Run) -> None:
     names = tuple(run.endpoints)
     run.wait_for(lambda: all(run.endpoints[name].answered for name in names), looking=names)
     if run.start.banner_file:

@@ -127,6 +127,7 @@ class Boxes:
         self.docker = docker
         self.image = image
         self.running: list[Box] = []
+        self.said: list[str] = []  # the logs of those that were removed
         self._terminals: list[Terminal] = []
 
     def __call__(
@@ -150,7 +151,7 @@ class Boxes:
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `docker run --rm [-i] OPTIONS… IMAGE COMMAND…` to its end, its two outputs apart."""
-        return subprocess.run(
+        done = subprocess.run(
             self._foreground(["-i"] if stdin is not None else [], options, env, command),
             env=self.docker.environment,
             input=stdin,
@@ -159,6 +160,8 @@ class Boxes:
             timeout=timeout,
             check=False,
         )
+        self.said.append(done.stderr.decode(errors="replace"))
+        return done
 
     def terminal(
         self, *command: str, options: Sequence[str] = (), env: Mapping[str, str] | None = None
@@ -188,7 +191,9 @@ class Boxes:
         while self._terminals:
             self._terminals.pop().close()
         while self.running:
-            self.running.pop().remove()
+            box = self.running.pop()
+            self.said.append(box.logs())
+            box.remove()
 
 
 @contextmanager

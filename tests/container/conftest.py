@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import base_image
+from tests.container import base_image, said
 from tests.container.box import Box, Boxes, boxes
 from tests.container.engine import DOCKER, Docker, running_engine
 from tests.sim import driver
@@ -71,9 +71,10 @@ def image(docker: Docker) -> str:
 
 @pytest.fixture
 def box(docker: Docker, image: str) -> Iterator[Boxes]:
-    """Start containers for one test."""
+    """Start containers for one test; what they said has to be explained to people."""
     with boxes(docker, image) as started:
         yield started
+    said.assert_explained(started.said)
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,4 @@ def shared_box(docker: Docker, image: str) -> Iterator[Boxes]:
     """Start containers for all tests of a module: for a fixture of that module to use."""
     with boxes(docker, image) as started:
         yield started
+    said.assert_explained(started.said)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import pages
 from tests.container import doors, kernel
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
@@ -165,27 +166,56 @@ def test_torch_compile_from_a_cell(box_of_all: Box) -> None:
 # --- what listens -----------------------------------------------------------------------------
 
 LISTENING = "0A"  # TCP_LISTEN (include/net/tcp_states.h)
+LOOPBACK = ("0100007F", "00000000000000000000000001000000")  # 127.0.0.1, ::1
+DOCUMENTED = {
+    (protocol, int(port), pages.literals(process)[0])
+    for opened, process, *_ in pages.table("security.md", "What listens")
+    for port, protocol in [pages.literals(opened)[0].split("/")]
+}
 
 
-def listeners(box: Box) -> set[tuple[str, int, str]]:
-    """Return who has which port open, in which of the kernel's tables."""
+@dataclass(frozen=True)
+class Listener:
+    """A port that a process of the box has open."""
+
+    table: str  # the kernel's: tcp, tcp6, udp or udp6
+    address: str  # as that writes it
+    port: int
+    process: str
+
+
+def listeners(box: Box) -> set[Listener]:
     running = processes(box)
     found = set()
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in (running[0].folder / "net" / table).read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
             if table.startswith("udp") or state == LISTENING:
-                port = int(local.rpartition(":")[2], 16)
-                found |= {(table, port, p.name) for p in running if inode in p.sockets()}
+                address, port = local.split(":")
+                found |= {
+                    Listener(table, address, int(port, 16), p.name)
+                    for p in running
+                    if inode in p.sockets()
+                }
     return found
 
 
-def test_only_jupyter_and_sshd_listen(box_of_all: Box) -> None:
-    """On TCP, and nobody on UDP.  Each kernel has ports of its own, so none may be running."""
-    services = {
-        (table, *who) for table in ("tcp", "tcp6") for who in ((22, "sshd"), (8888, "python"))
-    }
-    assert poll(lambda: listeners(box_of_all) == services, timeout=10), listeners(box_of_all)
+def test_what_listens_is_what_the_page_says(box_of_all: Box) -> None:
+    """On TCP and UDP, IPv4 and IPv6.  Each kernel has ports of its own, so none may be running."""
+
+    def opened() -> set[tuple[str, int, str]]:
+        return {(it.table.removesuffix("6"), it.port, it.process) for it in listeners(box_of_all)}
+
+    assert poll(lambda: opened() == DOCUMENTED, timeout=10), opened()
+
+
+def test_a_kernel_listens_to_its_own_machine_alone(box_of_all: Box) -> None:
+    before = {it.port for it in listeners(box_of_all)}
+    with kernel.connect(box_of_all).kernel() as notebook:
+        notebook.run("print()")
+        opened = [it for it in listeners(box_of_all) if it.port not in before]
+        assert opened, "it has ports"
+        assert [it for it in opened if it.address not in LOOPBACK] == []
 
 
 # --- what it costs while nothing happens ------------------------------------------------------

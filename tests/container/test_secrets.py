@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 
+from tests import pages
 from tests.container import kernel
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
 from tests.container.login import PASSWORD, login
 from tests.container.processes import processes
+from tests.test_ssh_keys import made_up_key
 
 NOBODY = 65534
 
@@ -98,11 +105,11 @@ def test_a_token_from_the_environment_stays_with_root(box: Boxes) -> None:
 # --- files ------------------------------------------------------------------------------------
 
 
-def run_inside(box: Box, script: str, *, user: str = "0", **values: object) -> str:
+def run_inside(box: Box, script: str, *, as_user: str = "0", **values: object) -> str:
     """Run a script in the launcher's Python; the values reach it on no command line."""
     assigned = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     python = ("/opt/launcher/bin/python", "-I", "-")
-    return box.exec(*python, user=user, stdin=assigned + script).stdout
+    return box.exec(*python, user=as_user, stdin=assigned + script).stdout
 
 
 # Prints every file in which one of the `secrets` is, of those written since the box started.
@@ -131,75 +138,98 @@ assert count, "there was nothing to read"
 @pytest.mark.parametrize("group", [NOBODY, 1000], ids=["others", "the-user-s-group"])
 def test_no_secret_can_be_read_by_others(started: Box, secrets: list[str], group: int) -> None:
     stranger = f"{NOBODY}:{group}"
-    assert run_inside(started, FIND_IN_FILES, user=stranger, secrets=secrets) == ""
+    assert run_inside(started, FIND_IN_FILES, as_user=stranger, secrets=secrets) == ""
 
 
-def test_secrets_are_where_they_belong(started: Box, secrets: list[str]) -> None:
-    """The same search, as root, finds them: in the state, in this run's files, nowhere else."""
+def test_secrets_are_where_the_page_says(started: Box, secrets: list[str]) -> None:
+    """The same search, as root, finds them: in each file that is called a secret, in no other."""
     found = run_inside(started, FIND_IN_FILES, secrets=secrets).splitlines()
-    assert "/var/lib/launcher/token" in found
-    assert {path.rsplit("/", 1)[0] for path in found} <= {
-        "/var/lib/launcher",
-        "/run/launcher",
-        "/run/launcher/log",
-        "/run/launcher/jupyter",
+    assert {row.path for path in found for row in rows_of(path)} == {
+        row.path for row in FILES if row.secret and row.when == "always"
     }
+    assert [path for path in found if not rows_of(path)] == []
 
 
-# docs/architecture.md, "Files".  What Jupyter keeps in its own folder is its own.
-MODES = {
-    "/run/launcher": "root:root 755",
-    "/run/launcher/banner": "root:root 600",
-    "/run/launcher/environment.sh": "root:root 600",
-    "/run/launcher/health.json": "root:root 644",
-    "/run/launcher/jupyter": "dev:dev 700",
-    "/run/launcher/jupyter.json": "dev:dev 600",
-    "/run/launcher/log": "root:root 700",
-    "/run/launcher/login.sh": "root:root 600",
-    "/run/launcher/machine.json": "root:root 600",
-    "/run/launcher/plan.json": "root:root 600",
-    "/run/launcher/services": "root:root 700",
-    "/run/launcher/services/jupyter.json": "root:root 600",
-    "/run/launcher/services/sshd.json": "root:root 600",
-    "/run/launcher/ssh": "root:root 755",
-    "/run/launcher/ssh/authorized_keys": "root:root 644",
-    "/run/launcher/ssh/sshd_config": "root:root 600",
-    "/run/launcher/sudoers": "root:root 755",
-    "/run/launcher/sudoers/user": "root:root 440",
-    "/run/launcher/supervisor.sock": "root:root 700",
-    "/run/launcher/supervisord.pid": "root:root 644",
-    "/run/launcher/user": "root:root 755",
-    "/run/launcher/user/environment.sh": "dev:dev 600",
-    "/run/launcher/user/login.sh": "dev:dev 600",
-    "/var/lib/launcher": "root:root 700",
-    "/var/lib/launcher/password": "root:root 600",
-    "/var/lib/launcher/ssh_host_ed25519_key": "root:root 600",
-    "/var/lib/launcher/ssh_host_ed25519_key.pub": "root:root 644",
-    "/var/lib/launcher/ssh_host_rsa_key": "root:root 600",
-    "/var/lib/launcher/ssh_host_rsa_key.pub": "root:root 644",
-    "/var/lib/launcher/token": "root:root 600",
-}
+@dataclass(frozen=True)
+class DocumentedFile:
+    """A row of docs/security.md, "Where secrets live"."""
+
+    path: str  # with placeholders; a folder ends with a slash
+    owner: str  # "root" or "the user"; so is the group
+    mode: str
+    when: str  # "always", or what it takes
+    secret: bool
+
+    def is_for(self, path: str) -> bool:
+        return re.fullmatch(pages.pattern(self.path), path) is not None
 
 
-LIST_MODES = """
-import grp, os, pwd
+FILES = [
+    DocumentedFile(pages.literals(path)[0], owner, mode, when, what.startswith("**secret**"))
+    for path, owner, mode, when, what in pages.table("security.md", "Where secrets live")
+]
+# What Jupyter keeps in there is its own, one row for all.
+PRIVATE = "/run/launcher/jupyter/"
+
+
+def rows_of(path: str) -> list[DocumentedFile]:
+    top = PRIVATE if path.startswith(PRIVATE) else path
+    return [row for row in FILES if row.is_for(top)]
+
+
+LIST_FILES = """
+import os
 for top in ("/run/launcher", "/var/lib/launcher"):
     for folder, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if name not in inner]
-        for path in [folder, *(os.path.join(folder, name) for name in [*files, *inner])]:
-            if os.path.exists(path):
-                info = os.lstat(path)
-                owner, group = pwd.getpwuid(info.st_uid)[0], grp.getgrgid(info.st_gid)[0]
-                print(path, f"{owner}:{group} {info.st_mode & 0o777:o}")
+        print_of = [folder + "/", *(f"{folder}/{name}" for name in files)]
+        for path in print_of if folder + "/" != private else [private]:
+            info = os.lstat(path)
+            names = {0: "root", user: "the user"}
+            owners = {names.get(number, number) for number in (info.st_uid, info.st_gid)}
+            # Without the sticky bit, which Jupyter sets on its folder.
+            print(path, f"0{info.st_mode & 0o777:o}", *owners, sep="\\t")
+        folders[:] = [name for name in folders if f"{folder}/" != private]
 """
 
 
-def test_files_have_the_documented_modes(started: Box) -> None:
-    """Every file, so that a new one is thought about.
+def undocumented(box: Box, user: int) -> tuple[list[str], set[str]]:
+    """Return the files that the page does not describe so, and the rows that no file is of."""
+    strange, missing = [], {row.path for row in FILES}
+    for line in run_inside(box, LIST_FILES, user=user, private=PRIVATE).splitlines():
+        path, mode, *owners = line.split("\t")
+        missing -= {row.path for row in rows_of(path)}
+        if [(row.mode, [row.owner]) for row in rows_of(path)] != [(mode, owners)]:
+            strange.append(line)
+    return strange, missing
 
-    Left out is the sticky bit, which Jupyter sets on a folder of its own.
-    """
+
+def wait_for_the_last(box: Box) -> None:
+    """Wait for the file that is made last: in the background, after the banner."""
     made_last = ("test", "-e", "/var/lib/launcher/ssh_host_rsa_key")
-    assert poll(lambda: started.exec(*made_last, check=False).returncode == 0, timeout=60)
-    listed = run_inside(started, LIST_MODES, inner=["jupyter", "log"])
-    assert dict(line.split(" ", 1) for line in listed.splitlines()) == MODES
+    assert poll(lambda: box.exec(*made_last, check=False).returncode == 0, timeout=60)
+
+
+def test_files_are_those_of_the_page(started: Box) -> None:
+    """Every file, its owner and mode, so that a new one is thought about."""
+    wait_for_the_last(started)
+    sometimes = {row.path for row in FILES if row.when != "always"}
+    assert undocumented(started, user=1000) == ([], sometimes)
+
+
+def test_files_that_are_not_always_there(box: Boxes, tmp_path: Path) -> None:
+    os.chown(tmp_path, 1234, 1234)
+    tmp_path.chmod(0o755)
+    read_only = (
+        "--read-only",
+        "--tmpfs",
+        "/run",
+        "--tmpfs",
+        "/tmp",
+        "-v",
+        f"{tmp_path}:/workspace",
+    )
+    started = box(*read_only, "-e", "LAUNCHER_TLS=1")
+    started.wait_for_banner()
+    started.exec("launcher", "keys", "add", made_up_key(1))
+    wait_for_the_last(started)
+    assert undocumented(started, user=1234) == ([], set())

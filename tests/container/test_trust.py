@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.identity import BECOME_ANOTHER
+from launcher.shortcomings import LOGIN, TERMINAL
+from tests import pages
+from tests.container import doors
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
 from tests.container.processes import processes
@@ -141,16 +145,84 @@ def checks(box: Box) -> set[str]:
     return set(box.inspect("{{range .State.Health.Log}}{{.Start}};{{end}}").split(";"))
 
 
-def test_root_s_path_is_root_s(services: Box) -> None:
-    """Of what supervise starts as root: every folder, and every folder above it."""
-    watch = next(process for process in processes(services) if process.cmdline[-1] == b"watch")
-    path = next(entry for entry in watch.environ if entry.startswith(b"PATH=")).decode()
-    top = watch.folder / "root"
-    folders = {above for name in path[5:].split(":") for above in (Path(name), *Path(name).parents)}
+def writable_by_others(top: Path, path: str) -> set[Path]:
+    """Return the folders of a PATH, and those above them, that somebody but root may change."""
+    folders = {above for name in path.split(":") for above in (Path(name), *Path(name).parents)}
     assert Path("/usr/bin") in folders
     others_write = stat.S_IWGRP | stat.S_IWOTH
     seen = {folder: (top / folder.relative_to("/")).stat() for folder in folders}
-    assert [name for name, it in seen.items() if it.st_uid or it.st_mode & others_write] == []
+    return {name for name, it in seen.items() if it.st_uid or it.st_mode & others_write}
+
+
+def test_root_s_path_is_root_s(services: Box) -> None:
+    """Of what supervise starts as root.
+
+    PID 1 and supervise themselves were given the container's PATH, and put it aside: what they run
+    is tried above.
+    """
+    started = [
+        process
+        for process in processes(services)
+        if process.uid == 0 and process.cmdline[-1] != b"/opt/launcher/entrypoint.py"
+    ]
+    paths = {
+        entry.decode().partition("=")[2]
+        for process in started
+        for entry in process.environ
+        if entry.startswith(b"PATH=")
+    }
+    assert b"watch" in {process.cmdline[-1] for process in started}
+    assert paths
+    for path in paths:
+        assert writable_by_others(started[0].folder / "root", path) == set()
+
+
+@pytest.mark.parametrize("door", ["notebook", "jupyter_terminal", "ssh_command", "ssh_login_shell"])
+def test_a_user_s_path_has_one_folder_of_the_user_s(services: Box, door: str) -> None:
+    """So that no other program of the system can be stood in for."""
+    path = doors.DOORS[door](services, "echo $PATH").strip()
+    environment = {Path("/opt/venv"), Path("/opt/venv/bin")}
+    assert writable_by_others(processes(services)[0].folder / "root", path) == environment
+
+
+# --- powers -----------------------------------------------------------------------------------
+
+# linux/capability.h: those that Docker gives, by their numbers.
+# fmt: off
+CAPABILITIES = {
+    0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 4: "FSETID", 5: "KILL", 6: "SETGID", 7: "SETUID",
+    8: "SETPCAP", 10: "NET_BIND_SERVICE", 13: "NET_RAW", 18: "SYS_CHROOT", 27: "MKNOD",
+    29: "AUDIT_WRITE", 31: "SETFCAP",
+}
+# fmt: on
+DOCUMENTED_CAPABILITIES = {
+    pages.literals(name)[0]: needed == "yes"
+    for name, needed, *_ in pages.table("security.md", "What each privilege is for", "capability")
+}
+
+
+def test_every_capability_is_explained(services: Box) -> None:
+    status = (processes(services)[0].folder / "status").read_text()
+    (mask,) = re.findall(r"^CapBnd:\t(\w+)$", status, re.MULTILINE)
+    given = {number for number in range(64) if int(mask, 16) >> number & 1}
+    assert {CAPABILITIES.get(number, number) for number in given} == set(DOCUMENTED_CAPABILITIES)
+
+
+def test_the_capabilities_called_needed_are_those_that_the_banner_asks_for() -> None:
+    """And that test_identity starts a box with, where nothing is missed."""
+    needed = {name for name, needed in DOCUMENTED_CAPABILITIES.items() if needed}
+    assert needed == {*BECOME_ANOTHER, *LOGIN, *TERMINAL}
+
+
+def test_setuid_programs_are_those_of_the_page(services: Box) -> None:
+    """A new one is thought about: each is a way to powers that its caller does not have."""
+    find = ("find", "/", "-xdev", "-type", "f", "-perm", "/6000", "-printf", r"%p %m %u %g\n")
+    found = set()
+    for line in services.exec(*find, check=False).stdout.splitlines():  # processes come and go
+        path, mode, owner, group = line.split()
+        found.add((path, mode, owner if int(mode, 8) & stat.S_ISUID else group))
+    rows = pages.table("security.md", "What each privilege is for", "program")
+    assert found == {(pages.literals(path)[0], mode, whose) for path, mode, whose, _ in rows}
 
 
 # --- what everybody uses ----------------------------------------------------------------------
