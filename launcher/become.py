@@ -30,8 +30,7 @@ def become(service: Service) -> None:
     restore_signals()
     if service.uid >= 0:
         drop_to(service.uid, service.gid, service.groups)
-    with contextlib.suppress(OSError):
-        os.chdir(service.cwd)
+    _enter(service.cwd, dict(service.env).get("HOME", "/"), "/")
     os.umask(service.umask)
     if service.kernels_mark:
         processes.end_orphaned_kernels(service.kernels_mark)
@@ -40,6 +39,19 @@ def become(service: Service) -> None:
         os.execvpe(service.argv[0], service.argv, env)
     except OSError as err:
         raise StartFailed(f"cannot run {service.argv[0]}: {err.strerror}") from err
+
+
+def _enter(*folders: str) -> None:
+    """Go to the first of `folders` that is really there.
+
+    A mount whose directory is gone from the host can still be entered, but has no path: a kernel
+    that starts there fails.
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+            os.getcwd()
+            return
 
 
 def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:

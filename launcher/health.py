@@ -67,9 +67,19 @@ def check(run_dir: str) -> str | None:
     """Return why the box is not healthy, or None: one file, and whether watch still lives."""
     report = read(f"{run_dir}/health.json")
     reason = judge(report, time.monotonic(), _boot_id())
+    if _is_full(run_dir):
+        return f"{run_dir} is full: nothing new can start; make room (what is large: du -ax /run)"
     if reason is None and report is not None and not os.path.exists(f"/proc/{report.get('pid')}"):
         return "watch is gone"
     return reason
+
+
+def _is_full(directory: str) -> bool:
+    try:
+        room = os.statvfs(directory)
+    except OSError:
+        return False
+    return bool((room.f_blocks and not room.f_bavail) or (room.f_files and not room.f_favail))
 
 
 def _boot_id() -> str:

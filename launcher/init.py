@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from launcher.become import restore_signals
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, reason
 from launcher.processes import descendants, kill, kill_descendants, signal_name
 from launcher.pump import Pump
 
@@ -174,6 +174,7 @@ class Init:
                 now = time.monotonic()
                 if not self.stopping:
                     self.stopping, asked, deadline = True, now, now + STOP_DEADLINE
+                    kill_descendants(signal.SIGCONT)  # what is stopped hears nothing
                 elif now - asked > _IMPATIENCE:
                     deadline = now
             if time.monotonic() >= deadline:
@@ -181,12 +182,20 @@ class Init:
                 kill_descendants(signal.SIGKILL)
                 deadline = time.monotonic() + 1.0
             if number is not None:
-                on_signal(number)
+                self._act(on_signal, number)
         return self._ended[pid]
+
+    def _act(self, on_signal: Callable[[int], None], number: int) -> None:
+        """Without room for one more process a reload fails, and nothing else does."""
+        try:
+            on_signal(number)
+        except OSError as err:
+            self.out.say(f"launcher: cannot act on {signal_name(number)}: {reason(err)}")
 
     def end_stragglers(self) -> None:
         """End whatever is left: TERM, a moment of grace, KILL."""
         kill_descendants(signal.SIGTERM)
+        kill_descendants(signal.SIGCONT)
         deadline = time.monotonic() + _STRAGGLER_GRACE
         while descendants() and time.monotonic() < deadline:
             self.next_signal(0.02)

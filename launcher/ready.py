@@ -48,8 +48,11 @@ def probe_sshd(ssh: Ssh) -> Probe:
 
     Costs 40 MB while it runs: call it in a child that exits.
     """
+    import logging
+
     import paramiko
 
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # the reason is in the answer
     try:
         with _connect(ssh.listen, ssh.port) as connection:
             transport = paramiko.Transport(connection)
@@ -58,7 +61,7 @@ def probe_sshd(ssh: Ssh) -> Probe:
                 offered = transport.get_remote_server_key()
             finally:
                 transport.close()
-    except (OSError, EOFError, paramiko.SSHException) as err:
+    except (OSError, EOFError, RuntimeError, paramiko.SSHException) as err:  # no more threads
         return Probe("ssh", False, f"no handshake on port {ssh.port}: {_reason(err)}")
     if offered.asbytes() != key_blob(ssh.host_key):
         return Probe("ssh", False, f"another SSH server answers on port {ssh.port}")

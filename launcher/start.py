@@ -184,6 +184,7 @@ def _write(plan: Plan, machine: Machine) -> bytes:
             ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")
             plan = replace(plan, ssh=ssh)
     service.write((*render(plan), machine_file(plan, machine)))
+    service.check_room(plan.paths.run)
     return b""
 
 

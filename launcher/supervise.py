@@ -85,8 +85,14 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
 
     _partial = b""
 
+    def _init_normallog(self) -> None:
+        super()._init_normallog()
+        for handler in self.normallog.handlers if self.normallog else ():
+            handler.handleError = lambda: None  # a traceback for each line while the disk is full
+
     def _log(self, data: bytes) -> None:
-        super()._log(data)
+        with contextlib.suppress(OSError):  # the disk is full: the container's log still gets it
+            super()._log(data)
         lines = (self._partial + data).split(b"\n")
         self._partial = lines.pop()
         if len(self._partial) > _LONGEST_LINE:
@@ -144,6 +150,9 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
 
     def set_uid_or_exit(self) -> None:
         """Stay who we are: `launcher exec` drops privileges for each program."""
+
+    def set_rlimits_or_exit(self) -> None:
+        """Live within the limits that the container was given."""
 
     def cleanup_fds(self) -> None:
         """Close nothing: the descriptors above 2 are our own."""

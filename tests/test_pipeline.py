@@ -70,3 +70,52 @@ except StartFailed as err:
 box.end_stragglers()
 """)
     assert done.stdout == "cannot open its state: no answer within 0.2 s; is the disk well?\n"
+
+
+def test_a_supervise_that_ended_already_is_found_so() -> None:
+    done = run_script(f"""{BOX}
+supervisor = pipeline.Supervisor(box)
+os.kill(supervisor.pid, signal.SIGKILL)
+os.waitid(os.P_PID, supervisor.pid, os.WEXITED | os.WNOWAIT)
+supervisor.go("/run/launcher")
+print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
+""")
+    assert done.stdout == "-9\n", done.stderr
+
+
+def test_outputs_that_were_closed_take_everything() -> None:
+    done = run_script("""
+import os
+from launcher import pipeline
+answer = os.dup(1)
+for fd in (0, 1, 2):
+    os.close(fd)
+pipeline.provide_standard_streams()
+seen = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
+os.write(answer, repr((seen, os.get_inheritable(2))).encode())
+""")
+    assert done.stdout == repr((3 * ["/dev/null"], True))
+
+
+def test_outputs_that_are_open_stay() -> None:
+    done = run_script("""
+from launcher import pipeline
+pipeline.provide_standard_streams()
+print("here")
+""")
+    assert done.stdout == "here\n"
+
+
+def test_a_box_that_may_not_fork_says_who_allows_it() -> None:
+    done = run_script("""
+import errno, os, sys, time
+from launcher import pipeline
+def no_fork():
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+os.fork = no_fork
+sys.exit(pipeline.run([], time.monotonic()))
+""")
+    assert done.returncode == 78
+    assert "launcher: cannot start: no more processes" in done.stdout
+    assert "--pids-limit" in done.stdout
+    assert done.stderr == ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from supervisor import events, poller
+from supervisor import events, loggers, poller
 from supervisor.dispatchers import POutputDispatcher
 from supervisor.options import ProcessConfig, ServerOptions
 from supervisor.process import Subprocess
@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 OVERRIDDEN = {
     (poller.PollPoller, "initialize"): "(self)",
     (poller.PollPoller, "poll"): "(self, timeout)",
+    (POutputDispatcher, "_init_normallog"): "(self)",
     (POutputDispatcher, "_log"): "(self, data)",
     (POutputDispatcher, "close"): "(self)",
     (ProcessConfig, "make_dispatchers"): "(self, proc)",
@@ -42,6 +43,7 @@ OVERRIDDEN = {
         "(self, parser, section, group_name, klass=None)",
     (ServerOptions, "make_logger"): "(self)",
     (ServerOptions, "set_uid_or_exit"): "(self)",
+    (ServerOptions, "set_rlimits_or_exit"): "(self)",
     (ServerOptions, "cleanup_fds"): "(self)",
     (ServerOptions, "execve"): "(self, filename, argv, env)",
     (Supervisor, "runforever"): "(self)",
@@ -58,6 +60,7 @@ USED = {
     (ServerOptions, "get_signal"): "(self)",
     (POutputDispatcher, "__init__"): "(self, process, event_type, fd)",
     (Subprocess, "signal"): "(self, sig)",
+    (loggers.Handler, "handleError"): "(self)",
 }
 
 OURS = (

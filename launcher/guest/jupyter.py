@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 from typing import Any, ClassVar
@@ -61,6 +62,7 @@ def main() -> None:
     path = sys.argv[1]
     with open(path, encoding="utf-8") as stream:
         Server.configuration = json.load(stream)
+    choose_folder(Server.configuration["default"]["ServerApp"])
     if not zmq.has("curve"):  # built without encryption: asking for it would be an error
         Server.configuration["default"].pop("KernelManager")
     logging.disable(logging.INFO)  # warnings still come through
@@ -74,6 +76,14 @@ def main() -> None:
     app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])
+
+
+def choose_folder(server: dict[str, Any]) -> None:
+    """Open the home directory where the workspace went away while the box ran."""
+    folder = server["root_dir"]
+    if not os.path.isdir(folder):
+        server["root_dir"] = os.path.expanduser("~")
+        print(f"{folder} is gone: Jupyter opens in {server['root_dir']}", flush=True)
 
 
 def starter(hub: bool) -> Any:

@@ -13,6 +13,7 @@ from tests.container import kernel
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
 from tests.container.login import KeyPair, host_key, login, make_key, run_over
+from tests.container.processes import commands_of
 
 ORPHANS = 200
 
@@ -44,7 +45,7 @@ def test_stop_ends_everything_in_time(box: Boxes, key: KeyPair) -> None:
     print(f"stopped in {seconds:.2f} s")
     assert started.exit_code() == 0
     assert seconds < 5
-    assert _commands_of(started) == []
+    assert commands_of(started) == []
 
 
 @pytest.mark.parametrize("signal", ["TERM", "INT", "QUIT"])
@@ -134,22 +135,8 @@ def test_orphans_are_reaped(box: Boxes) -> None:
 # --- looking at a box -----------------------------------------------------------------------
 
 
-def _commands_of(box: Box) -> list[str]:
-    """Return the command lines of every process of the container, as this machine sees them."""
-    id = box.inspect("{{.Id}}")
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if id in (process / "cgroup").read_text():
-                command = (process / "cmdline").read_bytes()
-                found.append(command.replace(b"\0", b" ").decode(errors="replace").strip())
-        except OSError:
-            continue  # it has just ended
-    return found
-
-
 def _runs(box: Box, words: str) -> bool:
-    return any(words in command for command in _commands_of(box))
+    return any(words in command for command in commands_of(box))
 
 
 def _children_of_init(box: Box, name: str) -> int:
