@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from launcher.become import restore_signals
-from launcher.errors import LauncherError, reason
+from launcher.errors import BadSetting, LauncherError, reason, shortage
 from launcher.processes import descendants, kill, kill_descendants, signal_name
 from launcher.pump import Pump
 
@@ -236,6 +236,10 @@ def run_child(work: Callable[[], bytes], writer: int) -> None:
             answer, status = work(), 0
         except LauncherError as err:
             answer, status = str(err).encode(errors="replace"), err.exit_code
+        except OSError as err:
+            if (missing := shortage(err)) is None or writer < 0:
+                raise
+            answer, status = missing.encode(), BadSetting.exit_code
         while answer:
             answer = answer[os.write(writer, answer) :]
     except BaseException:

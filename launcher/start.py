@@ -27,7 +27,7 @@ from launcher import (
     service,
 )
 from launcher import command as commands
-from launcher.errors import BadSetting, LauncherError, StartFailed
+from launcher.errors import BadSetting, LauncherError, StartFailed, reason
 from launcher.init import Child, Init
 from launcher.machine import Host, Machine
 from launcher.model import Finding, Plan, State
@@ -200,9 +200,10 @@ def _reload(machine: Machine, started: float, supervise_pid: int) -> int:
         settings = config.load()
         plan = make_plan(machine, settings, _open_state(settings, idle), GUEST, started)
         _write(plan, machine)
-    except LauncherError as err:
-        out.say(f"launcher: not reloaded, everything stays as it was: {err}")
-        return err.exit_code
+    except (LauncherError, OSError) as err:
+        why = reason(err) if isinstance(err, OSError) else err
+        out.say(f"launcher: not reloaded, everything stays as it was: {why}")
+        return StartFailed.exit_code
     os.kill(supervise_pid, signal.SIGHUP)
     out.say("launcher: keys and configuration reloaded")
     return 0

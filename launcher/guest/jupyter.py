@@ -27,11 +27,28 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 import zmq  # noqa: E402
 from jupyter_server.serverapp import ServerApp  # noqa: E402
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
 QUIET_SECONDS = 1.5
+
+
+class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
+    """Starts kernels also after the workspace went away: at home."""
+
+    async def start_kernel(self, **options: Any) -> str:
+        try:
+            os.getcwd()
+        except OSError:  # jupyter_client asks for it, whatever directory the kernel gets
+            os.chdir(os.path.expanduser("~"))
+        return str(await super().start_kernel(**options))
+
+    def cwd_for_path(self, path: str, **options: Any) -> str:
+        folder = str(super().cwd_for_path(path, **options))
+        # What was removed below a mount can be entered, but has no name: no kernel starts there.
+        return folder if os.stat(folder).st_nlink else os.path.expanduser("~")
 
 
 class Server(ServerApp):  # type: ignore[misc]
@@ -41,6 +58,7 @@ class Server(ServerApp):  # type: ignore[misc]
 
     def load_config_file(self, suppress_errors: bool = True) -> None:
         self.update_config(Config(self.configuration["default"]))
+        self.update_config(Config({"ServerApp": {"kernel_manager_class": Kernels}}))
         super().load_config_file(suppress_errors)
         self.update_config(Config(self.configuration["final"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -158,8 +158,8 @@ def test_no_room_for_another_process_ends_nothing(box: Boxes) -> None:
     server = kernel.connect(started)
     assert started.exec(PYTHON, "-I", "-", stdin=FILL, check=False).stdout == "full\n"
     started.kill("HUP")
-    said = started.wait_for_log(r"launcher: cannot act on SIGHUP: (.*)")
-    assert "--pids-limit" in said[1]
+    said = started.wait_for_log(r"launcher: (?:cannot act on SIGHUP|not reloaded).*: (.*)")
+    assert "--pids-limit" in said[0]
     assert server.answers()
     assert started.stop() < PROMPT
     assert started.exit_code() == 0
@@ -190,9 +190,11 @@ def test_no_room_to_start_says_so(box: Boxes, options: list[str], said: str) -> 
 
 def test_few_open_files_are_enough(box: Boxes) -> None:
     started = box("--ulimit", "nofile=64")
-    assert kernel.connect(started).run_cell("print('works')") == "works\n"
+    assert kernel.connect(started).answers()
     assert login(started).is_let_in()
+    assert poll(lambda: _is_healthy(started), timeout=20)
     assert started.stop() < PROMPT
+    assert started.exit_code() == 0
 
 
 def test_too_little_memory_ends_it(box: Boxes) -> None:
@@ -273,7 +275,7 @@ def test_run_fills_up_and_has_room_again(box: Boxes, key: KeyPair) -> None:
 def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a disk of one megabyte."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", str(folder)]
     subprocess.run(mount, check=True)
     try:
         yield folder
@@ -298,7 +300,8 @@ def test_a_full_workspace_stops_saving_and_nothing_else(box: Boxes, tmp_path: Pa
             assert login(started).is_let_in()
             assert _is_healthy(started)
             fill.unlink()
-            assert server.request("/api/contents/page", method="PUT", body=page).status == 201
+            saved = server.request("/api/contents/page", method="PUT", body=page)
+            assert saved.status in (200, 201)  # the failed one may have left an empty file
         assert (disk / "page").read_text() == "kept"
         assert started.stop() < PROMPT
 
@@ -312,7 +315,7 @@ def _remove_source(box: Box, source: Path) -> None:
 
 def _unmount(box: Box, source: Path) -> None:
     pid = box.inspect("{{.State.Pid}}")
-    subprocess.run(["nsenter", "-t", pid, "-m", "umount", "--lazy", "/workspace"], check=True)
+    subprocess.run(["nsenter", "-t", pid, "-m", "-p", "umount", "--lazy", "/workspace"], check=True)
 
 
 def _unmount_and_remove(box: Box, source: Path) -> None:
@@ -324,7 +327,9 @@ def _unmount_and_remove(box: Box, source: Path) -> None:
 @pytest.mark.parametrize(
     "go_away", [_remove_source, _unmount, _unmount_and_remove], ids=lambda f: f.__name__[1:]
 )
-def test_the_workspace_goes_away(box: Boxes, key: KeyPair, tmp_path: Path, go_away) -> None:
+def test_the_workspace_goes_away(
+    box: Boxes, key: KeyPair, tmp_path: Path, go_away: Callable[[Box, Path], None]
+) -> None:
     """What runs goes on, what is new starts in the home directory, Jupyter comes back."""
     source = tmp_path / "source"
     source.mkdir()
