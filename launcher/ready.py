@@ -12,7 +12,8 @@ from urllib.parse import quote
 from launcher.hostkey import key_blob
 from launcher.model import Jupyter, Probe, Ssh
 
-_ANSWER_TIMEOUT = 3.0  # seconds for one answer
+# Fifty kernels that start at once keep a Jupyter on two CPUs from answering for five seconds.
+_ANSWER_TIMEOUT = 10.0  # seconds for one answer
 
 
 def probe_jupyter(jupyter: Jupyter) -> Probe:

@@ -5,7 +5,12 @@ From end to end it is met in test_command and test_box.
 
 from __future__ import annotations
 
-from tests.scripts import run_script
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.scripts import ROOT, run_script
 
 BOX = """
 import os, signal, time
@@ -119,3 +124,19 @@ sys.exit(pipeline.run([], time.monotonic()))
     assert "launcher: cannot start: no more processes" in done.stdout
     assert "--pids-limit" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_stop_during_the_imports_is_kept_until_it_can_be_heard(tmp_path: Path) -> None:
+    (tmp_path / "launcher").mkdir()
+    (tmp_path / "launcher/__init__.py").touch()
+    (tmp_path / "launcher/cli.py").write_text("""
+import os, signal
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    os.kill(os.getpid(), number)
+def entrypoint(argv, started):
+    print(sorted(number.name for number in signal.sigpending()))
+""")
+    shutil.copy(ROOT / "entrypoint.py", tmp_path)
+    argv = [sys.executable, tmp_path / "entrypoint.py"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "['SIGINT', 'SIGQUIT', 'SIGTERM']\n", done.stderr

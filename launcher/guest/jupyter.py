@@ -9,11 +9,14 @@ line, and "hub": whether a JupyterHub lets people in.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
 import os
+import random
 import signal
+import socket
 import sys
 from typing import Any, ClassVar
 
@@ -26,6 +29,7 @@ gc.disable()
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 import zmq  # noqa: E402
+from jupyter_client.connect import LocalPortCache  # noqa: E402
 from jupyter_server.serverapp import ServerApp  # noqa: E402
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
@@ -33,6 +37,26 @@ from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
 QUIET_SECONDS = 1.5
+
+
+class Ports(LocalPortCache):  # type: ignore[misc]
+    """Finds ports for kernels where the system never takes one for an outgoing connection.
+
+    jupyter_client lets the system choose, and the kernel binds it a second later.  While a class
+    starts its notebooks, somebody's connection has it by then, and the kernel dies.
+    """
+
+    def find_available_port(self, ip: str) -> int:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
+            end = int(stream.read().split()[0])
+        for port in random.sample(range(max(1024, end // 2), end), 100) if end > 4096 else ():
+            if port in self.currently_used_ports:
+                continue
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind((ip, port))
+                self.currently_used_ports.add(port)
+                return port
+        return int(super().find_available_port(ip))
 
 
 class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
@@ -91,6 +115,7 @@ def main() -> None:
     logging.getLogger("tornado.general").addFilter(
         lambda record: "websocket_ping_timeout" not in record.getMessage()
     )
+    Ports.instance()  # a singleton: jupyter_client uses the one that is there
     app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])

@@ -56,6 +56,7 @@ def test_50_kernels_at_once(busy_box: Box) -> None:
     print(f"{KERNELS} kernels in {time.monotonic() - begin:.1f} s")
     assert printed == [f"{number}\n" for number in range(KERNELS)]
     assert "is not ready" not in busy_box.logs()
+    assert "Address already in use" not in busy_box.logs()
     _assert_never_unhealthy(busy_box)
 
 
