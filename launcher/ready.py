@@ -12,7 +12,7 @@ from urllib.parse import quote
 from launcher.hostkey import key_blob
 from launcher.model import Jupyter, Probe, Ssh
 
-# Fifty kernels that start at once keep a Jupyter on two CPUs from answering for five seconds.
+# Fifty kernels that start at once keep Jupyter, on two CPUs, from answering for over three seconds.
 _ANSWER_TIMEOUT = 10.0  # seconds for one answer
 
 

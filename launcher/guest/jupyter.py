@@ -37,9 +37,11 @@ from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
 QUIET_SECONDS = 1.5
+_TRIED_PORTS = 100
+_DEFAULT_END = 32768  # where Linux begins to choose
 
 
-class Ports(LocalPortCache):  # type: ignore[misc]
+class Ports(LocalPortCache):
     """Finds ports for kernels where the system never takes one for an outgoing connection.
 
     jupyter_client lets the system choose, and the kernel binds it a second later.  While a class
@@ -47,9 +49,7 @@ class Ports(LocalPortCache):  # type: ignore[misc]
     """
 
     def find_available_port(self, ip: str) -> int:
-        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
-            end = int(stream.read().split()[0])
-        for port in random.sample(range(max(1024, end // 2), end), 100) if end > 4096 else ():
+        for port in random.sample(self.candidates(), _TRIED_PORTS):
             if port in self.currently_used_ports:
                 continue
             with contextlib.suppress(OSError), socket.socket() as probe:
@@ -57,6 +57,16 @@ class Ports(LocalPortCache):  # type: ignore[misc]
                 self.currently_used_ports.add(port)
                 return port
         return int(super().find_available_port(ip))
+
+    @staticmethod
+    def candidates() -> range:
+        """Return the upper half of what is below the system's own choice (ip(7))."""
+        try:
+            with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
+                end = int(stream.read().split()[0])
+        except OSError:  # not Linux's own network
+            end = 0
+        return range(end // 2, end) if end > 4096 else range(_DEFAULT_END // 2, _DEFAULT_END)
 
 
 class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
