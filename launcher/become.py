@@ -30,8 +30,7 @@ def become(service: Service) -> None:
     restore_signals()
     if service.uid >= 0:
         drop_to(service.uid, service.gid, service.groups)
-    with contextlib.suppress(OSError):
-        os.chdir(service.cwd)
+    _enter(service.cwd, dict(service.env).get("HOME", "/"), "/")
     os.umask(service.umask)
     if service.kernels_mark:
         processes.end_orphaned_kernels(service.kernels_mark)
@@ -58,12 +57,24 @@ def become_user(
     if umask is not None:
         os.umask(umask)
     if cwd is not None:
-        with contextlib.suppress(OSError):
-            os.chdir(cwd)
+        _enter(cwd, plan.identity.account.home, "/")
     try:
         os.execvpe(argv[0], list(argv), {**plan.user_environment(), **given})
     except OSError as err:
         raise StartFailed(f"cannot run {argv[0]}: {err.strerror}") from err
+
+
+def _enter(*folders: str) -> None:
+    """Go to the first of `folders` that is really there.
+
+    A mount whose directory is gone from the host can still be entered, but has no path: a kernel
+    that starts there fails.
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+            os.getcwd()
+            return
 
 
 def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:

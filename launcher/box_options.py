@@ -201,6 +201,9 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
     def set_uid_or_exit(self) -> None:
         """Stay who we are: `launcher exec` drops privileges for each program."""
 
+    def set_rlimits_or_exit(self) -> None:
+        """Live within the limits that the container was given."""
+
     def cleanup_fds(self) -> None:
         """Close nothing: the descriptors above 2 are our own."""
 

@@ -1,4 +1,27 @@
-"""The ways a start ends without a box.  Imports nothing, so that everybody may."""
+"""The ways a start ends without a box.  Imports nothing of ours, so that everybody may."""
+
+from __future__ import annotations
+
+import errno
+
+# What a container runs out of, by the error that it shows as, and who gives more.
+_SHORTAGES = {
+    errno.EAGAIN: "no more processes and threads are allowed here: docker run --pids-limit=-1 …",
+    errno.EMFILE: "no more files may be open here: docker run --ulimit nofile=65536 …",
+    errno.ENOMEM: "the memory is used up: docker run --memory=… with more",
+    errno.ENOSPC: "it is full: make room there, or give it more: docker run --tmpfs /run …",
+    errno.EDQUOT: "the quota of its owner is used up: make room there, or give it more",
+}
+
+
+def shortage(err: OSError) -> str | None:
+    """Return what there is too little of, and who gives more; None where that is not the reason."""
+    return _SHORTAGES.get(err.errno or 0)
+
+
+def reason(err: OSError) -> str:
+    """Return why the system refused, with what mends it where that is known."""
+    return shortage(err) or err.strerror or str(err)
 
 
 class LauncherError(Exception):

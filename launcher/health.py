@@ -67,16 +67,17 @@ def judge(
         alive: the watch that wrote it is still there.
         full: the directory of the report, where its file system has no room.
     """
-    no_room = f"{full} is full, so nothing new is known; make room there: df -h {full}"
+    if full:
+        return f"{full} is full: nothing new can start; make room there: df -h {full}"
     if report is None:
-        return no_room if full else "not ready yet: there is no health report"
+        return "not ready yet: there is no health report"
     if report.get("boot") != boot:
         return "not ready yet: the health report is of another boot"
     if not alive:
         return "watch is gone; it is started again, see: docker logs"
     stamp = report.get("stamp")
     if not isinstance(stamp, float) or not 0 <= now - stamp <= _STALE:
-        return no_room if full else "the health report is old: watch has stopped, see: docker logs"
+        return "the health report is old: watch has stopped, see: docker logs"
     if report.get("healthy") is True:
         return None
     services = report.get("services")
@@ -118,12 +119,12 @@ def in_command_mode() -> bool:
     return entry is not None and any(words[entry + 1 :])
 
 
-def _is_full(run_dir: str) -> bool:
+def _is_full(directory: str) -> bool:
     try:
-        room = os.statvfs(run_dir)
+        room = os.statvfs(directory)
     except OSError:
         return False
-    return room.f_bavail == 0 or (room.f_files > 0 and room.f_favail == 0)
+    return bool((room.f_blocks and not room.f_bavail) or (room.f_files and not room.f_favail))
 
 
 def _boot_id() -> str:

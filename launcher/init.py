@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from launcher.become import restore_signals
-from launcher.errors import LauncherError
+from launcher.errors import BadSetting, LauncherError, reason, shortage
 from launcher.processes import descendants, kill, kill_descendants, signal_name
 from launcher.pump import Pump
 
@@ -173,6 +173,7 @@ class Init:
                 now = time.monotonic()
                 if not self.stopping:
                     self.stopping, asked, deadline = True, now, now + self.stop_timeout
+                    kill_descendants(signal.SIGCONT)  # what is stopped hears nothing
                 elif now - asked > _IMPATIENCE:
                     deadline = now
             if time.monotonic() >= deadline:
@@ -180,12 +181,20 @@ class Init:
                 kill_descendants(signal.SIGKILL)
                 deadline = time.monotonic() + 1.0
             if number is not None:
-                on_signal(number)
+                self._act(on_signal, number)
         return self._ended[pid]
+
+    def _act(self, on_signal: Callable[[int], None], number: int) -> None:
+        """Without room for one more process a reload fails, and nothing else does."""
+        try:
+            on_signal(number)
+        except OSError as err:
+            self.out.say(f"launcher: cannot act on {signal_name(number)}: {reason(err)}")
 
     def end_stragglers(self) -> None:
         """End whatever is left: TERM, a moment of grace, KILL."""
         kill_descendants(signal.SIGTERM)
+        kill_descendants(signal.SIGCONT)
         deadline = time.monotonic() + _STRAGGLER_GRACE
         while descendants() and time.monotonic() < deadline:
             self.next_signal(0.02)
@@ -226,6 +235,10 @@ def run_child(work: Callable[[], bytes], writer: int) -> None:
             answer, status = work(), 0
         except LauncherError as err:
             answer, status = str(err).encode(errors="replace"), err.exit_code
+        except OSError as err:
+            if (missing := shortage(err)) is None or writer < 0:
+                raise
+            answer, status = missing.encode(), BadSetting.exit_code
         while answer:
             answer = answer[os.write(writer, answer) :]
     except BaseException:

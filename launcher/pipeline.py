@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher import detect, driver, init
-from launcher.errors import LauncherError
+from launcher.errors import BadSetting, LauncherError, reason
 from launcher.init import Init
 from launcher.pump import Pump
 
@@ -32,6 +32,9 @@ GUEST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest")
 
 def run(argv: Sequence[str], started: float) -> int:
     """Be the box: services without arguments, else that command.  Returns the exit status."""
+    provide_standard_streams()
+    if not argv:
+        os.chdir("/")  # the workspace is a mount that may go away, or be taken away
     out = Pump(2 if argv else 1)
     box = Init(out)
     try:
@@ -48,9 +51,25 @@ def run(argv: Sequence[str], started: float) -> int:
         for line in str(err).splitlines():
             out.say(f"launcher: {line}")
         return err.exit_code
+    except OSError as err:
+        out.say(f"launcher: cannot start: {reason(err)}")
+        return BadSetting.exit_code
     finally:
         box.end_stragglers()
         out.flush(timeout=0.5)
+
+
+def provide_standard_streams() -> None:
+    """Open /dev/null as each of the descriptors 0 to 2 that we were started without.
+
+    Else the next file to be opened would become somebody's standard output.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            os.set_inheritable(fd, True)
 
 
 def detect_machine(settings: Settings, root: Path = Path("/")) -> Machine:
@@ -92,7 +111,7 @@ class Supervisor:
 
     def go(self, run_dir: str) -> None:
         """Let it start the services, as the files in `run_dir` say."""
-        with contextlib.suppress(BrokenPipeError):  # it was killed: its end is seen soon enough
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: whoever waits is told
             os.write(self._writer, run_dir.encode())
         os.close(self._writer)
 

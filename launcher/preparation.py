@@ -76,4 +76,5 @@ def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
             plan = replace(plan, ssh=ssh)
     after = () if settings.safe_mode else post_start.files(plan.paths.run, settings.environ)
     service.write((*render(plan), machine_file(plan, machine), *after))
+    service.check_room(plan.paths.run)
     return b""

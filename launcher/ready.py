@@ -14,7 +14,8 @@ from launcher.watched import JupyterDoor, Probe
 if TYPE_CHECKING:
     from launcher.model import Ssh
 
-_ANSWER_TIMEOUT = 3.0  # seconds for one answer
+# Fifty kernels that start at once keep Jupyter, on two CPUs, from answering for over three seconds.
+_ANSWER_TIMEOUT = 10.0  # seconds for one answer
 
 
 def probe_jupyter(door: JupyterDoor) -> Probe:
@@ -46,8 +47,11 @@ def probe_sshd(ssh: Ssh) -> Probe:
 
     Costs 40 MB while it runs: call it in a child that exits.
     """
+    import logging
+
     import paramiko
 
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # the reason is in the answer
     try:
         with _connect(ssh.listen, ssh.port) as connection:
             transport = paramiko.Transport(connection)
@@ -56,7 +60,7 @@ def probe_sshd(ssh: Ssh) -> Probe:
                 offered = transport.get_remote_server_key()
             finally:
                 transport.close()
-    except (OSError, EOFError, paramiko.SSHException) as err:
+    except (OSError, EOFError, RuntimeError, paramiko.SSHException) as err:  # no more threads
         return Probe("ssh", False, f"no handshake on port {ssh.port}: {_reason(err)}")
     from launcher.hostkey import key_blob  # here, in the child: watch stays small
 

@@ -9,16 +9,18 @@ with its final mode and then renamed, so a reader sees the old or the new one, w
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from launcher.errors import BadSetting
+from launcher.errors import BadSetting, shortage
 from launcher.key_sources import read_text, split
 from launcher.model import KeyLine, RenderedFile, Secret, State
 from launcher.ssh_keys import ED25519_HOST_KEY, RSA_HOST_KEY, judge, kept_key, key_pair
 
 LAST_LINES = 15
+_ROOM = 256 * 1024  # bytes: logs, kernels' connection files, the health report
 # /var/log/lastlog has a place for each uid up to the largest; `docker commit` copies the gaps.
 _LAST_LASTLOG_UID = 65535
 ADDED = "launcher keys"  # the source of a key that was added to a running box
@@ -63,7 +65,16 @@ def check_temporary_directory() -> None:
         raise _cannot_write("/tmp", err) from err
 
 
+def check_room(directory: str) -> None:
+    """Raise BadSetting where it has no room for what the services write there while they run."""
+    room = os.statvfs(directory)
+    if room.f_blocks and room.f_bavail * room.f_frsize < _ROOM:
+        raise _cannot_write(directory, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
 def _cannot_write(path: str, err: OSError) -> BadSetting:
+    if missing := shortage(err):
+        return BadSetting(f"cannot write {path}: {missing}")
     return BadSetting(
         f"cannot write {path}: {err.strerror}. The launcher needs /run and /tmp to write to, and "
         "its state directory; with --read-only: "

@@ -65,17 +65,31 @@ def _is_missing(path: str) -> bool:
 def _make_pair(
     path: str, comment: str, kind: str, *options: str, environ: Mapping[str, str] | None = None
 ) -> bool:
-    """Make the pair under another name first: a start that is cut short leaves no half of one."""
+    """Make the pair under another name first: a start that is cut short leaves no half of one.
+
+    Raises OSError where the disk is full.
+    """
     new = f"{path}.new"
     for name in (new, f"{new}.pub"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
     argv = ["-q", "-t", kind, *options, "-N", "", "-C", comment, "-f", new]
     if _keygen(argv, seconds=_RSA_SECONDS, environ=environ) is None:
+        _check_room(new)
         return False
     os.rename(f"{new}.pub", f"{path}.pub")
     os.rename(new, path)
     return True
+
+
+def _check_room(path: str) -> None:
+    """Raise OSError where the disk is full: ssh-keygen's failure alone does not tell."""
+    try:
+        with open(path, "wb") as stream:
+            stream.write(bytes(4096))
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 # --- public keys ------------------------------------------------------------------------------

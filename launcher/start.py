@@ -28,7 +28,7 @@ from launcher import (
     service,
 )
 from launcher import command as commands
-from launcher.errors import BadSetting, LauncherError, StartFailed
+from launcher.errors import BadSetting, LauncherError, StartFailed, reason
 from launcher.init import Child, Init
 from launcher.machine import Host, Machine
 from launcher.model import Finding, Plan, State
@@ -218,9 +218,10 @@ def _reload(
         plan = make_plan(machine, settings, preparation.open_state(settings, idle), GUEST, started)
         plan = environment.note_hooks(plan, container, settings.environ)
         preparation.write_files(plan, machine, settings)
-    except LauncherError as err:
-        out.say(f"launcher: not reloaded, everything stays as it was: {err}")
-        return err.exit_code
+    except (LauncherError, OSError) as err:
+        why = reason(err) if isinstance(err, OSError) else err
+        out.say(f"launcher: not reloaded, everything stays as it was: {why}")
+        return StartFailed.exit_code
     os.kill(supervise_pid, signal.SIGHUP)
     out.say("launcher: keys and configuration reloaded")
     return 0

@@ -48,6 +48,20 @@ def test_a_directory_that_is_not_there_is_no_reason_to_fail() -> None:
     assert output_of(service("true", cwd="/nonexistent")) == ""
 
 
+def test_who_has_no_directory_is_at_home(tmp_path: Path) -> None:
+    env = (("HOME", str(tmp_path)), ("PATH", "/usr/bin:/bin"))
+    assert output_of(service("pwd", cwd="/nonexistent", env=env)) == f"{tmp_path}\n"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    held = os.open(gone, os.O_RDONLY)
+    gone.rmdir()  # it can still be entered, as a mount whose source is gone
+    entered = service("pwd", cwd=f"/proc/{os.getpid()}/fd/{held}", env=env)
+    try:
+        assert output_of(entered) == f"{tmp_path}\n"
+    finally:
+        os.close(held)
+
+
 def test_no_signal_stays_blocked_or_ignored() -> None:
     before = """
 import signal

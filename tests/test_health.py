@@ -137,6 +137,17 @@ def test_a_report_that_cannot_be_written_says_so_and_grows_old(tmp_path: Path) -
     assert health.check(str(tmp_path))
 
 
+@pytest.mark.parametrize("lacking", [3, 6], ids=["bytes", "files"])
+def test_a_full_run_directory_is_not_healthy(tmp_path: Path, monkeypatch, lacking: int) -> None:
+    health.write(f"{tmp_path}/health.json", 1.0, [])
+    room = [4096, 4096, 10, 10, 10, 10, 10, 10, 0, 255]  # statvfs(3)
+    assert health.check(str(tmp_path)) is None
+    for field in (lacking, lacking + 1):
+        room[field] = 0
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(room))
+    assert f"{tmp_path} is full" in health.check(str(tmp_path))
+
+
 def test_anybody_may_read_the_report(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:

@@ -275,3 +275,32 @@ seen = set()
 status = box.run_until_end(main, seen.add)
 print(sorted(signal.Signals(n).name for n in seen), os.waitstatus_to_exitcode(status), box.stopping)
 """) == ["['SIGHUP', 'SIGUSR1', 'SIGWINCH'] 7 False"]
+
+
+def test_what_cannot_be_done_about_a_signal_ends_nothing() -> None:
+    done = run_script(f"""{BOX}
+import errno
+main = box.spawn(lambda: time.sleep(0.5) or 7)
+def no_fork(number):
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+os.kill(os.getpid(), signal.SIGHUP)
+print(os.waitstatus_to_exitcode(box.run_until_end(main, no_fork)))
+""")
+    assert done.stdout == "7\n"
+    assert "launcher: cannot act on SIGHUP: no more processes" in done.stderr
+
+
+def test_what_is_stopped_hears_of_the_end() -> None:
+    begin = time.monotonic()
+    assert run_box("""
+def stopped():
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(60)
+    return 0
+main = box.spawn(stopped)
+os.waitid(os.P_PID, main, os.WSTOPPED | os.WNOWAIT)
+os.kill(os.getpid(), signal.SIGTERM)
+print(os.waitstatus_to_exitcode(box.run_until_end(main, lambda number: os.kill(main, number))))
+""") == ["5"]
+    assert time.monotonic() - begin < 7

@@ -5,7 +5,12 @@ From end to end it is met in test_command and test_box.
 
 from __future__ import annotations
 
-from tests.scripts import run_script
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.scripts import ROOT, run_script
 
 BOX = """
 import os, signal, time
@@ -85,3 +90,68 @@ except StartFailed as err:
 box.end_stragglers()
 """)
     assert done.stdout == "cannot open its state: no answer within 0.2 s; is the disk well?\n"
+
+
+def test_a_supervise_that_ended_already_is_found_so() -> None:
+    done = run_script(f"""{BOX}
+supervisor = pipeline.Supervisor(box)
+os.kill(supervisor.pid, signal.SIGKILL)
+os.waitid(os.P_PID, supervisor.pid, os.WEXITED | os.WNOWAIT)
+supervisor.go("/run/launcher")
+print(os.waitstatus_to_exitcode(box.run_until_end(supervisor.pid, print)))
+""")
+    assert done.stdout == "-9\n", done.stderr
+
+
+def test_outputs_that_were_closed_take_everything() -> None:
+    done = run_script("""
+import os
+from launcher import pipeline
+answer = os.dup(1)
+for fd in (0, 1, 2):
+    os.close(fd)
+pipeline.provide_standard_streams()
+seen = [os.readlink(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)]
+os.write(answer, repr((seen, os.get_inheritable(2))).encode())
+""")
+    assert done.stdout == repr((3 * ["/dev/null"], True))
+
+
+def test_outputs_that_are_open_stay() -> None:
+    done = run_script("""
+from launcher import pipeline
+pipeline.provide_standard_streams()
+print("here")
+""")
+    assert done.stdout == "here\n"
+
+
+def test_a_box_that_may_not_fork_says_who_allows_it() -> None:
+    done = run_script("""
+import errno, os, sys, time
+from launcher import pipeline
+def no_fork():
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+os.fork = no_fork
+sys.exit(pipeline.run([], time.monotonic()))
+""")
+    assert done.returncode == 78
+    assert "launcher: cannot start: no more processes" in done.stdout
+    assert "--pids-limit" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_stop_during_the_imports_is_kept_until_it_can_be_heard(tmp_path: Path) -> None:
+    (tmp_path / "launcher").mkdir()
+    (tmp_path / "launcher/__init__.py").touch()
+    (tmp_path / "launcher/cli.py").write_text("""
+import os, signal
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    os.kill(os.getpid(), number)
+def entrypoint(argv, started):
+    print(sorted(number.name for number in signal.sigpending()))
+""")
+    shutil.copy(ROOT / "entrypoint.py", tmp_path)
+    argv = [sys.executable, tmp_path / "entrypoint.py"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "['SIGINT', 'SIGQUIT', 'SIGTERM']\n", done.stderr

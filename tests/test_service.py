@@ -117,6 +117,15 @@ def test_what_cannot_be_written_is_named_with_what_it_needs(tmp_path: Path, path
     assert "--tmpfs" in str(bad.value)
 
 
+@pytest.mark.parametrize("blocks", [0, 16])
+def test_a_directory_without_room_is_named(tmp_path: Path, monkeypatch, blocks: int) -> None:
+    service.check_room(str(tmp_path))
+    room = os.statvfs_result([4096, 4096, 1000, blocks, blocks, 9, 9, 9, 0, 255])  # statvfs(3)
+    monkeypatch.setattr(os, "statvfs", lambda path: room)
+    with pytest.raises(BadSetting, match=f"cannot write {tmp_path}: it is full: make room"):
+        service.check_room(str(tmp_path))
+
+
 def test_a_file_is_given_to_its_owner(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may give files away")

@@ -70,6 +70,7 @@ OVERRIDDEN = {
         "(self, parser, section, group_name, klass=None)",
     (ServerOptions, "make_logger"): "(self)",
     (ServerOptions, "set_uid_or_exit"): "(self)",
+    (ServerOptions, "set_rlimits_or_exit"): "(self)",
     (ServerOptions, "cleanup_fds"): "(self)",
     (ServerOptions, "execve"): "(self, filename, argv, env)",
     (Supervisor, "runforever"): "(self)",

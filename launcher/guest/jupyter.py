@@ -9,10 +9,14 @@ line, and "hub": whether a JupyterHub lets people in.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
+import os
+import random
 import signal
+import socket
 import sys
 from typing import Any, ClassVar
 
@@ -25,12 +29,60 @@ gc.disable()
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 import zmq  # noqa: E402
+from jupyter_client.connect import LocalPortCache  # noqa: E402
 from jupyter_server.serverapp import ServerApp  # noqa: E402
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
 QUIET_SECONDS = 1.5
+_TRIED_PORTS = 100
+_DEFAULT_END = 32768  # where Linux begins to choose
+
+
+class Ports(LocalPortCache):
+    """Finds ports for kernels where the system never takes one for an outgoing connection.
+
+    jupyter_client lets the system choose, and the kernel binds it a second later.  While a class
+    starts its notebooks, somebody's connection has it by then, and the kernel dies.
+    """
+
+    def find_available_port(self, ip: str) -> int:
+        for port in random.sample(self.candidates(), _TRIED_PORTS):
+            if port in self.currently_used_ports:
+                continue
+            with contextlib.suppress(OSError), socket.socket() as probe:
+                probe.bind((ip, port))
+                self.currently_used_ports.add(port)
+                return port
+        return int(super().find_available_port(ip))
+
+    @staticmethod
+    def candidates() -> range:
+        """Return the upper half of what is below the system's own choice (ip(7))."""
+        try:
+            with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
+                end = int(stream.read().split()[0])
+        except OSError:  # not Linux's own network
+            end = 0
+        return range(end // 2, end) if end > 4096 else range(_DEFAULT_END // 2, _DEFAULT_END)
+
+
+class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
+    """Starts kernels also after the workspace went away: at home."""
+
+    async def start_kernel(self, **options: Any) -> str:
+        try:
+            os.getcwd()
+        except OSError:  # jupyter_client asks for it, whatever directory the kernel gets
+            os.chdir(os.path.expanduser("~"))
+        return str(await super().start_kernel(**options))
+
+    def cwd_for_path(self, path: str, **options: Any) -> str:
+        folder = str(super().cwd_for_path(path, **options))
+        # What was removed below a mount can be entered, but has no name: no kernel starts there.
+        return folder if os.stat(folder).st_nlink else os.path.expanduser("~")
 
 
 class Server(ServerApp):  # type: ignore[misc]
@@ -40,6 +92,7 @@ class Server(ServerApp):  # type: ignore[misc]
 
     def load_config_file(self, suppress_errors: bool = True) -> None:
         self.update_config(Config(self.configuration["default"]))
+        self.update_config(Config({"ServerApp": {"kernel_manager_class": Kernels}}))
         super().load_config_file(suppress_errors)
         self.update_config(Config(self.configuration["final"]))
 
@@ -61,6 +114,7 @@ def main() -> None:
     path = sys.argv[1]
     with open(path, encoding="utf-8") as stream:
         Server.configuration = json.load(stream)
+    choose_folder(Server.configuration["default"]["ServerApp"])
     if not zmq.has("curve"):  # built without encryption: asking for it would be an error
         Server.configuration["default"].pop("KernelManager")
     logging.disable(logging.INFO)  # warnings still come through
@@ -71,9 +125,18 @@ def main() -> None:
     logging.getLogger("tornado.general").addFilter(
         lambda record: "websocket_ping_timeout" not in record.getMessage()
     )
+    Ports.instance()  # a singleton: jupyter_client uses the one that is there
     app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])
+
+
+def choose_folder(server: dict[str, Any]) -> None:
+    """Open the home directory where the workspace went away while the box ran."""
+    folder = server["root_dir"]
+    if not os.path.isdir(folder):
+        server["root_dir"] = os.path.expanduser("~")
+        print(f"{folder} is gone: Jupyter opens in {server['root_dir']}", flush=True)
 
 
 def starter(hub: bool) -> Any:

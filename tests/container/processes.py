@@ -41,6 +41,18 @@ def processes(box: Box) -> list[Process]:
     return found
 
 
+def commands_of(box: Box) -> list[str]:
+    """Return the command line of every process of a box, also of one that has ended."""
+    id = box.inspect("{{.Id}}")
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if id in (folder / "cgroup").read_text():
+                command = (folder / "cmdline").read_bytes()
+                found.append(command.replace(b"\0", b" ").decode(errors="replace").strip())
+    return found
+
+
 def _process(folder: Path) -> Process:
     uid = re.search(r"^Uid:\t\d+\t(\d+)", (folder / "status").read_text(), re.MULTILINE)
     assert uid

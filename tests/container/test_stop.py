@@ -1,4 +1,4 @@
-"""How a box ends, and what outlives it: stop, restart, orphans."""
+"""How a box ends, and what outlives it: stop and restart."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from tests.container import kernel
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
 from tests.container.login import KeyPair, host_key, login, make_key, run_over
-
-ORPHANS = 200
+from tests.container.processes import commands_of
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_stop_ends_everything_in_time(box: Boxes, key: KeyPair) -> None:
     print(f"stopped in {seconds:.2f} s")
     assert started.exit_code() == 0
     assert seconds < 5
-    assert _commands_of(started) == []
+    assert commands_of(started) == []
 
 
 @pytest.mark.parametrize("signal", ["TERM", "INT", "QUIT"])
@@ -117,44 +116,11 @@ def test_restart_after_a_kill(box: Boxes) -> None:
     assert kernel.connect(started).run_cell("print('works')") == "works\n"
 
 
-# --- orphans --------------------------------------------------------------------------------
-
-
-def test_orphans_are_reaped(box: Boxes) -> None:
-    """Many at once: their parent is gone, so they are PID 1's."""
-    started = box()
-    started.wait_for_banner()
-    started.exec("sh", "-c", f"for i in $(seq {ORPHANS}); do (sleep 300 &); done")
-    assert _children_of_init(started, "sleep") == ORPHANS
-    started.exec("pkill", "sleep")
-    # A zombie keeps its name and its parent.
-    assert poll(lambda: _children_of_init(started, "sleep") == 0, timeout=10)
-
-
 # --- looking at a box -----------------------------------------------------------------------
 
 
-def _commands_of(box: Box) -> list[str]:
-    """Return the command lines of every process of the container, as this machine sees them."""
-    id = box.inspect("{{.Id}}")
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if id in (process / "cgroup").read_text():
-                command = (process / "cmdline").read_bytes()
-                found.append(command.replace(b"\0", b" ").decode(errors="replace").strip())
-        except OSError:
-            continue  # it has just ended
-    return found
-
-
 def _runs(box: Box, words: str) -> bool:
-    return any(words in command for command in _commands_of(box))
-
-
-def _children_of_init(box: Box, name: str) -> int:
-    lines = box.exec("ps", "-eo", "ppid=,comm=").stdout.splitlines()
-    return sum(line.split()[:2] == ["1", name] for line in lines)
+    return any(words in command for command in commands_of(box))
 
 
 def _wait_for_banners(box: Box, count: int) -> str:

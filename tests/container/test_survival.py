@@ -11,7 +11,8 @@ import pytest
 from tests.container import kernel
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
-from tests.container.login import KeyPair, Login, login, make_key, run_over
+from tests.container.login import KeyPair, Login, host_key, login, make_key, run_over
+from tests.container.processes import commands_of
 
 KEYS_DIR = "/etc/launcher/authorized_keys.d"
 
@@ -77,16 +78,18 @@ def test_hup_that_cannot_be_used_changes_nothing(box: Boxes, tmp_path: Path) -> 
 
 
 def test_jupyter_comes_back(box: Boxes) -> None:
-    """On the same port, with the same token."""
+    """On the same port, with the same token, and nobody else notices."""
     started = box()
     server = kernel.connect(started)
     assert server.run_cell("print('before')") == "before\n"
     old = _pid_of(started, "jupyter.py")
+    others = _pid_of(started, "[listener]"), _watch_pid(started)
     started.exec("kill", "-KILL", old)
     assert poll(lambda: _pid_of(started, "jupyter.py") not in ("", old), timeout=20)
     assert poll(lambda: server.answers(), timeout=20)
     assert server.run_cell("print('after')") == "after\n"
-    assert started.is_running()
+    assert poll(lambda: _is_healthy(started), timeout=20)
+    assert others == (_pid_of(started, "[listener]"), _watch_pid(started))
     assert len(BANNER.findall(started.logs())) == 1, "it is in the log already"
 
 
@@ -94,9 +97,14 @@ def test_sshd_comes_back_and_logins_live_on(box: Boxes, key: KeyPair) -> None:
     started = box("-e", f"PUBLIC_KEY={key.public}")
     access = login(started, key)
     with access.paramiko() as open_login:
+        offered, jupyter = host_key(open_login), _pid_of(started, "jupyter.py")
         started.exec("kill", "-KILL", _pid_of(started, "[listener]"))
         assert run_over(open_login, "echo still here") == "still here\n"
         assert poll(lambda: _can_connect(access), timeout=20)
+        with access.paramiko() as new_login:
+            assert host_key(new_login) == offered
+        assert poll(lambda: _is_healthy(started), timeout=20)
+        assert _pid_of(started, "jupyter.py") == jupyter
 
 
 def test_watch_comes_back(box: Boxes) -> None:
@@ -111,11 +119,21 @@ def test_watch_comes_back(box: Boxes) -> None:
     assert len(BANNER.findall(started.logs())) == 1, "it is in the log already"
 
 
-def test_without_supervise_the_container_ends(box: Boxes) -> None:
-    started = box()
-    started.wait_for_banner()
-    started.exec("sh", "-c", "kill -KILL $(cat /run/launcher/supervisord.pid)", check=False)
-    assert started.wait(timeout=10) == 70
+def test_without_supervise_the_container_ends(box: Boxes, key: KeyPair) -> None:
+    """And with it the kernel, the login, and what was left in the background."""
+    started = box("-e", f"PUBLIC_KEY={key.public}")
+    with (
+        kernel.connect(started).kernel() as notebook,
+        login(started, key).paramiko() as open_login,
+        open_login.invoke_shell(),
+    ):
+        notebook.run("answer = 42")
+        run_over(open_login, "setsid sh -c 'trap \"\" TERM HUP; sleep 304' > /dev/null 2>&1 &")
+        wanted = ("ipykernel", "sshd: dev@pts", "sleep 304")
+        assert poll(lambda: all(word in str(commands_of(started)) for word in wanted), timeout=10)
+        started.exec("sh", "-c", "kill -KILL $(cat /run/launcher/supervisord.pid)", check=False)
+        assert started.wait(timeout=10) == 70
+    assert commands_of(started) == []
     assert "launcher: supervise ended by itself: killed by SIGKILL" in started.logs()
 
 
