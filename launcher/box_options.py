@@ -182,12 +182,13 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
     def failed(self, process: Any) -> None:
         """Say that a program failed for good, and end the box where it is required."""
         name, required = process.config.name, process.config.required
-        consequence = "so the container ends" if required else "and the box goes on without it"
         why = process.end or process.spawnerr
+        said = f"launcher: {name} failed for good ({why}), so the container ends"
+        if not required:
+            said = f"launcher: {name} failed for good ({why}), and the box goes on without it"
         file = process.last_lines_file()
         lines = service.last_lines(file) if file else []
-        ending = ". Its last lines:" if lines else ""
-        self.pump.say(f"launcher: {name} failed for good ({why}), {consequence}{ending}")
+        self.pump.say(f"{said}. Its last lines:" if lines else said)
         for line in lines:
             self.pump.say(f"    {line}")
         if required:

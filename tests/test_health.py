@@ -80,10 +80,10 @@ def test_a_full_disk_is_not_taken_for_a_dead_watch() -> None:
     old = {**GOOD, "stamp": NOW - 60.0}
     said = health.judge(old, NOW, BOOT, full="/run/launcher")
     assert said == (
-        "/run/launcher is full, so nothing new is known; make room there: df -h /run/launcher"
+        "/run/launcher is full: nothing new can start; make room there: df -h /run/launcher"
     )
     assert health.judge(None, NOW, BOOT, full="/run/launcher") == said
-    assert health.judge(GOOD, NOW, BOOT, full="/run/launcher") is None
+    assert health.judge(GOOD, NOW, BOOT, full="/run/launcher") == said, "kernels cannot start"
 
 
 def test_no_report_is_not_healthy() -> None:
