@@ -25,8 +25,7 @@ from launcher.pump import Pump
 from launcher.supervised import BoxFastCgiProcess, BoxProcess
 
 OUR_GROUP = "box"
-# PID 1 kills what is left 8 s after it was told to stop: nothing may take as long.
-_LONGEST_STOP = 7  # seconds
+_TO_BE_EARLIER = 1.0  # seconds: PID 1 kills what is left, and does not know its name
 _LOG_SIZE = 512 * 1024
 # As log files these would be written to without asking whether anybody reads them.
 _CONTAINERS_LOG = {f"{path}{n}" for path in ("/dev/fd/", "/proc/self/fd/") for n in (1, 2)}
@@ -145,7 +144,8 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         """Decide what the section leaves open."""
         process.ours = ours
         process.required = required or (ours and process.name in self.supervision.required)
-        process.stopwaitsecs = min(process.stopwaitsecs, _LONGEST_STOP)
+        longest = max(self.supervision.stop_timeout - _TO_BE_EARLIER, _TO_BE_EARLIER)
+        process.stopwaitsecs = min(process.stopwaitsecs, longest)
         if ours:
             process.for_the_user, process.shown = False, ("stdout",)
             return

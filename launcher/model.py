@@ -178,6 +178,7 @@ class Supervision:
     programs: tuple[str, ...] | None = None  # those of supervisor.d to start; None = all
     required: tuple[str, ...] = ("jupyter", "sshd")  # these end the box when they fail for good
     restart_delay: float = 30.0  # seconds, the longest wait before another start
+    stop_timeout: float = 8.0  # seconds from a stop request until PID 1 kills what is left
     safe_mode: bool = False  # nothing of supervisor.d
 
 

@@ -86,6 +86,7 @@ def plan_supervision(settings: Settings) -> Supervision:
         programs=settings.services,
         required=tuple(programs.get(name, name) for name in settings.required_services),
         restart_delay=settings.restart_delay,
+        stop_timeout=settings.stop_timeout,
         safe_mode=settings.safe_mode,
     )
 

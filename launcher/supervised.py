@@ -127,7 +127,7 @@ class Supervised:
             self.kills += 1
             if self.kills == 1:
                 waited = self.config.stopwaitsecs
-                self._say(f"{self.config.name} did not stop within {waited} s and is killed")
+                self._say(f"{self.config.name} did not stop within {waited:g} s and is killed")
         return super().kill(sig)  # type: ignore[misc, no-any-return]
 
     # --- ending ---

@@ -317,8 +317,10 @@ def test_what_supervisor_refuses_is_a_bad_setting(make: Make, text: str, said: s
 
 
 def test_nobody_takes_longer_to_stop_than_pid_1_waits(make: Make) -> None:
-    made = make(mine="[program:mine]\ncommand=cat\nstopwaitsecs=600\n")
-    assert config(made, "mine").stopwaitsecs < 8
+    slow = "[program:mine]\ncommand=cat\nstopwaitsecs=600\n"
+    assert 6 < config(make(mine=slow), "mine").stopwaitsecs < 8
+    patient = make(Supervision(stop_timeout=300.0), mine=slow)
+    assert 290 < config(patient, "mine").stopwaitsecs < 300
 
 
 def test_nothing_listens_but_a_socket_that_is_roots(options, tmp_path: Path) -> None:
