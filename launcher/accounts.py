@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.machine import Account, Folder, Host
+from launcher.host import Account, Folder, Host
 
 # linux/capability.h: the number of each capability that something here depends on.
 _CAPABILITIES = {

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from launcher.caches import NAMES
+from launcher.host import CACHE
 from launcher.hostkey import fingerprint
-from launcher.machine import CACHE, Limits, Machine
+from launcher.machine import Limits, Machine
 from launcher.model import Address, Jupyter, Plan, Ssh
 from launcher.report import (
     BOLD,

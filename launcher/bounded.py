@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from launcher import become
-from launcher.machine import Account
+from launcher.host import Account
 from launcher.processes import signal_name
 
 _MOST = 64 * 1024  # bytes of output that are kept; the last ones count

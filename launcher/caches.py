@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from launcher.machine import CACHE, Account, Host, Mount
+from launcher.host import CACHE, Account, Host, Mount
 from launcher.model import EnvVar
 
 # Each of these programs asks its variable first, then XDG_CACHE_HOME, then ~/.cache: "Environment

@@ -16,17 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from launcher import accounts, mounts
-from launcher.machine import (
-    CACHE,
-    CACHE_FOLDERS,
-    CpuBudget,
-    DeviceNode,
-    Folder,
-    Hardware,
-    Host,
-    Limits,
-    PciDevice,
-)
+from launcher.host import CACHE, CACHE_FOLDERS, Folder, Host
+from launcher.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
 
 T = TypeVar("T")
 

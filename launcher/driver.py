@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher import codec, detect, init, locality
+from launcher.host import Host
 from launcher.init import Child, Init
-from launcher.machine import DriverFailure, GpuReport, Host, Machine
+from launcher.machine import DriverFailure, GpuReport, Machine
 
 _ROOT = Path("/")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from launcher.machine import Account, Gpu, GpuReport, Hardware, Limits, LostGpu, Machine
+from launcher.host import Account
+from launcher.machine import Gpu, GpuReport, Hardware, Limits, LostGpu, Machine
 
 AS_GIVEN = "as given"
 NO_MASKS = "without masks"

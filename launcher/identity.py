@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from launcher.errors import BadSetting
-from launcher.machine import Account, Host
+from launcher.host import Account, Host
 from launcher.model import EnvVar, Identity
 from launcher.settings import Settings
 

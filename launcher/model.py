@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from launcher.machine import Account
+from launcher.host import Account
 
 
 @dataclass(frozen=True, repr=False)

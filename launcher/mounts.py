@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from launcher.machine import Mount
+from launcher.host import Mount
 
 # proc_pid_mountinfo(5): ID, parent, device, root, mount point, options, optional fields, "-", type.
 _LINE = re.compile(

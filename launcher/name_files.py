@@ -5,7 +5,7 @@ Of two lines with one uid the C library answers with the first, so a new one goe
 
 from __future__ import annotations
 
-from launcher.machine import Account
+from launcher.host import Account
 from launcher.model import Identity
 
 

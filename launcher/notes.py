@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from launcher import checks
 from launcher.checks import Verdict
 from launcher.evidence import Evidence
+from launcher.host import Account
 from launcher.hostkey import OTHER_FORMAT, PRIVATE_KEY
-from launcher.machine import Account, Machine
+from launcher.machine import Machine
 from launcher.model import Finding, Identity, Ssh
 from launcher.settings import Settings
 from launcher.shortcomings import shortcomings

@@ -21,7 +21,8 @@ from launcher.init import Init
 from launcher.pump import Pump
 
 if TYPE_CHECKING:
-    from launcher.machine import Host, Machine
+    from launcher.host import Host
+    from launcher.machine import Machine
     from launcher.model import Plan
     from launcher.settings import Settings
 

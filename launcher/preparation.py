@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from launcher import become, environ, home, identity, post_start, service
 from launcher.errors import LauncherError
-from launcher.machine import Host, Machine
+from launcher.host import Host
+from launcher.machine import Machine
 from launcher.model import Plan, State
 from launcher.render import command_files, machine_file, plan_file, render
 from launcher.settings import Settings

@@ -10,7 +10,8 @@ from pathlib import Path
 from launcher import codec, detect, inventory
 from launcher.bounded import Child, wait_for
 from launcher.evidence import AS_GIVEN, CLEAN, CudaTrial, Evidence, TorchReport
-from launcher.machine import Account, Machine
+from launcher.host import Account
+from launcher.machine import Machine
 from launcher.trials import Setting, Trier, try_cuda
 
 # The variables that decide about GPUs.  Evidence is printed and attached to issues.

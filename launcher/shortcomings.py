@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from launcher.host import Host
 from launcher.identity import BECOME_ANOTHER
-from launcher.machine import Host
 from launcher.model import Finding, Identity, Ssh
 from launcher.settings import Settings
 

@@ -29,8 +29,9 @@ from launcher import (
 )
 from launcher import command as commands
 from launcher.errors import BadSetting, LauncherError, StartFailed, reason
+from launcher.host import Host
 from launcher.init import Child, Init
-from launcher.machine import Host, Machine
+from launcher.machine import Machine
 from launcher.model import Finding, Plan, State
 from launcher.pipeline import COMMAND_PATIENCE, GUEST, Supervisor, read_host
 from launcher.plan import make_plan, too_few_gpus

@@ -19,7 +19,8 @@ from launcher.evidence import (
     CudaTrial,
     Library,
 )
-from launcher.machine import Account, GpuReport
+from launcher.host import Account
+from launcher.machine import GpuReport
 from launcher.visibility import explain
 
 _AFTER_A_HANG = 10.0  # seconds for what might not hang

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from launcher.machine import Account, Folder, Host
+from launcher.host import Account, Folder, Host
 from tests import machines
 from tests.machines import ROOT, answering, gpu
 

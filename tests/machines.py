@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher import config
+from launcher.host import Account, Host
 from launcher.machine import (
-    Account,
     CpuBudget,
     DriverFailure,
     Gpu,
     GpuReport,
     Hardware,
-    Host,
     Limits,
     LostGpu,
     Machine,

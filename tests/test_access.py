@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import BadSetting
-from launcher.machine import Account, DriverFailure, GpuReport
+from launcher.host import Account
+from launcher.machine import DriverFailure, GpuReport
 from launcher.model import KeyLine, Plan, Secret, State
 from launcher.plan import make_plan
 from tests.machines import (

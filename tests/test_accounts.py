@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher import accounts, detect
-from launcher.machine import Account, Host
+from launcher.host import Account, Host
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash

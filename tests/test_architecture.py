@@ -21,9 +21,9 @@ GUEST = sorted((LAUNCHER / "guest").glob("*.py"))
 EVERY_FILE = [*MODULES.values(), *CHECKS, *GUEST, LAUNCHER / "__init__.py"]
 
 PURE = {
-    "errors", "model", "machine", "codec", "checks", "plan", "access", "notes", "render", "report",
-    "banner", "hostkey", "devices", "threads", "topology", "selection", "oddities", "topo",
-    "visibility", "visible_entries", "record", "evidence", "diagnosis",
+    "errors", "model", "host", "machine", "codec", "checks", "plan", "access", "notes", "render",
+    "report", "banner", "hostkey", "devices", "threads", "topology", "selection", "oddities",
+    "topo", "visibility", "visible_entries", "record", "evidence", "diagnosis",
     "identity", "name_files", "shortcomings",
     "settings", "peer_names", "outside", "caches", "environment", "doors", "jupyter_config",
     "sshd_config", "hub", "restarts", "gpu_changes", "news", "status",
@@ -47,8 +47,9 @@ ONLY_IN = {
 CONDUCTORS = {"cli", "doctor", "pipeline", "start"}
 MAY_IMPORT = {
     "errors": set(),
-    "machine": set(),
-    "model": {"machine"},
+    "host": set(),
+    "machine": {"host"},
+    "model": {"host"},
     "hostkey": set(),
     "processes": set(),
     "programs": set(),
@@ -69,10 +70,10 @@ MAY_IMPORT = {
     "nvml_links": {"machine", "nvml_fields"},
     "nvml": {"machine", "nvml_fields", "nvml_links"},
     "locality": {"detect", "machine"},
-    "mounts": {"machine"},
-    "accounts": {"machine"},
-    "detect": {"accounts", "machine", "mounts"},
-    "driver": {"codec", "detect", "init", "locality", "machine", "nvml"},
+    "mounts": {"host"},
+    "accounts": {"host"},
+    "detect": {"accounts", "host", "machine", "mounts"},
+    "driver": {"codec", "detect", "host", "init", "locality", "machine", "nvml"},
     # what the machine means
     "topology": {"machine"},
     "selection": {"machine", "topology"},
@@ -80,12 +81,12 @@ MAY_IMPORT = {
     "visibility": {"machine", "visible_entries"},
     "oddities": {"machine", "model", "topology"},
     "checks": {"checks", "evidence", "model"},
-    "evidence": {"machine"},
+    "evidence": {"host", "machine"},
     # the doctor's evidence
-    "bounded": {"become", "machine", "processes"},
+    "bounded": {"become", "host", "processes"},
     "inventory": {"evidence"},
-    "trials": {"bounded", "codec", "evidence", "inventory", "machine", "visibility"},
-    "probe": {"bounded", "codec", "detect", "evidence", "inventory", "machine", "trials"},
+    "trials": {"bounded", "codec", "evidence", "host", "inventory", "machine", "visibility"},
+    "probe": {"bounded", "codec", "detect", "evidence", "host", "inventory", "machine", "trials"},
     "record": {"machine"},
     # plan; `devices`, `threads`, `notes`, `access` and `environment` are parts of it
     "environment": {"model", "settings"},
@@ -93,12 +94,14 @@ MAY_IMPORT = {
         "errors", "machine", "model", "selection", "settings", "topology", "visibility",
     },
     "threads": {"machine", "model"},
-    "identity": {"errors", "machine", "model", "settings"},
-    "shortcomings": {"identity", "machine", "model", "settings"},
-    "notes": {"checks", "evidence", "hostkey", "machine", "model", "settings", "shortcomings"},
+    "identity": {"errors", "host", "model", "settings"},
+    "shortcomings": {"host", "identity", "model", "settings"},
+    "notes": {
+        "checks", "evidence", "host", "hostkey", "machine", "model", "settings", "shortcomings",
+    },
     "access": {"errors", "hub", "machine", "model", "outside", "settings", "shortcomings"},
     "outside": {"accepts", "model"},
-    "caches": {"machine", "model"},
+    "caches": {"host", "model"},
     "hub": {"errors", "model"},
     "plan": {
         "access", "caches", "devices", "environment", "errors", "identity", "machine", "model",
@@ -109,12 +112,12 @@ MAY_IMPORT = {
     "doors": {"environment", "model"},
     "jupyter_config": {"model"},
     "sshd_config": {"doors", "model"},
-    "name_files": {"machine", "model"},
+    "name_files": {"host", "model"},
     "render": {"codec", "doors", "jupyter_config", "machine", "model", "sshd_config"},
     # say
     "report": {"evidence", "machine", "model"},
     "diagnosis": {"checks", "codec", "evidence", "model", "report"},
-    "banner": {"caches", "hostkey", "machine", "model", "report", "topology", "watched"},
+    "banner": {"caches", "host", "hostkey", "machine", "model", "report", "topology", "watched"},
     "topo": {"machine", "model", "oddities", "report", "topology"},
     # run
     "become": {"codec", "errors", "model", "processes"},
@@ -122,8 +125,8 @@ MAY_IMPORT = {
     "hooks": {"errors", "processes", "pump"},
     "post_start": {"become", "codec", "hooks", "model"},
     "preparation": {
-        "become", "certificate", "environ", "errors", "home", "identity", "machine", "model",
-        "post_start", "render", "service", "settings",
+        "become", "certificate", "environ", "errors", "home", "host", "identity", "machine",
+        "model", "post_start", "render", "service", "settings",
     },
     "certificate": {"errors", "model", "service", "settings"},
     "control": {"errors", "programs"},
@@ -250,7 +253,7 @@ def test_checks_see_the_evidence_and_nothing_else(path: Path) -> None:
         "visibility",
         "visible_entries",
     }  # what the user's own value means is one of the causes
-    assert imported_of_ours(path) - words <= {"checks", "evidence", "machine", "model"}
+    assert imported_of_ours(path) - words <= {"checks", "evidence", "host", "machine", "model"}
 
 
 def test_nothing_imports_the_conductors_but_they_themselves() -> None:
@@ -370,5 +373,6 @@ def test_the_architecture_page_lists_the_modules(rooms: dict[str, str]) -> None:
 
 def test_the_architecture_page_says_which_are_pure(rooms: dict[str, str]) -> None:
     said = {module for module, what in rooms.items() if "(pure)" in what}
-    values = {"machine", "model", "errors", "codec"}  # nothing but values; the page need not say so
+    # Nothing but values; the page need not say so.
+    values = {"host", "machine", "model", "errors", "codec"}
     assert said == PURE - values

@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.banner import jupyter_url, limits_text, render_banner, ssh_command
+from launcher.host import Account, Host
 from launcher.machine import (
-    Account,
     CpuBudget,
     Gpu,
     GpuReport,
     Hardware,
-    Host,
     Limits,
     LostGpu,
     Machine,

@@ -9,7 +9,8 @@ import pytest
 from launcher import detect, mounts
 from launcher.banner import render_banner
 from launcher.caches import CACHES, NAMES, lasts, plan_caches
-from launcher.machine import CACHE_FOLDERS, Account, Folder, GpuReport, Mount
+from launcher.host import CACHE_FOLDERS, Account, Folder, Mount
+from launcher.machine import GpuReport
 from tests.machines import DEV, PROBES, ROOT, STARTED, Case, machine
 
 OVERLAY = Mount("/", "overlay")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from launcher import cli, codec, health
-from launcher.machine import Account, Machine
+from launcher.host import Account
+from launcher.machine import Machine
 from launcher.model import Identity
 from launcher.render import machine_file, render
 from launcher.service import write

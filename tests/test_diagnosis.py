@@ -11,7 +11,7 @@ import pytest
 from launcher import diagnosis
 from launcher.checks import LAYERS, Verdict, judge
 from launcher.evidence import Evidence
-from launcher.machine import Account
+from launcher.host import Account
 from launcher.model import Finding
 from tests.evidences import NO_NVML, cheap, full, healthy
 from tests.machines import CASES, NOT_INJECTED

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher import home
-from launcher.machine import Account
+from launcher.host import Account
 from launcher.model import Identity
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from launcher.errors import BadSetting
+from launcher.host import Account, Folder, Host
 from launcher.identity import may_write, name_variables, plan_identity
-from launcher.machine import Account, Folder, Host
 from launcher.model import Identity
 from tests import machines
 from tests.hosts import (

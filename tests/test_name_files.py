@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.machine import Account
+from launcher.host import Account
 from launcher.model import Identity
 from launcher.name_files import group_text, passwd_text, shadow_text
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import BadSetting, NoUsableGpu
-from launcher.machine import Account, Gpu, GpuReport, LostGpu, Machine
+from launcher.host import Account
+from launcher.machine import Gpu, GpuReport, LostGpu, Machine
 from launcher.model import EnvVar, Plan
 from launcher.plan import make_plan
 from tests.machines import (

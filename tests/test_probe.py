@@ -14,7 +14,8 @@ import pytest
 
 from launcher import probe
 from launcher.evidence import AS_GIVEN, CLEAN
-from launcher.machine import Account, DriverFailure, GpuReport, Hardware
+from launcher.host import Account
+from launcher.machine import DriverFailure, GpuReport, Hardware
 from tests.machines import cards, machine, pci_cards
 from tests.probing import REPORTS_ITS_ENVIRONMENT, collect, guest, stub
 from tests.sim import driver

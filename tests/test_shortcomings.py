@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.machine import Host
+from launcher.host import Host
 from launcher.model import Plan
 from launcher.render import render
 from launcher.report import summary_lines

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher import announce, codec, gpu_watch, health, watch, watched
-from launcher.machine import Account
+from launcher.host import Account
 from launcher.model import Finding, Identity, Plan
 from launcher.watched import Probe
 from tests.local_box import free_ports

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from launcher.evidence import Evidence
-from launcher.machine import Account, DeviceNode
+from launcher.host import Account
+from launcher.machine import DeviceNode
 
 CONTROL, UVM = "/dev/nvidiactl", "/dev/nvidia-uvm"
 _GPU_NODE = re.compile(r"/dev/nvidia\d+")

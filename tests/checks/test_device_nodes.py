@@ -8,7 +8,8 @@ import pytest
 
 from launcher.checks import runtime
 from launcher.evidence import Evidence
-from launcher.machine import Account, DeviceNode, GpuReport
+from launcher.host import Account
+from launcher.machine import DeviceNode, GpuReport
 from tests.evidences import cheap, full, opened
 from tests.machines import DEV, ROOT, answering, cards, gpu
 

@@ -1,0 +1,98 @@
+"""The box that we run in, as values: who there is, what is mounted.  Imports nothing of ours.
+
+No slots here, for the reason that `machine` gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Account:
+    """One line of the password database."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A directory, as stat(2) shows it."""
+
+    uid: int
+    gid: int
+    mode: int
+    writable: bool  # by this process; False on a read-only mount
+
+    def lets_write(self, account: Account, me: Account) -> bool:
+        """Return whether the mount and the bits let `account` create files; `me` looked."""
+        if account.uid == me.uid or not self.writable:  # what root cannot is mounted read-only
+            return self.writable
+        for applies, bits in (
+            (self.uid == account.uid, 0o300),
+            (self.gid in (account.gid, *account.groups), 0o030),
+        ):
+            if applies:
+                return self.mode & bits == bits
+        return self.mode & 0o003 == 0o003
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file system that is mounted here."""
+
+    path: str
+    kind: str  # "ext4" "overlay" "tmpfs" "nfs4" …
+
+
+# Where programs keep their downloads, below HOME or below the workspace.
+CACHE = ".cache"
+
+
+CACHE_FOLDERS = ("huggingface", "pip", "uv", "torch")
+
+
+@dataclass(frozen=True)
+class Host:
+    """The box we run in."""
+
+    platform: str  # "docker" | "podman" | "kubernetes" | "runpod" | "vast" | "wsl2" | "plain"
+    image: bool  # built from the project's Dockerfile: accounts are ours to set up
+    hostname: str
+    me: Account
+    account: Account | None  # named by NB_USER, else the image's own; where it exists
+    workspace_missing: bool
+    workspace_writable: bool  # by that account; in a plan, by who it chose
+    sshd: str | None  # path of the server
+    busy_ports: frozenset[int] = frozenset()
+    mounts: tuple[Mount, ...] = ()  # but for those on the system's own folders
+    cache_folders: tuple[tuple[str, Folder], ...] = ()  # CACHE and those in it, if there
+    accounts: tuple[Account, ...] = ()  # the lines of passwd(5)
+    groups: tuple[tuple[str, int], ...] = ()  # the lines of group(5)
+    workspace: Folder | None = None
+    capabilities: frozenset[str] | None = None  # "SETUID" …; None = not known, so all
+    no_new_privileges: bool = False  # setuid programs such as sudo stay whoever starts them
+    names_writable: bool = False  # root may write passwd, group and shadow
+    nss_wrapper: str | None = None  # path of the library that gives a uid a name
+    user_home: str | None = None  # a home that a uid without a name can write to
+    extra_groups: tuple[int, ...] = ()  # of docker run --group-add, or a pod's fsGroup
+    python_gid: int | None = None  # the group that may write the user environment
+    rootless: bool = False  # root here is somebody else on the host
+
+    def account_of(self, uid: int) -> Account | None:
+        known = (*self.accounts, self.account, self.me)
+        return next((account for account in known if account and account.uid == uid), None)
+
+    def account_named(self, name: str) -> Account | None:
+        known = (*self.accounts, self.account, self.me)
+        return next((account for account in known if account and account.name == name), None)
+
+    def lacks(self, *capabilities: str) -> tuple[str, ...]:
+        """Return those of `capabilities` that this process does not have."""
+        has = self.capabilities
+        return () if has is None else tuple(name for name in capabilities if name not in has)
