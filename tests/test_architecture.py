@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "processes": set(),
     "programs": set(),
     "pump": set(),
+    "help": set(),
     "accepts": {"model"},
     "codec": {"model"},
     "settings": {"accepts", "model"},
