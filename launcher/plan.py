@@ -49,15 +49,7 @@ def make_plan(
     )
     inherited = inherit(settings, environment, machine.limits.stack)
     return Plan(
-        paths=Paths(
-            run=settings.run_dir,
-            state=settings.state_dir,
-            workspace=identity.account.home
-            if machine.host.workspace_missing
-            else settings.workspace,
-            python=settings.python,
-            guest=guest,
-        ),
+        paths=plan_paths(machine, settings, identity, guest),
         identity=identity,
         environment=environment,
         inherited=inherited.variables,
@@ -77,6 +69,17 @@ def make_plan(
         gpu_watch=settings.gpu_watch,
         color=settings.color,
         started=started,
+    )
+
+
+def plan_paths(machine: Machine, settings: Settings, identity: Identity, guest: str) -> Paths:
+    home = identity.account.home
+    return Paths(
+        run=settings.run_dir,
+        state=settings.state_dir,
+        workspace=home if machine.host.workspace_missing else settings.workspace,
+        python=settings.python,
+        guest=guest,
     )
 
 
