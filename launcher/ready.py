@@ -26,13 +26,14 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
     if door.target is None:
         up = listens(door.port)
         return Probe("jupyter", up, "listens" if up else "does not listen")
-    request = f"GET {door.target} HTTP/1.0\r\nHost: localhost:{door.port}\r\n\r\n"
+    told = f"Authorization: {door.authorization}\r\n" if door.authorization else ""
+    request = f"GET {door.target} HTTP/1.0\r\nHost: localhost:{door.port}\r\n{told}\r\n"
     try:
         with (
             _connect(door.listen, door.port) as plain,
             _encrypted(plain) if door.encrypted else plain as connection,
         ):
-            connection.sendall(request.encode())
+            connection.sendall(request.encode("latin-1"))
             status_line = connection.makefile("rb").readline(200).decode(errors="replace")
     except OSError as err:
         return Probe("jupyter", False, f"no answer on port {door.port}: {_reason(err)}")

@@ -71,8 +71,16 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     if box.stopping:
         return 0
     if code not in (0, StartFailed.exit_code, BadSetting.exit_code):
-        raise StartFailed(f"supervise ended by itself: {init.describe_end(status)}")
+        raise StartFailed(f"supervise ended by itself: {_describe(status)}")
     return code
+
+
+def _describe(status: int) -> str:
+    from launcher import out_of_memory  # now that it is over
+
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    why = f", {out_of_memory.reason()}" if killed and out_of_memory.kills() else ""
+    return f"{init.describe_end(status)}{why}"
 
 
 def command(box: Init, asked: Child, argv: list[str], started: float) -> int:

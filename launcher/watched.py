@@ -31,7 +31,8 @@ class JupyterDoor:
 
     port: int
     listen: str
-    target: str | None = field(repr=False)  # with the token; None = answers nobody but a hub
+    target: str | None = field(repr=False)  # None = answers nobody but a hub
+    authorization: str | None = field(default=None, repr=False)  # the header, with the token
     encrypted: bool = False
 
 
@@ -75,17 +76,31 @@ def door(jupyter: Mapping[str, Any]) -> JupyterDoor:
 
     Under a hub, whose tokens we have none of, /api says that it is up.
     """
-    hub = jupyter["hub"]
+    hub, token = jupyter["hub"], jupyter["token"]
     target: str | None = f"{jupyter['base_url']}api"
+    authorization = None
     if hub is None:
-        target = f"{target}/status?token={_quoted(jupyter['token'])}"
+        target = f"{target}/status"
+        if _fits_a_header(token):  # URLs are logged, where a request fails
+            authorization = f"token {token}"
+        else:
+            target = f"{target}?token={_quoted(token)}"
     elif hub["mutual_tls"]:  # it answers nobody but the hub
         target = None
     return JupyterDoor(
-        jupyter["port"], jupyter["listen"], target, encrypted=jupyter["certificate"] is not None
+        port=jupyter["port"],
+        listen=jupyter["listen"],
+        target=target,
+        authorization=authorization,
+        encrypted=jupyter["certificate"] is not None,
     )
 
 
+def _fits_a_header(text: str) -> bool:
+    """Say whether tornado, which reads headers as Latin-1, would read this text as it is."""
+    return max(map(ord, text), default=0) < 0x100
+
+
 def _quoted(text: str) -> str:
-    """Quote as in a URL: a header has no place for é.  urllib's own would stay in memory."""
+    """Quote as in a URL.  urllib's own would stay in memory."""
     return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in text.encode())

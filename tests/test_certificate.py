@@ -117,7 +117,7 @@ def test_readiness_speaks_tls(tmp_path: Path, answer: bytes, is_ready: bool) -> 
         def serve() -> None:
             plain, _ = server.accept()
             with context.wrap_socket(plain, server_side=True) as connection:
-                assert connection.recv(9999).startswith(b"GET /x/api/status?token=t HTTP")
+                assert connection.recv(9999).startswith(b"GET /x/api/status HTTP")
                 connection.sendall(b"HTTP/1.1 " + answer + b"\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()

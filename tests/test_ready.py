@@ -90,11 +90,22 @@ def test_only_200_is_ready(server, answer: bytes, is_ready: bool) -> None:
     assert len(probe.detail) < 1000
 
 
-def test_it_asks_with_the_token_that_is_printed(server) -> None:
+@pytest.mark.parametrize(
+    ("token", "query", "header"),
+    [
+        ("a b&é", b"", b"Authorization: token a b&\xe9\r\n"),  # as tornado reads it
+        ("a b&日", b"?token=a%20b%26%E6%97%A5", b""),  # what no header can carry
+    ],
+)
+def test_it_asks_with_the_token_that_is_printed(
+    server, token: str, query: bytes, header: bytes
+) -> None:
+    """In a header, for Jupyter logs the URL of a request that fails."""
     asked_of = server(b"HTTP/1.1 200 OK\r\n\r\n")
-    ask_jupyter(jupyter(asked_of.port, token="a b&é", base_url="/user/me/"))
-    line = asked_of.asked[0].split(b"\r\n")[0]
-    assert line == b"GET /user/me/api/status?token=a%20b%26%C3%A9 HTTP/1.0"
+    ask_jupyter(jupyter(asked_of.port, token=token, base_url="/user/me/"))
+    line, _, headers = asked_of.asked[0].partition(b"\r\n")
+    assert line == b"GET /user/me/api/status" + query + b" HTTP/1.0"
+    assert headers == f"Host: localhost:{asked_of.port}\r\n".encode() + header + b"\r\n"
 
 
 def test_nobody_on_the_port_is_not_ready() -> None:

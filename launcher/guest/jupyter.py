@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -33,6 +34,8 @@ from jupyter_client.connect import LocalPortCache  # noqa: E402
 from jupyter_server.serverapp import ServerApp  # noqa: E402
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager  # noqa: E402
 from tornado.ioloop import IOLoop  # noqa: E402
+from tornado.web import HTTPError  # noqa: E402
+from traitlets import TraitError  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
@@ -70,7 +73,16 @@ class Ports(LocalPortCache):
 
 
 class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
-    """Starts kernels also after the workspace went away: at home."""
+    """Starts kernels also after the workspace went away: at home; lists them while one starts."""
+
+    def kernel_model(self, kernel_id: str) -> dict[str, Any]:
+        """Leave out a kernel that is only being made: it has no activity yet, and the list of all
+        would be an error 500 to whoever asks meanwhile.
+        """
+        try:
+            return dict(super().kernel_model(kernel_id))
+        except TraitError:
+            raise HTTPError(404, f"Kernel does not run yet: {kernel_id}") from None
 
     async def start_kernel(self, **options: Any) -> str:
         try:
@@ -122,6 +134,7 @@ def main() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     # Jupyter hands websocket timeouts to tornado in another unit (jupyter_server's WebSocketMixin
     # counts milliseconds), and tornado says so at the first kernel; it has no effect.
+    logging.getLogger("tornado.application").addFilter(hide_token)
     logging.getLogger("tornado.general").addFilter(
         lambda record: "websocket_ping_timeout" not in record.getMessage()
     )
@@ -129,6 +142,14 @@ def main() -> None:
     app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])
+
+
+def hide_token(record: logging.LogRecord) -> bool:
+    """Take the token out of a line: tornado writes the whole URL of a request that failed."""
+    text = record.getMessage()
+    if "token=" in text:
+        record.msg, record.args = re.sub(r"(token=)[^&\s'\"]+", r"\1[secret]", text), ()
+    return True
 
 
 def choose_folder(server: dict[str, Any]) -> None:

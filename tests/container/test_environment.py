@@ -157,7 +157,7 @@ def test_files_travel(box_of_all: Box, tmp_path: Path) -> None:
 def test_no_value_is_in_a_file_of_others(box_of_all: Box, group: int) -> None:
     box_of_all.wait_for_banner()
     values = [VALUES["LD_LIBRARY_PATH"], VALUES["T_UTF8"], *(LEFT_OUT[name] for name in SECRET)]
-    found = run_inside(box_of_all, FIND_IN_FILES, user=f"{NOBODY}:{group}", secrets=values)
+    found = run_inside(box_of_all, FIND_IN_FILES, as_user=f"{NOBODY}:{group}", secrets=values)
     assert found == ""
 
 
@@ -165,10 +165,10 @@ def test_what_is_left_out_is_in_no_file_of_the_user_s(box_of_all: Box) -> None:
     """But for Jupyter's own configuration, which has its token."""
     box_of_all.wait_for_banner()
     hidden = [LEFT_OUT[name] for name in SECRET if name != "JUPYTER_TOKEN"]
-    assert run_inside(box_of_all, FIND_IN_FILES, user="1000:1000", secrets=hidden) == ""
+    assert run_inside(box_of_all, FIND_IN_FILES, as_user="1000:1000", secrets=hidden) == ""
     known = [VALUES["LD_LIBRARY_PATH"]]  # the search finds something
     assert "/run/launcher/user/" in run_inside(
-        box_of_all, FIND_IN_FILES, user="1000:1000", secrets=known
+        box_of_all, FIND_IN_FILES, as_user="1000:1000", secrets=known
     )
 
 
