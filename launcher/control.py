@@ -17,6 +17,7 @@ _NOT_OFFERED = ("watch", "post_start")  # the launcher's own
 _LOGIN = b"launcher:launcher"  # supervisord.conf says why
 _NOT_RUNNING = 70  # supervisor.xmlrpc.Faults
 _BAD_NAME = 10
+_ENDED_AT_ONCE = (40, 50)  # ABNORMAL_TERMINATION, SPAWN_ERROR
 _TIMEOUT = 60.0  # seconds; supervisor stops what it is told to in its stopwaitsecs
 
 
@@ -49,8 +50,11 @@ def restart(run_dir: str, asked: str) -> None:
             raise BadSetting(f"only root may; try: sudo launcher restart {asked}") from None
         raise BadSetting(f"no box runs here: nothing answers at {run_dir}") from None
     except (OSError, http.client.HTTPException, xmlrpc.client.Error) as err:
-        said = err.faultString if isinstance(err, xmlrpc.client.Fault) else err
-        raise StartFailed(f"cannot restart {asked}: {said}; its log: docker logs") from None
+        said: object = err
+        if isinstance(err, xmlrpc.client.Fault):
+            at_once = err.faultCode in _ENDED_AT_ONCE
+            said = "it ended at once, and is tried again" if at_once else err.faultString
+        raise StartFailed(f"cannot restart {asked}: {said}; what it said: docker logs") from None
 
 
 def offered(known: Iterable[str]) -> list[str]:

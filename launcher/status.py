@@ -93,7 +93,7 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
     failed = down or (None if probe.get("ready", True) else str(probe.get("detail")))
     ended = f"before: {program.end}" if program.end else ""
     detail = failed or "; ".join(filter(None, (str(probe.get("detail", "")), ended)))
-    if not program.required:
+    if not program.required and name != "watch":  # which is neither: it is never given up
         detail = f"optional{f'; {detail}' if detail else ''}"
     pid, age = str(program.pid or "-"), duration(_age(program, seen))
     yield from _row(name, program.state, pid, age, str(_restarts(program)), detail, color)
