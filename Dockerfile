@@ -93,7 +93,9 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --retries=2 --start-period=60s \
     CMD ["/usr/local/bin/launcher", "healthcheck"]
 # -I: root's Python must not import from the workspace or from the user's PYTHONPATH.
-ENTRYPOINT ["/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
+# env: a stop that comes while Python still starts is kept, where the kernel would drop it (PID 1).
+ENTRYPOINT ["/usr/bin/env", "--block-signal=TERM,INT,QUIT", \
+    "/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
 
 ARG BASE_IMAGE
 ARG VERSION=0.1.0

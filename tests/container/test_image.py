@@ -50,7 +50,9 @@ def as_dev(docker: Docker, image: str) -> Shell:
 
 def test_configuration(config: dict[str, Any]) -> None:
     """The contract with docker run, Compose and Kubernetes."""
-    assert config["Entrypoint"] == ["/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
+    env, signals, *program = config["Entrypoint"]
+    assert program == ["/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
+    assert (env, signals) == ("/usr/bin/env", "--block-signal=TERM,INT,QUIT")
     assert not config["Cmd"], "no command: services mode"
     assert set(config["ExposedPorts"]) == {"8888/tcp", "22/tcp"}
     assert set(config["Volumes"]) == {"/var/lib/launcher"}
