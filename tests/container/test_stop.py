@@ -13,7 +13,7 @@ from tests.container import kernel
 from tests.container.box import BANNER, Box, Boxes
 from tests.container.engine import poll
 from tests.container.login import KeyPair, host_key, login, make_key, run_over
-from tests.container.processes import commands_of
+from tests.container.processes import commands_of, processes
 
 
 @pytest.fixture
@@ -66,8 +66,12 @@ def test_a_cell_that_runs_does_not_delay_the_end(box: Boxes) -> None:
     """Busy in C, holding the interpreter's lock: deaf to SIGINT and to its parent's death."""
     started = box()
     with kernel.connect(started).kernel() as notebook:
-        deaf = "import re; print('deaf', flush=True); re.match('(a+)+$', 'a' * 99 + 'b')"
-        notebook.run_until("deaf", deaf)
+        # What is printed goes out through a thread, which will never run again.
+        deaf = "import re, time; print('deaf', flush=True); time.sleep(0.3)\n"
+        notebook.run_until("deaf", deaf + "re.match('(a+)+$', 'a' * 99 + 'b')")
+        (busy,) = (each for each in processes(started) if b"ipykernel_launcher" in each.cmdline)
+        until = busy.cpu_seconds() + 0.5  # of computing, which its sleep is not
+        assert poll(lambda: busy.cpu_seconds() > until, timeout=20)
         seconds = started.stop()
     print(f"stopped in {seconds:.2f} s")
     assert started.exit_code() == 0
