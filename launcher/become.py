@@ -13,6 +13,7 @@ from launcher import codec, processes
 from launcher.errors import BadSetting, StartFailed
 from launcher.model import Identity, Plan, Service
 
+BASH = "/bin/bash"  # not by PATH, which begins with folders that the workspace user writes to
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

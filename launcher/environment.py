@@ -34,7 +34,7 @@ _POINTER = 8  # bytes
 
 _PROTOCOLS = ("tcp", "udp", "sctp")  # of a Kubernetes service
 # What follows a service's name; looked for ahead, since the name itself may hold such a part.
-_OF_A_SERVICE = re.compile(
+_OF_A_SERVICE = (
     r"(?=_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)\Z)"
 )
 
@@ -97,7 +97,7 @@ def service_links(environ: Mapping[str, str]) -> set[str]:
     return {
         name
         for name in environ
-        if any(name[: match.start()] in services for match in _OF_A_SERVICE.finditer(name))
+        if any(name[: match.start()] in services for match in re.finditer(_OF_A_SERVICE, name))
     }
 
 

@@ -14,11 +14,12 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from launcher.become import BASH
 from launcher.errors import StartFailed
+from launcher.folders import HOOKS
 from launcher.processes import signal_name
 from launcher.pump import Pump
 
-BASH = "/bin/bash"  # not by PATH, which begins with folders that the workspace user writes to
 _FIRST_WORD = 10.0  # seconds after which a hook that runs is named, and from then on
 _NEXT_WORD = 60.0  # every so many
 # A shell has its own of these: they describe it, not the container.
@@ -36,12 +37,12 @@ class Source:
 
 # In this order; within a folder by name, as the C locale sorts.
 SOURCES = (
-    Source("etc/launcher/hooks.d", "folder"),
+    Source(HOOKS[0], "folder"),
     # jupyter/docker-stacks, run-hooks.sh: *.sh is sourced, any other executable is run.
-    Source("usr/local/bin/start-notebook.d", "folder, *.sh sourced"),
-    Source("usr/local/bin/before-notebook.d", "folder, *.sh sourced"),
+    Source(HOOKS[1], "folder, *.sh sourced"),
+    Source(HOOKS[2], "folder, *.sh sourced"),
     # runpod/containers, start.sh: bash runs it, executable or not.
-    Source("pre_start.sh", "file", for_commands=False),
+    Source(HOOKS[3], "file", for_commands=False),
 )
 
 

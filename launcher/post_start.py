@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 from launcher import become, codec
-from launcher.hooks import BASH
+from launcher.become import BASH
 from launcher.model import RenderedFile, Service
 
 SCRIPT = "post_start.sh"

@@ -13,7 +13,7 @@ from launcher import accepts
 from launcher.model import GpuRequest, KeyLine, Secret
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Setting:
     """One row: `parse` turns the text into the value or raises ValueError with what is accepted."""
 
@@ -143,7 +143,7 @@ TABLE: tuple[Setting, ...] = (
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """The values in force; one field for each row of TABLE."""
 

@@ -20,7 +20,7 @@ from launcher import (
     driver,
     environ,
     environment,
-    hooks,
+    folders,
     init,
     notes,
     preparation,
@@ -160,6 +160,10 @@ def _run_hooks(box: Init, settings: Settings, for_a_command: bool) -> bool:
 
     Whatever they changed, here or in files, counts when everything is planned anew after them.
     """
+    if not folders.may_have_hooks():
+        return False
+    from launcher import hooks
+
     found = hooks.find(for_a_command)
     quiet = for_a_command and settings.quiet
     left_out = hooks.safe_mode_lines(found.hooks) if settings.safe_mode else found.remarks

@@ -123,8 +123,8 @@ MAY_IMPORT = {
     # run
     "become": {"codec", "errors", "model", "processes"},
     "home": {"model", "name_files", "service"},
-    "hooks": {"errors", "processes", "pump"},
-    "post_start": {"become", "codec", "hooks", "model"},
+    "hooks": {"become", "errors", "folders", "processes", "pump"},
+    "post_start": {"become", "codec", "model"},
     "preparation": {
         "become", "certificate", "environ", "errors", "home", "host", "identity", "machine",
         "model", "post_start", "render", "service", "settings",

@@ -82,3 +82,20 @@ def test_a_folder_that_somebody_else_made_is_refused(path: Path, theirs: Path, t
         os.chown(path, UID if trap == "open" else 777, 0)
         path.chmod(0o777 if trap == "open" else 0o700)
     assert ask().startswith(f"refused: {path} belongs to somebody else")
+
+
+def test_where_there_is_no_hook_none_is_looked_for(tmp_path: Path) -> None:
+    assert not folders.may_have_hooks(str(tmp_path))
+    (tmp_path / folders.HOOKS[0]).mkdir(parents=True)
+    assert not folders.may_have_hooks(str(tmp_path)), "the image's own folder is empty"
+
+
+@pytest.mark.parametrize("path", folders.HOOKS)
+def test_each_place_of_hooks_counts(tmp_path: Path, path: str) -> None:
+    place = tmp_path / path
+    if place.suffix == ".sh":
+        place.write_text("true")
+    else:
+        place.mkdir(parents=True)
+        (place / "10-first").write_text("true")
+    assert folders.may_have_hooks(str(tmp_path))
