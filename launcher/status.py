@@ -10,8 +10,8 @@ from typing import Any
 
 from launcher.news import PROBED_AS, not_running
 from launcher.programs import Program
+from launcher.report import WIDTH, paint, wrap
 
-WIDTH = 80
 _NAME, _DETAIL = 14, 25  # columns
 _HEAD = f" {'PROGRAM':<{_NAME}} {'STATE':<8} {'PID':>7}  {'FOR':<10} {'RESTARTS':>8}"
 _BOLD, _GREEN, _YELLOW, _RED = "1", "1;32", "1;33", "1;31"
@@ -64,7 +64,7 @@ def as_text(seen: Seen, color: bool = False) -> str:
     """Return lines of 80 columns, readable without colour."""
     lines = [*_first_lines(seen, color), ""]
     if seen.programs:
-        lines.append(_paint(_HEAD, _BOLD, color))
+        lines.append(paint(_HEAD, _BOLD, color))
     for name, program in sorted(seen.programs.items(), key=lambda item: _order(*item)):
         lines += _program_lines(name, program, seen, color)
     probed = {PROBED_AS.get(name, name) for name in seen.programs}
@@ -79,11 +79,11 @@ def _first_lines(seen: Seen, color: bool) -> Iterator[str]:
     code = {"healthy": _GREEN, "starting": _YELLOW, "unhealthy": _RED}[seen.state]
     if seen.reason is None:
         up = f", up {duration(seen.uptime)}" if seen.uptime is not None else ""
-        yield _paint("healthy", code, color) + up
+        yield paint("healthy", code, color) + up
         return
     why = seen.reason.removeprefix(_NOT_YET)
     first, *rest = textwrap.wrap(f"{seen.state}: {_shown(why)}", WIDTH, subsequent_indent="  ")
-    yield first.replace(seen.state, _paint(seen.state, code, color), 1)
+    yield first.replace(seen.state, paint(seen.state, code, color), 1)
     yield from rest
 
 
@@ -103,7 +103,7 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
         and program.state not in ("starting", "stopping", "stopped")
     ):
         fix = f"launcher restart {_shorten(name, 40)}; what it said: docker logs"
-        yield from _wrapped(f"fix: {fix}")
+        yield from wrap("   ", f"fix: {fix}", "   ")
 
 
 def _row(
@@ -114,16 +114,10 @@ def _row(
     code = {"running": _GREEN, "well": _GREEN, "starting": _YELLOW}.get(state, _RED)
     cells = f"{pid:>7}  {age:<10} {restarts:>8}  {short}"
     yield (
-        f" {_shorten(name, _NAME):<{_NAME}} {_paint(f'{state:<8}', code, color)} {cells}"
+        f" {_shorten(name, _NAME):<{_NAME}} {paint(f'{state:<8}', code, color)} {cells}"
     ).rstrip()
     if not short:
-        yield from _wrapped(detail)
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False
-    )
+        yield from wrap("   ", detail, "   ")
 
 
 def _order(name: str, program: Program) -> tuple[bool, str, str]:
@@ -161,7 +155,3 @@ def _shown(text: str) -> str:
 def _shorten(name: str, width: int) -> str:
     name = _shown(name)
     return name if len(name) <= width else f"{name[: width - 1]}…"
-
-
-def _paint(text: str, code: str, color: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if color else text

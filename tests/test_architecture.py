@@ -164,7 +164,7 @@ MAY_IMPORT = {
         "banner", "checks", "codec", "errors", "machine", "model", "probe", "ready", "report",
         "service", "ssh_keys", "sshd_config", "watched",
     },
-    "status": {"news", "programs"},
+    "status": {"news", "programs", "report"},
     "keys": {
         "errors", "hostkey", "key_sources", "model", "running", "service", "ssh_keys",
         "sshd_config",
