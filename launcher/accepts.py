@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable
 
 from launcher.model import GpuRequest, Secret
+from launcher.programs import SERVICES
 
 
 def _number(text: str) -> int:
@@ -228,7 +229,7 @@ def services(text: str) -> tuple[str, ...]:
     names = tuple(text.replace(",", " ").split())
     if not names or not all(_SERVICE.fullmatch(name) for name in names):
         raise ValueError("names of services, such as jupyter,ssh")
-    return tuple(dict.fromkeys("ssh" if name == "sshd" else name for name in names))
+    return tuple(dict.fromkeys(SERVICES.get(name, name) for name in names))
 
 
 def services_or_none(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from launcher import banner, codec, ready, report, service, ssh_keys, watched
 from launcher.errors import BadSetting
 from launcher.machine import Machine
 from launcher.model import Plan, RenderedFile, Ssh
+from launcher.programs import PROGRAMS
 from launcher.sshd_config import sshd_service
 from launcher.watched import Probe
 
@@ -140,9 +141,8 @@ def _make_rsa_host_key(plan: Plan) -> None:
 
 def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:
     """Return the last lines of each service that is not ready."""
-    programs = {"jupyter": "jupyter", "ssh": "sshd"}
     return {
-        probe.service: service.last_lines(f"{plan.paths.run}/log/{programs[probe.service]}.log")
+        probe.service: service.last_lines(f"{plan.paths.run}/log/{PROGRAMS[probe.service]}.log")
         for probe in probes
         if not probe.ready
     }

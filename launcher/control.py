@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from launcher import programs
 from launcher.errors import BadSetting, StartFailed
 
-_NAMES = {"sshd": "ssh"}  # as people call it
 _NOT_OFFERED = ("watch", "post_start")  # the launcher's own
 _LOGIN = b"launcher:launcher"  # supervisord.conf says why
 _NOT_RUNNING = 70  # supervisor.xmlrpc.Faults
@@ -28,7 +27,7 @@ def restart(run_dir: str, asked: str) -> None:
     not come up again.
     """
     known = programs.read(run_dir)
-    name = "sshd" if asked == "ssh" else asked
+    name = programs.PROGRAMS.get(asked, asked)
     if known and (name not in known or name in _NOT_OFFERED):
         raise BadSetting(f"no {asked} runs in this box; there are: {', '.join(offered(known))}")
     group = known[name].group if known else "box"
@@ -59,7 +58,7 @@ def restart(run_dir: str, asked: str) -> None:
 
 def offered(known: Iterable[str]) -> list[str]:
     """Return what people may restart, by the names they call it."""
-    return [_NAMES.get(name, name) for name in known if name not in _NOT_OFFERED]
+    return [programs.SERVICES.get(name, name) for name in known if name not in _NOT_OFFERED]
 
 
 class _Transport(xmlrpc.client.Transport):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from launcher.errors import BadSetting
 from launcher.model import Supervision
+from launcher.programs import SERVICES
 
 FOLDER = "/etc/launcher/supervisor.d"
 _KINDS = ("program", "group", "eventlistener", "fcgi-program")
@@ -42,7 +43,7 @@ def check(supervision: Supervision, folder: str = FOLDER) -> None:
         _refuse_ours(drop_in)
     known = (*_CHOICES, *dict.fromkeys(drop_in.name for drop_in in there))
     _refuse_unknown("LAUNCHER_SERVICES", supervision.programs or (), known, folder)
-    required = ["ssh" if name == "sshd" else name for name in supervision.required]
+    required = [SERVICES.get(name, name) for name in supervision.required]
     _refuse_unknown("LAUNCHER_REQUIRED_SERVICES", required, known, folder)
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.programs import Program
+from launcher.programs import PROGRAMS, SERVICES, Program
 from launcher.watched import Probe
 
-# Our own programs: by which name they are probed, and restarted.
-PROBED_AS = {"jupyter": "jupyter", "sshd": "ssh"}
 _CONFIRMED_AFTER = 5.0  # seconds; a driver that is asked again this much later means it
 
 
@@ -29,7 +27,7 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
     That a program has ended says more than that nobody answers on its port.
     """
     down = {
-        PROBED_AS.get(name, name): not_running(name, program)
+        SERVICES.get(name, name): not_running(name, program)
         for name, program in programs.items()
         if program.required and name != "watch"
     }
@@ -40,13 +38,12 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
         else:
             yield Probe(probe.service, False, why or f"{probe.detail}; fix: {_restart(probe)}")
     for service, why in down.items():
-        if service not in PROBED_AS.values():
+        if service not in PROGRAMS:
             yield Probe(service, why is None, why or "runs")
 
 
 def _restart(probe: Probe) -> str:
-    names = {service: name for name, service in PROBED_AS.items()}
-    return f"launcher restart {names.get(probe.service, probe.service)}"
+    return f"launcher restart {PROGRAMS.get(probe.service, probe.service)}"
 
 
 def not_running(name: str, program: Program) -> str | None:

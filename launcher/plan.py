@@ -17,6 +17,7 @@ from launcher.identity import may_write, name_variables, plan_identity
 from launcher.machine import Machine
 from launcher.model import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
 from launcher.notes import judge, plan_notes
+from launcher.programs import PROGRAMS
 from launcher.settings import Settings
 from launcher.threads import plan_threads
 
@@ -84,10 +85,9 @@ def plan_paths(machine: Machine, settings: Settings, identity: Identity, guest: 
 
 
 def plan_supervision(settings: Settings) -> Supervision:
-    programs = {"ssh": "sshd"}
     return Supervision(
         programs=settings.services,
-        required=tuple(programs.get(name, name) for name in settings.required_services),
+        required=tuple(PROGRAMS.get(name, name) for name in settings.required_services),
         restart_delay=settings.restart_delay,
         stop_timeout=settings.stop_timeout,
         safe_mode=settings.safe_mode,

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 NAME = "programs.json"
+# Our programs: by which name people know the service, and watch probes it.
+SERVICES = {"jupyter": "jupyter", "sshd": "ssh"}
+PROGRAMS = {service: program for program, service in SERVICES.items()}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher.news import PROBED_AS, not_running
-from launcher.programs import Program
+from launcher.news import not_running
+from launcher.programs import SERVICES, Program
 from launcher.report import WIDTH, paint, wrap
 
 _NAME, _DETAIL = 14, 25  # columns
@@ -67,7 +67,7 @@ def as_text(seen: Seen, color: bool = False) -> str:
         lines.append(paint(_HEAD, _BOLD, color))
     for name, program in sorted(seen.programs.items(), key=lambda item: _order(*item)):
         lines += _program_lines(name, program, seen, color)
-    probed = {PROBED_AS.get(name, name) for name in seen.programs}
+    probed = {SERVICES.get(name, name) for name in seen.programs}
     for name, entry in seen.services.items():
         if name not in probed:  # the GPUs; all of them, where supervise could write nothing
             state = "well" if entry.get("ready") is True else "NOT WELL"
@@ -88,7 +88,7 @@ def _first_lines(seen: Seen, color: bool) -> Iterator[str]:
 
 
 def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iterator[str]:
-    probe = seen.services.get(PROBED_AS.get(name, name), {})
+    probe = seen.services.get(SERVICES.get(name, name), {})
     down = not_running(name, program)
     failed = down or (None if probe.get("ready", True) else str(probe.get("detail")))
     ended = f"before: {program.end}" if program.end else ""

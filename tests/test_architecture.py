@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "programs": set(),
     "pump": set(),
     "help": set(),
-    "accepts": {"model"},
+    "accepts": {"model", "programs"},
     "codec": {"model"},
     "settings": {"accepts", "model"},
     "key_sources": {"hostkey", "model"},
@@ -106,8 +106,7 @@ MAY_IMPORT = {
     "hub": {"errors", "model"},
     "plan": {
         "access", "caches", "devices", "environment", "errors", "identity", "machine", "model",
-        "notes", "settings",
-        "threads",
+        "notes", "programs", "settings", "threads",
     },
     # render
     "doors": {"environment", "model"},
@@ -137,7 +136,7 @@ MAY_IMPORT = {
     "command": {"become", "init", "processes"},
     "restarts": set(),
     "out_of_memory": {"detect"},
-    "drop_ins": {"errors", "model"},
+    "drop_ins": {"errors", "model", "programs"},
     "program_output": set(),
     "supervised": {"drop_ins", "init", "out_of_memory", "programs", "restarts"},
     "box_options": {
@@ -161,8 +160,8 @@ MAY_IMPORT = {
     },
     "gpu_watch": {"gpu_look", "machine", "news", "roll_call", "watched"},
     "announce": {
-        "banner", "checks", "codec", "errors", "machine", "model", "probe", "ready", "report",
-        "service", "ssh_keys", "sshd_config", "watched",
+        "banner", "checks", "codec", "errors", "machine", "model", "probe", "programs", "ready",
+        "report", "service", "ssh_keys", "sshd_config", "watched",
     },
     "status": {"news", "programs", "report"},
     "keys": {
