@@ -32,7 +32,7 @@ lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
 	@$(PYTHON) -m tools.venv test
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/mypy --package launcher --package tools --package tests.container
+	$(VENV)/mypy --package launcher --package tools --package testing --package sim
 	$(VENV)/hadolint Dockerfile
 	$(VENV)/shellcheck .ci/run image/build/* image/prepare-folders image/bash.bashrc image/profile.sh
 
@@ -42,4 +42,4 @@ bench:  ## Measure start, stop and memory beside the stock tools
 
 clean:  ## Remove what the targets made: .venv, .launcher, caches, the container tests' engine
 	rm -rf .venv .launcher build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
-	@$(PYTHON) -m tests.container.engine remove
+	@$(PYTHON) -m testing.container.engine remove

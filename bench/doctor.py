@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 
 from bench.layout import PROJECT, Layout, with_machine
-from launcher import probe
 from launcher.checks import LAYERS
-from launcher.evidence import Evidence
-from launcher.machine import GpuReport, Machine
-from tests import topologies
-from tests.machines import machine
-from tests.sim import driver
+from launcher.doctor import collect as doctor_collect
+from launcher.model.evidence import Evidence
+from launcher.model.machine import GpuReport, Machine
+from sim import driver
+from testing import topologies
+from testing.machines import machine
 
 _MOST = 1.5  # seconds
 _WITHOUT_PYTORCH = [layer for layer in LAYERS if layer != "pytorch"]
@@ -68,7 +68,7 @@ def _machines(layout: Layout) -> list[tuple[str, dict[str, str]]]:
 
 
 def _collect(seen: Machine, environ: Mapping[str, str]) -> Evidence:
-    return probe.collect(
+    return doctor_collect.collect(
         seen, environ, user=None, python=sys.executable,
         guest=str(PROJECT / "launcher/guest"), with_torch=False,
     )  # fmt: skip

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from tests.sim import driver
+from sim import driver
 
 PROJECT = Path(__file__).parents[1]
 TOKEN = "bench"
@@ -79,7 +79,7 @@ def make_launcher_venv(folder: Path) -> Path:
     python = folder / "bin" / "python"
     packages = next(folder.glob("lib/python*/site-packages"))
     (packages / "bench.pth").write_text(f"{PROJECT}\n{sysconfig.get_path('purelib')}\n")
-    script(folder / "bin/launcher", python, "from launcher.cli import main")
+    script(folder / "bin/launcher", python, "from launcher.cli.main import main")
     script(folder / "bin/supervisord", python, "from supervisor.supervisord import main")
     script(folder / "bin/supervisorctl", python, "from supervisor.supervisorctl import main")
     return python

@@ -20,17 +20,17 @@ from pathlib import Path
 from bench.contenders import CONTENDERS
 from bench.layout import Layout, with_machine
 from bench.stopwatch import Run
-from launcher.machine import Gpu, Pair
-from launcher.selection import best_set
-from launcher.topology import pair_table, strength
-from tests import printed, topologies
-from tests.sim import description
+from launcher.gpus.selection import best_set
+from launcher.gpus.topology import pair_table, strength
+from launcher.model.machine import Gpu, Pair
+from sim import description
+from testing import printed, topologies
 
 COUNTS = (1, 4, 8, 16)
 _SIXTEEN = "dgx2-v100-16x-nv6.partial"
 _READ = """\
 import time
-from launcher import nvml
+from launcher.detect import nvml
 began = time.perf_counter()
 report = nvml.read_report()
 assert len(report.gpus) == {count}, report

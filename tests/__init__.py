@@ -1,1 +1,1 @@
-"""The tests.  A package, so that they share `tests.machines` and `tests.sim`."""
+"""The tests.  A package, so that they share `testing.machines` and `sim`."""

@@ -1,4 +1,4 @@
-"""Run the tests: `make test`, or some of them: `make test ARGS="tests/test_plan.py -k omp"`.
+"""Run the tests: `make test`, or some of them: `make test ARGS="tests/unit/plan -k omp"`.
 
 Running them all fails as well where the container suite did not run: a green run without it says
 little.

@@ -22,8 +22,8 @@ from launcher.checks import (
     runtime,
 )
 from launcher.checks.check import Check
-from launcher.evidence import Evidence
-from launcher.model import Finding
+from launcher.model.evidence import Evidence
+from launcher.model.plan import Finding
 
 # In the order of dependence: each of them needs those before it.  Numbered from 1.
 LAYERS = (

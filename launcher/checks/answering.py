@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.checks.check import CPU_ONLY, Check
-from launcher.evidence import Evidence
-from launcher.machine import Gpu
+from launcher.model.evidence import Evidence
+from launcher.model.machine import Gpu
 
 
 def _where(is_meant: Callable[[Gpu], object], say: str) -> Callable[[Evidence], str | None]:

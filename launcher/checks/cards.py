@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from launcher.machine import PciDevice
+from launcher.model.machine import PciDevice
 
 # Device ids grow with the generations.  Turing begins with TU102, 1e02 (the list of supported
 # GPUs in NVIDIA/open-gpu-kernel-modules); Blackwell with GB100, 2900 (NVIDIA/gpu-admin-tools,

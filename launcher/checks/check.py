@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from launcher.evidence import Evidence
+from launcher.model.evidence import Evidence
 
 CPU_ONLY = "everything runs on the CPU"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from launcher.checks.wheels import Capability, capability_of, runs
-from launcher.evidence import CudaDevice, CudaTrial, Evidence, TorchFailure, TorchReport
-from launcher.machine import Gpu
+from launcher.model.evidence import CudaDevice, CudaTrial, Evidence, TorchFailure, TorchReport
+from launcher.model.machine import Gpu
 
 
 def report_of(seen: Evidence) -> TorchReport | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.checks.check import CPU_ONLY, Check, plural
-from launcher.evidence import CLEAN, CudaTrial, Evidence
-from launcher.machine import Gpu
+from launcher.model.evidence import CLEAN, CudaTrial, Evidence
+from launcher.model.machine import Gpu
 
 _PROHIBITED = 2  # nvmlComputeMode_t
 _GIB = 1 << 30

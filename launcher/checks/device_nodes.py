@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from launcher.evidence import Evidence
-from launcher.host import Account
-from launcher.machine import DeviceNode
+from launcher.model.evidence import Evidence
+from launcher.model.host import Account
+from launcher.model.machine import DeviceNode
 
 CONTROL, UVM = "/dev/nvidiactl", "/dev/nvidia-uvm"
 _GPU_NODE = re.compile(r"/dev/nvidia\d+")

@@ -6,7 +6,7 @@ from launcher.checks import host
 from launcher.checks.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.check import CPU_ONLY, Check, nvml_words
 from launcher.checks.device_nodes import nodes_of_nvidia
-from launcher.evidence import Evidence
+from launcher.model.evidence import Evidence
 
 # nvmlReturn_t, nvml.h
 _NOT_LOADED, _TIMEOUT, _MISMATCH = 9, 10, 18

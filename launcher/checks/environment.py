@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from launcher.checks.check import CPU_ONLY, Check, plural
 from launcher.checks.mask import BY_BUS, ORDER, VISIBLE, list_meant, mask_of
-from launcher.evidence import CLEAN, NO_MASKS, NO_MPS, CudaTrial, Evidence
+from launcher.model.evidence import CLEAN, NO_MASKS, NO_MPS, CudaTrial, Evidence
 
 _SHOWN = 40  # characters of a device order that messages repeat
 _BEFORE = "CUDA sees only what comes before it"

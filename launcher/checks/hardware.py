@@ -8,8 +8,8 @@ from launcher.checks import answering
 from launcher.checks.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.check import CPU_ONLY, Check
 from launcher.checks.device_nodes import is_gpu_node
-from launcher.evidence import Evidence
-from launcher.machine import PciDevice
+from launcher.model.evidence import Evidence
+from launcher.model.machine import PciDevice
 
 # nvmlReturn_t, nvml.h
 _POWER, _NOT_LOADED, _IRQ, _INFOROM, _LOST, _RESET = 8, 9, 11, 14, 15, 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from launcher.checks.check import Check
-from launcher.evidence import Evidence
+from launcher.model.evidence import Evidence
 
 _NOT_INITIALIZED, _NOT_READY, _UNKNOWN = 3, 802, 999  # CUresult, cuda.h
 

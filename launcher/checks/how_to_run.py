@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from launcher.checks.cards import name
-from launcher.evidence import Evidence
-from launcher.machine import Hardware
+from launcher.model.evidence import Evidence
+from launcher.model.machine import Hardware
 
 _DOCKER = "docker run --gpus all …"
 _PODMAN = "podman run --device nvidia.com/gpu=all …"

@@ -9,7 +9,7 @@ from launcher.checks.check import CPU_ONLY, Check, nvml_words
 from launcher.checks.device_nodes import cuda_works, gpu_nodes, nodes_of_nvidia
 from launcher.checks.how_to_run import cards, give_gpus, give_gpus_here, use_nvidia_runtime
 from launcher.checks.library_files import NVML, not_found, unsearched
-from launcher.evidence import Evidence
+from launcher.model.evidence import Evidence
 
 
 def asked_for(seen: Evidence) -> str | None:

@@ -13,7 +13,7 @@ from launcher.checks.library_files import (
     take_away,
     unsearched,
 )
-from launcher.evidence import Evidence, Library
+from launcher.model.evidence import Evidence, Library
 
 _STUB, _MISMATCH, _COMPAT_UNSUPPORTED = 34, 803, 804  # CUresult, as cuda.h numbers them
 _DRIVER_PACKAGES = "'libnvidia-compute-*' libcuda1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.evidence import CLEAN, OWN_LIBRARY, Evidence, Library
+from launcher.model.evidence import CLEAN, OWN_LIBRARY, Evidence, Library
 
 CUDA, NVML = "libcuda.so.1", "libnvidia-ml.so.1"
 KNOWN_DIRECTORY = "known directory"  # Library.source: found where the loader does not look

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from launcher.evidence import CLEAN, NO_MASKS, Evidence
+from launcher.model.evidence import CLEAN, NO_MASKS, Evidence
 
 # `visibility` and `visible_entries` are imported where they are used: a start without a
 # CUDA_VISIBLE_DEVICES of the user's needs neither.
@@ -37,8 +37,8 @@ def mask_of(seen: Evidence) -> Mask | None:
     value = seen.environ.get(VISIBLE)
     if value is None:
         return None
-    from launcher.visibility import explain
-    from launcher.visible_entries import quoted
+    from launcher.gpus.visibility import explain
+    from launcher.gpus.visible_entries import quoted
 
     if not any(gpu.mig_devices or not gpu.mig_enabled for gpu in seen.gpus):
         return None  # there is nothing to hide
@@ -59,7 +59,7 @@ def order_of(seen: Evidence) -> str:
 
 def list_meant(seen: Evidence) -> str:
     """Return the devices that the user seems to mean, or else all that are here, as a value."""
-    from launcher.visible_entries import devices_of, read_entries
+    from launcher.gpus.visible_entries import devices_of, read_entries
 
     devices = devices_of(seen.report)
     meant: dict[str, None] = {}
@@ -101,7 +101,7 @@ def _agreed(seen: Evidence, left: int, certain: bool) -> bool:
 
 def _fault(seen: Evidence, value: str, left: int) -> str:
     """Return what ends the list, or is read as something else; "" where it is as it should be."""
-    from launcher.visible_entries import devices_of, read_entries
+    from launcher.gpus.visible_entries import devices_of, read_entries
 
     entries = read_entries(value, devices_of(seen.report), seen.report, order_of(seen))
     end = next((at for at, entry in enumerate(entries) if not entry.device), len(entries))

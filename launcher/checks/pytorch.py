@@ -24,7 +24,7 @@ from launcher.checks.computing import (
     words,
 )
 from launcher.checks.wheels import fitting_wheel
-from launcher.evidence import Evidence, TorchReport
+from launcher.model.evidence import Evidence, TorchReport
 
 _PROHIBITED, _EXCLUSIVE = 2, 3  # nvmlComputeMode_t
 _MIB = 1 << 20

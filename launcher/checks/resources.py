@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from launcher.checks.check import Check, plural
-from launcher.evidence import Evidence
-from launcher.machine import Gpu
+from launcher.model.evidence import Evidence
+from launcher.model.machine import Gpu
 
 _MIB, _GIB = 1 << 20, 1 << 30
 

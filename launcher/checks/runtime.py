@@ -18,7 +18,7 @@ from launcher.checks.device_nodes import (
 from launcher.checks.how_to_run import anew, give_gpus_here, with_capabilities
 from launcher.checks.injection import asked_for
 from launcher.checks.library_files import CUDA, NVML, dangling, not_found, unsearched
-from launcher.evidence import Evidence
+from launcher.model.evidence import Evidence
 
 _NO_MIG_ACCESS = (3, 100, 101, 800, 999)  # what cuInit may say where an instance may not be used
 _KEEP_DEVICES = "sudo nvidia-ctk system create-dev-char-symlinks --create-all"

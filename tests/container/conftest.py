@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import base_image, said
-from tests.container.box import Box, Boxes, boxes
-from tests.container.engine import DOCKER, Docker, running_engine
-from tests.sim import driver
+from sim import driver
+from testing.container import base_image, said
+from testing.container.box import Box, Boxes, boxes
+from testing.container.engine import DOCKER, Docker, running_engine
 from tools import image as project_image
 
 HERE = Path(__file__).parent
-# What `--gpus` gives a container that names no other machine: NVSIM_CONTAINER_MACHINE (tests/sim).
+# What `--gpus` gives a container that names no other machine: NVSIM_CONTAINER_MACHINE (sim).
 MACHINE = "h100-8x"
 BUILD_TIMEOUT = 1800.0  # seconds; the default pins are three gigabytes of downloads
 

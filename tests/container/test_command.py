@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.container.box import Box, Boxes
-from tests.container.engine import poll
-from tests.sim import driver
+from sim import driver
+from testing.container.box import Box, Boxes
+from testing.container.engine import poll
 
 GPUS = ("--gpus", "all")
 HUNG = {"NVSIM_CONTAINER_MACHINE": "hung-init", "LAUNCHER_DETECT_TIMEOUT": "2"}

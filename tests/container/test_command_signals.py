@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.container.box import Boxes
-from tests.container.engine import poll
+from testing.container.box import Boxes
+from testing.container.engine import poll
 
 GPUS = ("--gpus", "all")
 HUNG = {"NVSIM_CONTAINER_MACHINE": "hung-init", "LAUNCHER_DETECT_TIMEOUT": "60"}

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.container.box import Boxes
-from tests.container.terminal import Terminal
+from testing.container.box import Boxes
+from testing.container.terminal import Terminal
 
 SUMMARY = r"launcher: .*\n"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.container.banner import unwrapped
-from tests.container.box import Box, Boxes
-from tests.container.gpus import ALL, machine
-from tests.sim import description, driver, host_files
+from sim import description, driver, host_files
+from testing.container.banner import unwrapped
+from testing.container.box import Box, Boxes
+from testing.container.gpus import ALL, machine
 
 ONE = ("--gpus", '"device=0"')
 # The simulated driver computes nothing, so what PyTorch itself does is told apart from the rest.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import doors, kernel
-from tests.container.box import Box, Boxes
-from tests.container.login import login
+from testing.container import doors, kernel
+from testing.container.box import Box, Boxes
+from testing.container.login import login
 from tests.container.test_secrets import FIND_IN_FILES, NOBODY, run_inside
 
 VALUES = {

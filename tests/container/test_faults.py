@@ -11,11 +11,11 @@ from signal import SIGTERM
 
 import pytest
 
-from tests.container import kernel
-from tests.container.box import Box, Boxes
-from tests.container.engine import DOCKER, poll
-from tests.container.login import KeyPair, login, make_key, run_over
-from tests.container.processes import commands_of
+from testing.container import kernel
+from testing.container.box import Box, Boxes
+from testing.container.engine import DOCKER, poll
+from testing.container.login import KeyPair, login, make_key, run_over
+from testing.container.processes import commands_of
 
 PYTHON = "/opt/launcher/bin/python"
 ENTRYPOINT = f"{PYTHON} -I /opt/launcher/entrypoint.py"

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.container import kernel
-from tests.container.box import Box, Boxes
-from tests.container.login import Login, login, make_key
+from testing.container import kernel
+from testing.container.box import Box, Boxes
+from testing.container.login import Login, login, make_key
 
 LOGINS = 100
 KERNELS = 50

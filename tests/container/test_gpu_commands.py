@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.container import kernel
-from tests.container.box import Box, Boxes
-from tests.container.gpus import ALL, uuids
+from testing.container import kernel
+from testing.container.box import Box, Boxes
+from testing.container.gpus import ALL, uuids
 
 
 @pytest.fixture(scope="module")

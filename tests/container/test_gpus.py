@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.container import doors, kernel
-from tests.container.banner import unwrapped
-from tests.container.box import Box, Boxes
-from tests.container.engine import poll
-from tests.container.gpus import ALL, gpus, machine, uuids
+from testing.container import doors, kernel
+from testing.container.banner import unwrapped
+from testing.container.box import Box, Boxes
+from testing.container.engine import poll
+from testing.container.gpus import ALL, gpus, machine, uuids
 
 
 @dataclass(frozen=True)

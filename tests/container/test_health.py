@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
-from tests.container.gpus import ALL, machine
-from tests.sim import description
+from sim import description
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.gpus import ALL, machine
 
 CHECKED_OFTEN = ("--health-interval", "1s", "--health-retries", "1")
 LOST = "launcher: GPUs are lost: "

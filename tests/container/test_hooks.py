@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import doors
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
-from tests.container.login import KeyPair, login, make_key
+from testing.container import doors
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import KeyPair, login, make_key
 from tests.container.test_unread_log import SMALL_LOG, attached, is_stuck, stop
 
 OURS = "/etc/launcher/hooks.d"

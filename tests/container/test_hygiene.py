@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import pages
-from tests.container import doors, kernel
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
-from tests.container.login import login
-from tests.container.processes import Process, processes
-from tests.scripts import signal_masks
+from testing import pages
+from testing.container import doors, kernel
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import login
+from testing.container.processes import Process, processes
+from testing.scripts import signal_masks
 
 # What CPython itself ignores (Python/pylifecycle.c, init_signals): SIGPIPE and SIGXFSZ.  It undoes
 # that in what it starts; exec alone would not.

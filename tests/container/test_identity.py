@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import kernel
-from tests.container.banner import unwrapped
-from tests.container.box import Box, Boxes
-from tests.container.login import KeyPair, Login, make_key
+from testing.container import kernel
+from testing.container.banner import unwrapped
+from testing.container.box import Box, Boxes
+from testing.container.login import KeyPair, Login, make_key
 
 Folders = Callable[..., Path]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.container.engine import Docker
+from testing.container.engine import Docker
 from tools import image_size
 
 # MB per part on top of base and PyTorch, a tenth above what was measured; all of them at most 850.

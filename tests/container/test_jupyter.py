@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import doors, kernel
-from tests.container.box import Box, Boxes
-from tests.container.engine import poll
-from tests.container.login import login
+from testing.container import doors, kernel
+from testing.container.box import Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import login
 
 PREFIX = "/notebook/team-a/mine"
 ARGUMENT = "--ServerApp.root_dir=/home/dev"

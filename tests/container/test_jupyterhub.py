@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.container import kernel
-from tests.container.engine import Docker, poll
-from tests.container.hub import Browser, Hub, running_hub
+from testing.container import kernel
+from testing.container.engine import Docker, poll
+from testing.container.hub import Browser, Hub, running_hub
 
 # Users by how their server starts: the image's own command, or `jupyterhub-singleuser` as CMD.
 USERS = ("image", "command")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.container.banner import unwrapped
-from tests.container.box import Box, Boxes
-from tests.container.login import KeyPair, Login, login, make_key
-from tests.test_ssh_keys import made_up_key
+from testing.container.banner import unwrapped
+from testing.container.box import Box, Boxes
+from testing.container.login import KeyPair, Login, login, make_key
+from tests.unit.box.test_ssh_keys import made_up_key
 
 KEYS_DIR = "/etc/launcher/authorized_keys.d"
 # What people paste by mistake.

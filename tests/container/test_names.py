@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import kernel
-from tests.container.banner import unwrapped
-from tests.container.box import Box, Boxes
-from tests.container.login import login, make_key
+from testing.container import kernel
+from testing.container.banner import unwrapped
+from testing.container.box import Box, Boxes
+from testing.container.login import login, make_key
 
 CACHES = ("HF_HOME", "PIP_CACHE_DIR", "UV_CACHE_DIR", "TORCH_HOME")
 PRINT_CACHES = f"import json, os; print(json.dumps([os.environ.get(n) for n in {CACHES}]))"

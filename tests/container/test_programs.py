@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.container import kernel
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
+from testing.container import kernel
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
 
 FOLDER = "/etc/launcher/supervisor.d"
 RESTARTS = 200

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import pages
-from tests.container import kernel
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
-from tests.container.login import PASSWORD, login
-from tests.container.processes import processes
-from tests.test_ssh_keys import made_up_key
+from testing import pages
+from testing.container import kernel
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import PASSWORD, login
+from testing.container.processes import processes
+from tests.unit.box.test_ssh_keys import made_up_key
 
 NOBODY = 65534
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import doors, kernel
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
-from tests.container.login import OPTIONS, PASSWORD, Login, printed_command
-from tests.sim import description, driver
+from sim import description, driver
+from testing.container import doors, kernel
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import OPTIONS, PASSWORD, Login, printed_command
 
 # What a user passes, with everything in it that some format on the way would mangle.
 TWO_LINES = "first\nsecond"

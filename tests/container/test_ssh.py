@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.container.box import Box, Boxes
-from tests.container.login import (
+from testing.container.box import Box, Boxes
+from testing.container.login import (
     KeyPair,
     Login,
     host_key,
@@ -17,7 +17,7 @@ from tests.container.login import (
     printed_host_key,
     run_over,
 )
-from tests.container.terminal import Terminal
+from testing.container.terminal import Terminal
 
 
 @pytest.fixture(scope="module")

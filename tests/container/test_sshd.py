@@ -14,16 +14,16 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from tests.container.box import Box, Boxes
-from tests.container.engine import poll
-from tests.container.login import (
+from testing.container.box import Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import (
     KeyPair,
     Login,
     login,
     make_key,
     printed_host_key,
 )
-from tests.container.terminal import Terminal
+from testing.container.terminal import Terminal
 
 RSA_KEY = "/var/lib/launcher/ssh_host_rsa_key"
 GREETING = b"hello from this machine"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import kernel
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
-from tests.container.login import KeyPair, Login, host_key, login, make_key, run_over
-from tests.container.processes import commands_of
+from testing.container import kernel
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import KeyPair, Login, host_key, login, make_key, run_over
+from testing.container.processes import commands_of
 
 KEYS_DIR = "/etc/launcher/authorized_keys.d"
 

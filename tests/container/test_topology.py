@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import kernel
-from tests.container.banner import unwrapped
-from tests.container.box import Boxes
-from tests.container.gpus import ALL, gpus, machine, uuids
-from tests.container.login import login, make_key
+from testing.container import kernel
+from testing.container.banner import unwrapped
+from testing.container.box import Boxes
+from testing.container.gpus import ALL, gpus, machine, uuids
+from testing.container.login import login, make_key
 
 # Machine, settings, what CUDA_VISIBLE_DEVICES must be, and what the banner says of the links.
 BOXES: dict[str, tuple[str, Mapping[str, str], str, str]] = {

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.identity import BECOME_ANOTHER
-from launcher.shortcomings import LOGIN, TERMINAL
-from tests import pages
-from tests.container import doors
-from tests.container.box import BANNER, Box, Boxes
-from tests.container.engine import poll
-from tests.container.processes import processes
-from tests.test_ssh_keys import made_up_key
+from launcher.plan.findings import LOGIN, TERMINAL
+from launcher.plan.identity import BECOME_ANOTHER
+from testing import pages
+from testing.container import doors
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.processes import processes
+from tests.unit.box.test_ssh_keys import made_up_key
 
 
 @pytest.fixture(scope="module")

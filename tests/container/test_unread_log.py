@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.container import kernel
-from tests.container.box import Box, Boxes
-from tests.container.engine import DOCKER, poll
-from tests.container.login import login
+from testing.container import kernel
+from testing.container.box import Box, Boxes
+from testing.container.engine import DOCKER, poll
+from testing.container.login import login
 
 PYTHON = ("/opt/launcher/bin/python", "-I", "-")
 # Is there no room in the container's standard output?  Opened anew, so O_NONBLOCK stays ours.

@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.doctor.scenario import Outcome, Scenario, play
-from tests.doctor.tree import NotPossible
-from tests.sim import driver
+from sim import driver
+from testing.doctor.scenario import Outcome, Scenario, play
+from testing.doctor.tree import NotPossible
 
 Doctor = Callable[[Scenario], Outcome]
 

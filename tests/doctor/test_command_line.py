@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from launcher.checks import LAYERS
+from sim import driver
+from testing.doctor.scenario import PATIENCE, Scenario, prepare
+from testing.local_box import LAUNCHER
 from tests.doctor.causes import CAUSES, HEALTHY
-from tests.doctor.scenario import PATIENCE, Scenario, prepare
-from tests.local_box import LAUNCHER
-from tests.sim import driver
 
 # Those whose cause is in libraries and variables alone: /sys, /proc and /dev are this machine's.
 ASKED = ("mask-empty", "cpu-build", "cuda-2")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from launcher.checks import CHECKS, LAYERS
+from testing.doctor.scenario import Scenario
 from tests.doctor.causes import CAUSES
-from tests.doctor.scenario import Scenario
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 HEADING = "## Every scenario\n\n"

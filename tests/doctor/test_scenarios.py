@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.checks import CHECKS
+from testing.doctor.scenario import Scenario
 from tests.doctor.causes import CAUSES, HEALTHY
 from tests.doctor.causes.hardware import DRIVER, HARDWARE
 from tests.doctor.causes.libraries import LIBRARY
@@ -15,7 +16,6 @@ from tests.doctor.causes.pairs import PAIRS
 from tests.doctor.causes.runtime import RUNTIME
 from tests.doctor.causes.surroundings import ENVIRONMENT, RESOURCES
 from tests.doctor.conftest import Doctor
-from tests.doctor.scenario import Scenario
 
 # The CPUs are those of the machine that runs the tests: they may be fewer than simulated GPUs.
 OF_THIS_MACHINE = {"resources.cpus"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from testing.doctor.scenario import Scenario
 from tests.doctor.causes.computing import CUDA, PYTORCH
 from tests.doctor.causes.hardware import DRIVER, HARDWARE
 from tests.doctor.causes.libraries import LIBRARY
 from tests.doctor.causes.runtime import RUNTIME
 from tests.doctor.causes.surroundings import ENVIRONMENT, RESOURCES
-from tests.doctor.scenario import Scenario
 
 HEALTHY = (
     Scenario("healthy", "Two GPUs that work."),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.doctor.scenario import SHORT, Scenario
-from tests.doctor.tree import Changes
+from testing.doctor.scenario import SHORT, Scenario
+from testing.doctor.tree import Changes
 from tools.torch_build import FOLDER as CPU_TORCH
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.doctor.scenario import SHORT, Scenario
-from tests.doctor.tree import LIBRARIES, PCI, bound_to, removed, written
+from testing.doctor.scenario import SHORT, Scenario
+from testing.doctor.tree import LIBRARIES, PCI, bound_to, removed, written
 
 NOTHING_INJECTED = removed("dev/nvidia*", f"{LIBRARIES}/*")
 NO_CARDS = removed(f"{PCI}/*")

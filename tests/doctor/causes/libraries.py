@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.doctor.scenario import Scenario
-from tests.doctor.tree import (
+from testing.doctor.scenario import Scenario
+from testing.doctor.tree import (
     LIBRARIES,
     answering,
     libraries_in,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from testing.doctor.scenario import Scenario
+from testing.doctor.tree import Changes
 from tests.doctor.causes import CAUSES
-from tests.doctor.scenario import Scenario
-from tests.doctor.tree import Changes
 
 # The lower layer first.
 _PAIRS = (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.doctor.causes.hardware import NOTHING_INJECTED
-from tests.doctor.scenario import Scenario
-from tests.doctor.tree import (
+from testing.doctor.scenario import Scenario
+from testing.doctor.tree import (
     CONTROL,
     LIBRARIES,
     UVM,
@@ -17,6 +16,7 @@ from tests.doctor.tree import (
     removed,
     written,
 )
+from tests.doctor.causes.hardware import NOTHING_INJECTED
 
 # root without the capability that lets it open everything: what a rootless container's root is.
 NOT_ALMIGHTY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")

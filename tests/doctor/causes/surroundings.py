@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.doctor.scenario import Scenario
-from tests.doctor.tree import written
-from tests.sim import description, driver
+from sim import description, driver
+from testing.doctor.scenario import Scenario
+from testing.doctor.tree import written
 
 FIRST, SECOND = (
     gpu.get("uuid") for gpu in description.gpus(driver.find("rtx3090-2x-nvlink").read_text())

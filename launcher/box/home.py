@@ -1,0 +1,139 @@
+"""Make the user's account and home real, before anything runs as that user.
+
+Root makes the directory, where its parent is root's, and gives it away.  What goes into it is
+written by the user's own uid, in a child: in a directory that a user owns, a link could lead
+root's writing anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+
+from launcher.box.files import write
+from launcher.model.plan import Identity, RenderedFile
+from launcher.render import passwd
+
+SKELETON = "/etc/skel"
+_FILES: tuple[tuple[str, int, Callable[[str, Identity], str]], ...] = (
+    ("group", 0o644, passwd.group_text),
+    ("passwd", 0o644, passwd.passwd_text),
+    ("shadow", 0o640, passwd.shadow_text),
+)
+
+
+def write_names(identity: Identity, run_dir: str) -> None:
+    """Make the account known.
+
+    Raises BadSetting where its files cannot be written.
+    """
+    if identity.names == "written":
+        for name, mode, change in _FILES:
+            path = f"/etc/{name}"
+            with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+                old = stream.read()
+            new = change(old, identity)
+            if new != old:
+                write([RenderedFile(path, new, mode, 0, os.stat(path).st_gid)])
+    elif identity.names == "wrapped":
+        folder = f"{run_dir}/names"
+        files = [RenderedFile(path, None, 0o755, -1, -1) for path in (run_dir, folder)]
+        for name, _, change in _FILES[:2]:
+            with open(f"/etc/{name}", encoding="utf-8", errors="surrogateescape") as stream:
+                text = change(stream.read(), identity)
+            files.append(RenderedFile(f"{folder}/{name}", text, 0o644, -1, -1))
+        write(files)
+
+
+def make_home(identity: Identity) -> str | None:
+    """Make the user's home, filled from the skeleton while it is empty; return why it is no use."""
+    account = identity.account
+    if account.uid == os.geteuid():
+        return _fill(identity)
+    with contextlib.suppress(OSError):
+        _give_home(identity)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups(account.groups)
+            os.setgid(account.gid)
+            os.setuid(account.uid)
+            os.write(writer, (_fill(identity) or "").encode())
+        except OSError as err:
+            os.write(writer, str(err).encode(errors="replace"))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, encoding="utf-8", errors="replace") as answer:
+        fault = answer.read()
+    os.waitpid(pid, 0)
+    return fault or None
+
+
+def _give_home(identity: Identity) -> None:
+    """As root: make the home and give it to the user.  No link is followed."""
+    account, former = identity.account, identity.former
+    home = account.home
+    if not os.path.lexists(home):
+        os.makedirs(os.path.dirname(home), exist_ok=True)
+        os.mkdir(home, 0o755)
+        os.chown(home, account.uid, account.gid)
+        return
+    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        owner = os.fstat(fd).st_uid
+        # A new uid for the image's user: his files in the container's own layer come along.
+        moved = former is not None and owner == former.uid != 0 and not os.path.ismount(home)
+        unused = owner == 0 and not _content(home)
+        if identity.chown_home or moved or unused:
+            os.fchown(fd, account.uid, account.gid)
+        if identity.chown_home == "all":
+            _give_everything(home, account.uid, account.gid)
+        elif moved:
+            for name in os.listdir(fd):
+                if os.stat(name, dir_fd=fd, follow_symlinks=False).st_uid == owner:
+                    os.chown(name, account.uid, account.gid, dir_fd=fd, follow_symlinks=False)
+    finally:
+        os.close(fd)
+
+
+def _give_everything(top: str, uid: int, gid: int) -> None:
+    """Give away what is below `top`, but for files with another name elsewhere."""
+    for _, folders, files, fd in os.fwalk(top, follow_symlinks=False):
+        for name in (*folders, *files):
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode) and info.st_nlink > 1 and info.st_uid == 0:
+                continue  # a hard link to a file of root's
+            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+
+
+def _fill(identity: Identity) -> str | None:
+    """As the user: copy the skeleton into an empty home; return why it cannot be written."""
+    home, former = identity.account.home, identity.former
+    renamed = former is not None and former.home != home and os.path.isdir(former.home)
+    try:
+        os.makedirs(home, 0o700, exist_ok=True)
+        if not _content(home):
+            _copy(former.home if former and renamed else SKELETON, home)
+    except OSError as err:
+        return err.strerror or str(err)
+    if not os.access(home, os.W_OK | os.X_OK):
+        read_only = os.statvfs(home).f_flag & os.ST_RDONLY
+        return "it is read-only" if read_only else f"it belongs to uid {os.stat(home).st_uid}"
+    return None
+
+
+def _copy(source: str, target: str) -> None:
+    import shutil  # where there is something to copy
+
+    os.umask(0o022)
+    with contextlib.suppress(shutil.Error):  # what cannot be read is left out
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+
+
+def _content(path: str) -> list[str]:
+    """Return what is in a directory; a new file system has a lost+found."""
+    return [name for name in os.listdir(path) if name != "lost+found"]

@@ -1,0 +1,64 @@
+"""What the running box has written of itself: its plan, the machine it started on, its banner.
+
+The heavier imports are inside: the health check, every ten seconds, needs none of them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+from launcher.model.errors import BadSetting
+from launcher.settings import environ
+
+if TYPE_CHECKING:
+    from launcher.model.machine import Machine
+    from launcher.model.plan import Plan
+
+T = TypeVar("T")
+
+
+def read(name: str) -> str:
+    """Return a file of the running box.
+
+    Raises BadSetting with what to do where there is none, or where it is root's to read.
+    """
+    path = f"{environ.run_dir()}/{name}"
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except PermissionError:
+        raise BadSetting(f"cannot read {path}: only root may; try: sudo launcher …") from None
+    except OSError as err:
+        raise BadSetting(f"cannot read {path}: {err.strerror}; is the box ready?") from None
+
+
+def read_value(kind: type[T], name: str) -> T:
+    """Return a value of the running box.  Raises BadSetting where the file holds something else."""
+    from launcher.model import codec
+
+    try:
+        return codec.from_json(kind, read(name))
+    except (ValueError, TypeError, KeyError) as err:
+        path = f"{environ.run_dir()}/{name}"
+        raise BadSetting(f"cannot read {path}: not what this launcher wrote ({err!r})") from err
+
+
+def box() -> tuple[Plan, Machine] | None:
+    """Return the running box's plan and the machine it started on, where we may read them."""
+    from launcher.model.machine import Machine
+
+    try:
+        running = plan()
+        return (running, read_value(Machine, "machine.json")) if running else None
+    except BadSetting:  # the workspace user may not, and has the box's environment already
+        return None
+
+
+def plan() -> Plan | None:
+    """Return the plan of the running box, or None where no box runs here."""
+    from launcher.model.plan import Plan
+
+    if not os.path.exists(f"{environ.run_dir()}/plan.json"):
+        return None
+    return read_value(Plan, "plan.json")

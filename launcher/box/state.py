@@ -1,0 +1,116 @@
+"""Write what was rendered, keep the state directory, and become a service.
+
+Root never writes below a directory that the user owns; every file is made under a new name
+with its final mode and then renamed, so a reader sees the old or the new one, whole.
+
+`subprocess` and `secrets` are imported where they are used: in children, off PID 1's way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+from launcher.box.files import cannot_write, write, write_one
+from launcher.box.ssh_keys import ED25519_HOST_KEY, RSA_HOST_KEY, judge, kept_key, key_pair
+from launcher.model.plan import KeyLine, RenderedFile, Secret, State
+from launcher.settings.key_sources import read_text, split
+
+# /var/log/lastlog has a place for each uid up to the largest; `docker commit` copies the gaps.
+_LAST_LASTLOG_UID = 65535
+ADDED = "launcher keys"  # the source of a key that was added to a running box
+ADDED_KEYS = "authorized_keys"  # where those are kept, in the state directory
+
+
+# --- state: what outlives a restart ---------------------------------------------------------
+
+
+def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) -> State:
+    """Read the token, the password and the host key, making each at the first start.
+
+    Args:
+        key_lines: the lines of every key source, to be validated by ssh-keygen.
+        login_key: make a key pair for the owner too, for a machine whose accounts are not ours.
+
+    Raises BadSetting where the directory cannot be written.
+    """
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        return State(
+            token=Secret(_kept(f"{directory}/token")),
+            password=Secret(_kept(f"{directory}/password")[:22]),
+            host_key=key_pair(f"{directory}/{ED25519_HOST_KEY}", "launcher"),
+            login_key=key_pair(f"{directory}/login_key", "launcher-login") if login_key else None,
+            keys=judge((*key_lines, *added_keys(directory))),
+            rsa_host_key=kept_key(f"{directory}/{RSA_HOST_KEY}"),
+        )
+    except OSError as err:
+        raise cannot_write(directory, err) from err
+
+
+def _kept(path: str) -> str:
+    """Return the secret in `path`, made at first use: 32 random bytes in base64url."""
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as stream:
+        if text := stream.read().strip():
+            return text
+    import secrets
+
+    text = secrets.token_urlsafe(32)
+    write_one(RenderedFile(path, text, 0o600, -1, -1))
+    return text
+
+
+def added_keys(directory: str) -> Iterator[KeyLine]:
+    """Yield the keys that `launcher keys add` put into the state directory."""
+    with contextlib.suppress(FileNotFoundError):
+        yield from split(ADDED, read_text(f"{directory}/{ADDED_KEYS}"))
+
+
+def keep_added_keys(directory: str, lines: Sequence[KeyLine]) -> None:
+    """Write them all.  Raises BadSetting where the directory cannot be written."""
+    text = "".join(f"{line.text}\n" for line in lines)
+    write([RenderedFile(f"{directory}/{ADDED_KEYS}", text, 0o600, -1, -1)])
+
+
+# --- root's own preparations ----------------------------------------------------------------
+
+
+def prepare_sshd(uid: int) -> None:
+    """Make what sshd demands of root, its privilege separation directory (sshd(8), FILES).
+
+    And where it writes who is and was logged in, for `who` and `last`: it complains without.
+
+    Args:
+        uid: the workspace user's.
+
+    Raises BadSetting where it cannot be made.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        os.close(os.open("/run/utmp", os.O_CREAT | os.O_CLOEXEC, 0o644))
+    except OSError as err:
+        raise cannot_write("/run", err) from err
+    if uid <= _LAST_LASTLOG_UID:
+        with contextlib.suppress(OSError):  # a read-only root: then it complains
+            os.close(os.open("/var/log/lastlog", os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+
+def set_password(user: str, password: Secret | None) -> str | None:
+    """Set the user's password; return why it could not be done, or None.
+
+    `-c` hashes without PAM, which a container may not have configured (chpasswd(8)).
+    """
+    if password is None:
+        return None
+    import subprocess
+
+    line = f"{user}:{password.reveal()}\n"
+    argv = ["chpasswd", "-c", "SHA512"]
+    try:
+        done = subprocess.run(argv, input=line, text=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired) as err:
+        return str(err)
+    return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]

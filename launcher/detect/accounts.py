@@ -1,0 +1,197 @@
+"""Find out who there is, and who could be: accounts, the workspace's owner, what root may do.
+
+Reads only.  Accounts come from the files, not from the C library: a directory service would be
+asked over the network, and on the way to the banner.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.model.host import Account, Folder, Host
+
+# linux/capability.h: the number of each capability that something here depends on.
+_CAPABILITIES = {
+    "CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7, "SYS_CHROOT": 18,
+    "AUDIT_WRITE": 29,
+}  # fmt: skip
+_FILES = ("etc/passwd", "etc/group", "etc/shadow")
+_IMAGE_USER = "dev"
+
+
+def add_accounts(
+    host: Host, environ: Mapping[str, str], user: str, workspace: str, python: str, root: Path
+) -> Host:
+    """Return `host` with everything that decides who the user's programs run as."""
+    me = host.me
+    groups = _groups(root)
+    status = _status(root)
+    account = me if user == me.name else None
+    if me.uid == 0:
+        names = (user, _IMAGE_USER) if host.image else (user,)
+        found = (account_named(name) for name in names)
+        account = account or next((one for one in found if one), None)
+    return replace(
+        host,
+        account=account,
+        accounts=_accounts(root, groups),
+        groups=tuple((name, gid) for name, gid, _ in groups),
+        workspace_missing=not os.path.isdir(workspace),
+        workspace_writable=writable_by(account or me, workspace),
+        workspace=folder(workspace),
+        capabilities=_effective(status) if me.uid == 0 else None,
+        no_new_privileges=status.get("NoNewPrivs") == "1",
+        names_writable=me.uid == 0 and _names_writable(root),
+        nss_wrapper=_nss_wrapper(root),
+        user_home=_writable_home(environ),
+        extra_groups=_extra_groups(me),
+        python_gid=_group_of(python) if host.image else None,
+        rootless=_is_rootless(root),
+    )
+
+
+# --- accounts ------------------------------------------------------------------------------
+
+
+def account_named(name: str) -> Account | None:
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    shell = entry.pw_shell or "/bin/sh"
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, shell, groups)
+
+
+def account_of(uid: int) -> Account:
+    """Return the account of `uid`, named by its number where passwd(5) has none."""
+    import pwd
+
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # `docker run --user 1234` without a passwd line
+        gid = os.getegid()
+        return Account(str(uid), uid, gid, "/tmp", "/bin/sh", tuple(os.getgroups()))
+    account = account_named(name)
+    assert account is not None
+    return account
+
+
+def _groups(root: Path) -> list[tuple[str, int, tuple[str, ...]]]:
+    """Return name, gid and members of each group."""
+    lines = (line.split(":") for line in _lines(root / "etc/group"))
+    return [
+        (name, int(gid), tuple(members.split(",")))
+        for name, _, gid, members in (line for line in lines if len(line) == 4)
+        if gid.isdecimal()
+    ]
+
+
+def _accounts(
+    root: Path, groups: Sequence[tuple[str, int, tuple[str, ...]]]
+) -> tuple[Account, ...]:
+    found = []
+    for line in _lines(root / "etc/passwd"):
+        name, _, uid, gid, *rest = (*line.split(":"), *[""] * 7)[:7]
+        if uid.isdecimal() and gid.isdecimal():
+            beside = (number for _, number, members in groups if name in members)
+            all_of_them = tuple(dict.fromkeys((int(gid), *beside)))
+            shell = rest[2] or "/bin/sh"
+            found.append(Account(name, int(uid), int(gid), rest[1], shell, all_of_them))
+    return tuple(found)
+
+
+def _names_writable(root: Path) -> bool:
+    """Return whether passwd, group and shadow can be replaced: not mounted, not read-only."""
+    mounted = {line.split()[4] for line in _lines(root / "proc/self/mountinfo")}
+    free = not mounted & {f"/{name}" for name in _FILES}
+    return free and os.access(root / "etc", os.W_OK) and os.access(root / _FILES[0], os.W_OK)
+
+
+def _nss_wrapper(root: Path) -> str | None:
+    found = sorted(root.glob("usr/lib/*/libnss_wrapper.so"))
+    return f"/{found[0].relative_to(root)}" if found else None
+
+
+def _extra_groups(me: Account) -> tuple[int, ...]:
+    """Return the groups that the engine gave this process, beside the account's own."""
+    return tuple(gid for gid in os.getgroups() if gid and gid not in (me.gid, *me.groups))
+
+
+# --- folders -------------------------------------------------------------------------------
+
+
+def folder(path: str) -> Folder | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    writable = os.access(path, os.W_OK | os.X_OK)
+    return Folder(info.st_uid, info.st_gid, info.st_mode & 0o7777, writable)
+
+
+def writable_by(account: Account, path: str) -> bool:
+    """Return whether the mount and the permission bits let `account` create files in `path`."""
+    if account.uid in (0, os.geteuid()):
+        return os.access(path, os.W_OK | os.X_OK)
+    found = folder(path)
+    if found is None or os.statvfs(path).f_flag & os.ST_RDONLY:
+        return False
+    if found.uid == account.uid:
+        return found.mode & 0o300 == 0o300
+    if found.gid in (account.gid, *account.groups):
+        return found.mode & 0o030 == 0o030
+    return found.mode & 0o003 == 0o003
+
+
+def _writable_home(environ: Mapping[str, str]) -> str | None:
+    """Return a home for a uid without a name: HOME as it was set, else the image user's.
+
+    Docker sets HOME=/ where passwd has none.
+    """
+    image_user = account_named(_IMAGE_USER)
+    for path in (environ.get("HOME", ""), image_user.home if image_user else ""):
+        if path.strip("/") and os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):
+            return path
+    return None
+
+
+def _group_of(python: str) -> int | None:
+    """Return the group that may write the environment of this interpreter; never root's."""
+    prefix = folder(os.path.dirname(os.path.dirname(python)))
+    return prefix.gid if prefix and prefix.gid and prefix.mode & 0o020 else None
+
+
+# --- this process --------------------------------------------------------------------------
+
+
+def _status(root: Path) -> dict[str, str]:
+    """Return /proc/self/status, proc_pid_status(5)."""
+    fields = (line.partition(":") for line in _lines(root / "proc/self/status"))
+    return {name: value.strip() for name, _, value in fields}
+
+
+def _effective(status: Mapping[str, str]) -> frozenset[str] | None:
+    try:
+        mask = int(status["CapEff"], 16)
+    except (KeyError, ValueError):
+        return None
+    return frozenset(name for name, number in _CAPABILITIES.items() if mask >> number & 1)
+
+
+def _is_rootless(root: Path) -> bool:
+    """Return whether root here is another uid outside: user_namespaces(7), "uid_map"."""
+    lines = _lines(root / "proc/self/uid_map")
+    return bool(lines) and lines[0].split()[:2] not in (["0", "0"], [])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []

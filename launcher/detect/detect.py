@@ -1,0 +1,180 @@
+"""Find out what this machine is: hardware, limits, accounts, ports.  Reads only.
+
+Everything is read under `root`, so that a recorded tree can stand for a machine.  NVML is
+not here: it runs in a child of its own (`nvml`), because a driver library can hang.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.detect import accounts, mounts
+from launcher.detect.cgroup import attempt, cpu_quota, memory_limit, read_text, smallest
+from launcher.model.host import CACHE, CACHE_FOLDERS, Folder, Host
+from launcher.model.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
+
+_NVIDIA = "0x10de"
+_DISPLAY_CLASSES = ("0x0300", "0x0302")  # VGA controller, 3D controller
+
+
+def read_hardware(root: Path = Path("/")) -> Hardware:
+    """Return what shows of NVIDIA GPUs without asking the driver library."""
+    version = read_text(root / "proc/driver/nvidia/version") or ""
+    # "… Kernel Module [for x86_64]  550.54.15  …"; the open one says "Open Kernel Module".
+    match = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", version)
+    return Hardware(
+        pci=tuple(_display_controllers(root)),
+        pci_hidden=not (root / "sys/bus/pci/devices").is_dir(),
+        kernel_driver=match[1] if match else None,
+        open_module="Open Kernel Module" in version if match else None,
+        modules=_modules(root),
+        device_nodes=tuple(f"/{node.relative_to(root)}" for node in _device_nodes(root)),
+    )
+
+
+def open_nodes(root: Path = Path("/"), control_only: bool = False) -> tuple[DeviceNode, ...]:
+    """Open each device node of the driver.  May hang with the kernel driver.
+
+    Args:
+        control_only: leave the GPUs' own nodes alone: where nobody uses a GPU, opening its
+            node initialises it, which takes seconds without persistence mode.
+    """
+    nodes = _device_nodes(root)
+    if control_only:
+        nodes = [node for node in nodes if not re.fullmatch(r"nvidia\d+", node.name)]
+    return tuple(_open_node(root, node) for node in nodes)
+
+
+def _open_node(root: Path, node: Path) -> DeviceNode:
+    fault = ""
+    try:
+        os.close(os.open(node, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as err:
+        fault = errno.errorcode.get(err.errno or 0, str(err.errno))
+    info = attempt(node.stat)
+    path = f"/{node.relative_to(root)}"
+    if info is None:
+        return DeviceNode(path, fault)
+    return DeviceNode(path, fault, info.st_uid, info.st_gid, info.st_mode & 0o777)
+
+
+def read_limits(root: Path = Path("/")) -> Limits:
+    """Return the CPU, memory, /dev/shm, process, memlock and stack limits in force here."""
+    shm = attempt(lambda: os.statvfs(root / "dev/shm"))
+    return Limits(
+        cpus=CpuBudget(
+            online=os.cpu_count() or 1,
+            allowed=len(os.sched_getaffinity(0)),
+            quota=cpu_quota(root),
+        ),
+        memory=memory_limit(root),
+        shm=shm.f_blocks * shm.f_frsize if shm else None,
+        pids=smallest(root, "pids", ("pids.max", "pids.max")),
+        memlock=_resource_limit(resource.RLIMIT_MEMLOCK),
+        stack=_resource_limit(resource.RLIMIT_STACK),
+    )
+
+
+def _resource_limit(which: int) -> int | None:
+    soft, _ = resource.getrlimit(which)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def read_host(
+    environ: Mapping[str, str],
+    user: str,
+    workspace: str,
+    root: Path = Path("/"),
+    python: str = "",
+) -> Host:
+    """Return the box: platform, accounts, workspace, sshd, ports in use."""
+    host = Host(
+        platform=_platform(environ, root),
+        image=(root / "etc/launcher/supervisord.conf").exists(),
+        hostname=os.uname().nodename,
+        me=accounts.account_of(os.geteuid()),
+        account=None,
+        workspace_missing=True,
+        workspace_writable=False,
+        sshd=next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if _executable(p)), None),
+        busy_ports=frozenset(_listening_ports(root)),
+        mounts=mounts.read(root),
+        cache_folders=tuple(_cache_folders(f"{workspace}/{CACHE}")),
+    )
+    return accounts.add_accounts(host, environ, user, workspace, python, root)
+
+
+def _cache_folders(parent: str) -> Iterator[tuple[str, Folder]]:
+    for path in (parent, *(f"{parent}/{name}" for name in CACHE_FOLDERS)):
+        if found := accounts.folder(path):
+            yield path, found
+
+
+def _device_nodes(root: Path) -> list[Path]:
+    patterns = (
+        "nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset",
+        "nvidia-caps/nvidia-cap[0-9]*", "nvidia-caps-imex-channels/channel[0-9]*", "dxg", "nvmap",
+        "infiniband/uverbs[0-9]*",
+    )  # fmt: skip
+    return sorted(node for pattern in patterns for node in (root / "dev").glob(pattern))
+
+
+def _display_controllers(root: Path) -> Iterator[PciDevice]:
+    for device in sorted(root.glob("sys/bus/pci/devices/*")):
+        kind = read_text(device / "class") or ""
+        if read_text(device / "vendor") == _NVIDIA and kind.startswith(_DISPLAY_CLASSES):
+            device_id = (read_text(device / "device") or "0x????").removeprefix("0x")
+            driver = attempt((device / "driver").readlink)
+            yield PciDevice(device.name, device_id, driver.name if driver else None)
+
+
+def name_devices(devices: Iterable[PciDevice], root: Path = Path("/")) -> tuple[PciDevice, ...]:
+    """Add names from the system's pci.ids (pci.ids(5)), where there is one."""
+    lists = (root / "usr/share" / path for path in ("misc/pci.ids", "hwdata/pci.ids"))
+    text = next(filter(None, map(read_text, lists)), "")
+    nvidia = text.partition("\n10de  ")[2]
+    # The vendor's devices are indented by one tab, up to the next vendor.
+    nvidia = re.split(r"\n(?=[0-9a-f])", nvidia, maxsplit=1)[0]
+    names = dict(re.findall(r"^\t([0-9a-f]{4})  (.*)$", nvidia, flags=re.MULTILINE))
+    return tuple(replace(device, name=names.get(device.device_id)) for device in devices)
+
+
+def _modules(root: Path) -> tuple[str, ...] | None:
+    """Return the loaded kernel modules that have to do with NVIDIA GPUs."""
+    text = read_text(root / "proc/modules")
+    if text is None:
+        return None
+    names = [line.partition(" ")[0] for line in text.splitlines()]
+    return tuple(name for name in names if name.startswith("nvidia") or name == "nouveau")
+
+
+def _platform(environ: Mapping[str, str], root: Path) -> str:
+    version = read_text(root / "proc/version") or ""
+    signs = (
+        ("runpod", "RUNPOD_POD_ID" in environ),
+        ("vast", "VAST_CONTAINERLABEL" in environ),
+        ("kubernetes", "KUBERNETES_SERVICE_HOST" in environ),
+        ("wsl2", (root / "dev/dxg").exists()),
+        ("gvisor", "gVisor" in version),
+        ("podman", (root / "run/.containerenv").exists()),
+        ("docker", (root / ".dockerenv").exists()),
+    )
+    return next((name for name, seen in signs if seen), "plain")
+
+
+def _executable(path: str) -> bool:
+    return os.access(path, os.X_OK)
+
+
+def _listening_ports(root: Path) -> Iterator[int]:
+    for table in ("tcp", "tcp6"):
+        for line in (read_text(root / "proc/net" / table) or "").splitlines()[1:]:
+            _, local, _, status, *_ = line.split()
+            if status == "0A":  # TCP_LISTEN, include/net/tcp_states.h
+                yield int(local.rsplit(":", 1)[1], 16)

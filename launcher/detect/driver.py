@@ -1,0 +1,93 @@
+"""Ask the driver what GPUs there are, in a child: its library may hang or crash."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher.detect import detect, sysfs
+from launcher.model import codec
+from launcher.model.host import Host
+from launcher.model.machine import DriverFailure, GpuReport, Machine
+from launcher.process import init
+from launcher.process.init import Child, Init
+from launcher.process.pump import Pump
+
+if TYPE_CHECKING:
+    from launcher.settings.table import Settings
+
+_ROOT = Path("/")
+# A command's standard error is its own: one line of ours, unless the driver is really stuck.
+COMMAND_PATIENCE = 2.0  # seconds
+GUEST = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "guest")
+
+
+def ask(box: Init, root: Path = _ROOT) -> Child:
+    """Start asking; `machine` takes the answer."""
+    return box.fork(lambda: _read(root))
+
+
+def machine(
+    box: Init,
+    asked: Child,
+    host: Host,
+    started: float,
+    timeout: float,
+    patience: float,
+    root: Path = _ROOT,
+) -> Machine:
+    """Return the machine, with the driver's answer; silence and a crash are answers too.
+
+    Args:
+        started: CLOCK_MONOTONIC, seconds; `timeout` and `patience` count from then.
+        patience: seconds after which it says that it still waits.
+    """
+    hardware, limits = detect.read_hardware(root), detect.read_limits(root)
+    report = _answer(box, asked, started, timeout, patience)
+    if report.failure:  # then nobody else names them
+        hardware = replace(hardware, pci=detect.name_devices(hardware.pci, root))
+    return Machine(sysfs.locate_gpus(report), hardware, limits, host)
+
+
+def _read(root: Path) -> bytes:
+    from launcher.detect import nvml  # pynvml takes 40 ms to import; here it is beside the way
+
+    report = nvml.read_report()
+    nodes = detect.open_nodes(root, control_only=report.failure is None)
+    return codec.to_json(replace(report, nodes=nodes)).encode()
+
+
+def _answer(box: Init, asked: Child, started: float, timeout: float, patience: float) -> GpuReport:
+    def wait_until(seconds: float) -> bool:
+        return box.wait_for(asked, started + seconds - time.monotonic())
+
+    if not wait_until(min(patience, timeout)):
+        if patience < timeout:
+            box.out.say("launcher: still asking the NVIDIA driver …")
+        if not wait_until(timeout):
+            box.abandon(asked)
+            return GpuReport(failure=DriverFailure("hung", f"no answer within {timeout:g} s"))
+    assert asked.status is not None
+    if asked.status != 0:
+        return GpuReport(failure=DriverFailure("crashed", init.describe_end(asked.status)))
+    return codec.from_json(GpuReport, bytes(asked.answer))
+
+
+def detect_machine(settings: Settings, root: Path = Path("/")) -> Machine:
+    """Return what this machine is, without starting anything."""
+    box = Init(Pump(2))
+    asked = ask(box, root)
+    host = read_host(settings, root)
+    return machine(
+        box, asked, host, time.monotonic(), settings.detect_timeout, COMMAND_PATIENCE, root
+    )
+
+
+def read_host(settings: Settings, root: Path = Path("/")) -> Host:
+    """Return the box that we run in, as the settings want it looked at."""
+    return detect.read_host(
+        settings.environ, settings.user, settings.workspace, root, settings.python
+    )

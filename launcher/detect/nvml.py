@@ -1,0 +1,159 @@
+"""Read GPUs from NVML; runs in a forked child.
+
+NVML answers per field, not per device: one model has no MIG, another no dedicated memory,
+and an old driver lacks whole symbols.  So a missing *field* is None, a missing *device* is
+a `LostGpu`, and a library that will not start is a `DriverFailure`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import pynvml
+
+from launcher.detect.nvml_links import Fabric, list_bits, read_fabric, read_nvlinks, read_pairs
+from launcher.detect.nvml_query import field
+from launcher.model.machine import DriverFailure, Gpu, GpuReport, LostGpu, MigDevice
+
+_CPU_WORDS = 64  # of 64 CPUs: 4096 CPUs, more than the kernel's default NR_CPUS on any distribution
+_NODE_WORDS = 16  # of 64 nodes: 1024, the most that the kernel can be built for (NODES_SHIFT)
+
+
+def read_report() -> GpuReport:
+    """Return everything NVML says.  May hang or crash with the driver library."""
+    try:
+        # pynvml turns every dlopen failure into "library not found"; the loader says why.
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError as err:
+        return GpuReport(failure=DriverFailure("library", str(err)))
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as err:
+        return GpuReport(failure=DriverFailure("nvml", _words(err), err.value))
+    try:
+        return _read_devices()
+    except pynvml.NVMLError as err:
+        return GpuReport(failure=DriverFailure("nvml", _words(err), err.value))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _words(err: pynvml.NVMLError) -> str:
+    """Return the library's own words, as nvidia-smi prints them; pynvml has others for some codes.
+
+    nvmlErrorString needs no nvmlInit (NVML API Reference).
+    """
+    try:
+        return str(pynvml.nvmlErrorString(err.value))
+    except pynvml.NVMLError:
+        return str(err)
+
+
+def _read_devices() -> GpuReport:
+    gpus: list[Gpu] = []
+    lost: list[LostGpu] = []
+    handles: dict[int, Any] = {}
+    fabrics: dict[int, Fabric] = {}
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            fabric = read_fabric(handle)
+            gpus.append(_read_gpu(index, handle, fabric))
+            handles[index], fabrics[index] = handle, fabric
+        except pynvml.NVMLError as err:  # one lost GPU must not hide its siblings
+            lost.append(LostGpu(index=index, error=_words(err), code=err.value))
+    cuda = field(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+    return GpuReport(
+        gpus=tuple(gpus),
+        lost=tuple(lost),
+        pairs=read_pairs(gpus, handles, fabrics),
+        driver_version=field(pynvml.nvmlSystemGetDriverVersion),
+        cuda_version=None if cuda is None else (cuda // 1000, cuda % 1000 // 10),
+    )
+
+
+def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
+    mig = field(lambda: pynvml.nvmlDeviceGetMigMode(device)[0] == 1)
+    memory = field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
+    nvlinks, nvlink_version = read_nvlinks(device)
+    return Gpu(
+        index=index,
+        uuid=pynvml.nvmlDeviceGetUUID(device),
+        name=pynvml.nvmlDeviceGetName(device),
+        pci_bus_id=pynvml.nvmlDeviceGetPciInfo(device).busId,
+        memory_bytes=memory.total if memory else None,
+        memory_free=memory.free if memory else None,
+        compute_capability=field(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(device)),
+        mig_enabled=mig,
+        mig_devices=tuple(_mig_devices(device)) if mig else (),
+        minor=field(lambda: pynvml.nvmlDeviceGetMinorNumber(device)),
+        processes=field(lambda: len(pynvml.nvmlDeviceGetComputeRunningProcesses(device))),
+        compute_mode=field(lambda: pynvml.nvmlDeviceGetComputeMode(device)),
+        pcie_width=field(lambda: pynvml.nvmlDeviceGetCurrPcieLinkWidth(device)),
+        pcie_width_max=field(lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device)),
+        remap_pending=_remap_pending(device),
+        remap_failed=field(lambda: bool(pynvml.nvmlDeviceGetRemappedRows(device)[3])),
+        ecc_errors=_ecc_errors(device),
+        slowdown=_slowdown(device),
+        persistence=field(lambda: pynvml.nvmlDeviceGetPersistenceMode(device) == 1),
+        numa_node=_numa_node(device),
+        cpus=field(lambda: list_bits(pynvml.nvmlDeviceGetCpuAffinity(device, _CPU_WORDS))),
+        cpus_filtered=True,
+        fabric=fabric.state,
+        nvlinks=nvlinks,
+        nvlink_version=nvlink_version,
+    )
+
+
+def _numa_node(device: Any) -> int | None:
+    """Return the node whose memory is local; a container's cpuset can make that several."""
+    scope = pynvml.NVML_AFFINITY_SCOPE_NODE
+    words = field(lambda: pynvml.nvmlDeviceGetMemoryAffinity(device, _NODE_WORDS, scope))
+    nodes = list_bits(words or ())
+    return int(nodes) if nodes.isdecimal() else None
+
+
+def _remap_pending(device: Any) -> bool | None:
+    """Return whether bad memory waits for a reset: rows on Ampere and later, pages before."""
+    rows = field(lambda: pynvml.nvmlDeviceGetRemappedRows(device)[2])
+    pages = field(lambda: pynvml.nvmlDeviceGetRetiredPagesPendingStatus(device))
+    known = [value for value in (rows, pages) if value is not None]
+    return any(known) if known else None
+
+
+def _ecc_errors(device: Any) -> int | None:
+    """Return how many errors ECC could not correct since the driver was loaded."""
+    kind, counter = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+    return field(lambda: pynvml.nvmlDeviceGetTotalEccErrors(device, kind, counter))
+
+
+def _slowdown(device: Any) -> int | None:
+    """Return why the clocks are held down; drivers before 535 have the older name only."""
+    newer = field(lambda: int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(device)))
+    if newer is not None:
+        return newer
+    return field(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)))
+
+
+def _mig_devices(device: Any) -> list[MigDevice]:
+    slots = field(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(device)) or 0
+    found = []
+    for slot in range(slots):
+        try:
+            found.append(_read_mig(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(device, slot)))
+        except pynvml.NVMLError_GpuIsLost:
+            raise
+        except pynvml.NVMLError:  # an empty slot: NVML_ERROR_NOT_FOUND
+            continue
+    return found
+
+
+def _read_mig(instance: Any) -> MigDevice:
+    return MigDevice(
+        uuid=pynvml.nvmlDeviceGetUUID(instance),
+        name=field(lambda: pynvml.nvmlDeviceGetName(instance)) or "MIG",
+        memory_bytes=field(lambda: pynvml.nvmlDeviceGetMemoryInfo(instance).total),
+        gpu_instance=field(lambda: pynvml.nvmlDeviceGetGpuInstanceId(instance)),
+        compute_instance=field(lambda: pynvml.nvmlDeviceGetComputeInstanceId(instance)),
+    )

@@ -1,0 +1,131 @@
+"""Collect the doctor's Evidence: all that takes time, each piece in a child with a bound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.detect import detect
+from launcher.doctor import libraries as doctor_libraries
+from launcher.doctor.trials import Setting, Trier, try_cuda
+from launcher.model import codec
+from launcher.model.evidence import AS_GIVEN, CLEAN, CudaTrial, Evidence, TorchReport
+from launcher.model.host import Account
+from launcher.model.machine import Machine
+from launcher.process.bounded import Child, wait_for
+
+# The variables that decide about GPUs.  Evidence is printed and attached to issues.
+RELEVANT = (
+    "NVIDIA_", "CUDA_", "LD_", "TORCH_", "PYTORCH_", "NCCL_", "ROCR_", "HIP_", "SLURM_JOB",
+    "PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "CONDA_PREFIX", "VIRTUAL_ENV",
+    "KUBERNETES_SERVICE_HOST",
+)  # fmt: skip
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH")  # NVIDIA_API_KEY
+
+
+def relevant(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables that matter to GPUs and keep no secret."""
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if name.startswith(RELEVANT) and not any(word in name.upper() for word in _SECRET)
+    }
+
+
+def collect(
+    machine: Machine,
+    environ: Mapping[str, str],
+    *,
+    user: Account | None,
+    python: str,
+    guest: str,
+    waiting: Callable[[str], None] = lambda text: None,
+    deadline: float = 60.0,
+    with_torch: bool = True,
+    worked_before: bool = False,
+    root: Path = Path("/"),
+) -> Evidence:
+    """Return everything that the checks look at.
+
+    Args:
+        machine: as the start found it; NVML was asked in a child already.
+        environ: the user's environment, the whole of it.
+        user: whom the children become; None = who we are.
+        python: the user's interpreter, which has PyTorch.
+        guest: the folder of the programs that run in children.
+        waiting: told once what is waited for, where a child is slow.
+        deadline: seconds for CUDA as given, for the other tries, which run all at once, and for
+            PyTorch, each.
+    """
+    if not machine.report.gpus and not all(card.name for card in machine.hardware.pci):
+        named = detect.name_devices(machine.hardware.pci, root)
+        machine = replace(machine, hardware=replace(machine.hardware, pci=named))
+    libraries = doctor_libraries.find_libraries(environ, root)
+    seen = Evidence(machine, relevant(environ), libraries, worked_before=worked_before, user=user)
+    if seen.driver_failed("hung"):  # and CUDA would, with children that cannot be killed
+        return seen
+    kernel = machine.hardware.kernel_driver
+    trier = Trier(guest, user, deadline, waiting)
+    trials, settings = try_cuda(trier, environ, machine.report, kernel, libraries)
+    if trials[0].library:
+        libraries = doctor_libraries.take_mapped(
+            libraries, doctor_libraries.CUDA, trials[0].library
+        )
+    seen = replace(seen, libraries=libraries, trials=trials)
+    setting = _where_cuda_works(seen, settings)
+    if with_torch and setting:
+        torch = run_torch(
+            python, guest, setting.for_programs(), user=user, how=setting.how,
+            deadline=deadline, waiting=waiting,
+        )  # fmt: skip
+        seen = replace(seen, torch=torch)
+    return seen
+
+
+def _where_cuda_works(seen: Evidence, settings: Mapping[str, Setting]) -> Setting | None:
+    """Return the setting for PyTorch; on a machine without any GPU, the user's own."""
+    for how in (AS_GIVEN, CLEAN):
+        trial = seen.trial(how)
+        if trial and _works(trial):
+            return settings[how]
+    hardware = seen.hardware
+    if not (hardware.pci or hardware.kernel_driver or hardware.device_nodes or seen.gpus):
+        return settings[AS_GIVEN]
+    return None
+
+
+def _works(trial: CudaTrial) -> bool:
+    return trial.outcome == "ok" and bool(trial.devices)
+
+
+def run_torch(
+    python: str,
+    guest: str,
+    environ: Mapping[str, str],
+    *,
+    user: Account | None,
+    how: str = AS_GIVEN,
+    deadline: float = 300.0,
+    waiting: Callable[[str], None] = lambda text: None,
+) -> TorchReport:
+    """Let the user's own PyTorch run a kernel on each device, as the user.
+
+    Importing it from a cold network disk takes minutes.
+    """
+    try:
+        child = Child([python, f"{guest}/verify.py"], environ, user)
+    except OSError as err:
+        return TorchReport("broken", f"{python}: {err.strerror}", how=how)
+    slow = f"PyTorch has not answered; it has {deadline:g} s"
+    (ended,) = wait_for([child], deadline, lambda: waiting(slow))
+    answer = child.answer
+    if answer is None or "outcome" not in answer:
+        if not ended:
+            return TorchReport("hung", f"no answer within {deadline:g} s", how=how)
+        return TorchReport("crashed", child.end, how=how)
+    try:
+        return codec.from_json(TorchReport, json.dumps({**answer, "how": how}))
+    except (ValueError, TypeError, KeyError) as err:  # another program's JSON
+        return TorchReport("crashed", f"no answer that can be read: {err}", how=how)

@@ -1,0 +1,195 @@
+"""What detect finds: the machine, as values.  Imports nothing of ours but the box.
+
+Every unit is in the field's name or comment.  `None` means "this machine does not say".
+No slots here nor in `model`: they double what a class costs at import, on PID 1's way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.model.host import Host
+
+
+@dataclass(frozen=True)
+class MigDevice:
+    """One MIG instance, as CUDA can open it."""
+
+    uuid: str
+    name: str
+    memory_bytes: int | None
+    gpu_instance: int | None
+    compute_instance: int | None
+
+
+@dataclass(frozen=True)
+class NvLinks:
+    """Those NVLinks of one GPU that are alike."""
+
+    count: int
+    to: str | None  # "gpu" | "switch" | "ibmnpu" | "unknown"; None = they are down
+    pci_bus_id: str | None = None  # of what they lead to, where that is told
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU that answers."""
+
+    index: int  # NVML ordinal = PCI order = CUDA ordinal under CUDA_DEVICE_ORDER=PCI_BUS_ID
+    uuid: str
+    name: str
+    pci_bus_id: str  # domain:bus:device.function, as NVML prints it
+    memory_bytes: int | None
+    compute_capability: tuple[int, int] | None
+    mig_enabled: bool | None
+    mig_devices: tuple[MigDevice, ...] = ()
+    minor: int | None = None  # of /dev/nvidiaN, which need not be the index
+    memory_free: int | None = None  # bytes
+    processes: int | None = None  # that compute on it now
+    compute_mode: int | None = None  # nvmlComputeMode_t: 0 default, 2 prohibited, 3 exclusive
+    pcie_width: int | None = None  # lanes in use
+    pcie_width_max: int | None = None  # lanes that card and slot have
+    remap_pending: bool | None = None  # bad memory rows wait for a reset
+    remap_failed: bool | None = None  # there are more bad rows than spare ones
+    ecc_errors: int | None = None  # that ECC could not correct, since the driver was loaded
+    slowdown: int | None = None  # nvmlClocksEventReason* bits: why its clocks are held down
+    persistence: bool | None = None  # the driver keeps the GPU ready while nobody uses it
+    numa_node: int | None = None
+    cpus: str | None = None  # local CPUs as a kernel list, "0-51,104-155"
+    cpus_filtered: bool = False  # as the container's cpuset lets us see them, not the hardware's
+    fabric: str | None = None  # "not started" | "in progress" | "completed"
+    nvlinks: tuple[NvLinks, ...] = ()
+    nvlink_version: str | None = None  # "4.0"
+
+    @property
+    def mig_uuids(self) -> tuple[str, ...]:
+        return tuple(device.uuid for device in self.mig_devices)
+
+    @property
+    def nvlinks_up(self) -> int:
+        return sum(links.count for links in self.nvlinks if links.to)
+
+    @property
+    def nvlinks_down(self) -> int:
+        return sum(links.count for links in self.nvlinks if not links.to)
+
+
+@dataclass(frozen=True)
+class LostGpu:
+    """A GPU that NVML counts and cannot open."""
+
+    index: int
+    error: str
+    code: int  # nvmlReturn_t
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How two GPUs are connected; `a` < `b` are their indices."""
+
+    a: int
+    b: int
+    nvlinks: int = 0  # bonded NVLinks between them
+    via: str | None = None  # "direct" | "switch" | "hidden switch"
+    path: str | None = None  # PCIe: INTERNAL PIX PXB PHB NODE SYS
+    p2p: str | None = None  # of reads: OK CNS GNS TNS DR NS U
+
+
+@dataclass(frozen=True)
+class DriverFailure:
+    """Why NVML gave no answer at all."""
+
+    kind: str  # "library" | "nvml" | "hung" | "crashed"
+    reason: str  # the exact string seen
+    code: int | None = None  # nvmlReturn_t
+
+
+@dataclass(frozen=True)
+class DeviceNode:
+    """A file below /dev, and what opening it for reading and writing did."""
+
+    path: str
+    fault: str  # "" = it opens; else the errno: ENOENT EPERM EACCES ENXIO ENODEV EIO
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o666
+
+
+@dataclass(frozen=True)
+class GpuReport:
+    """What the driver says, asked in a process that it may hang or crash."""
+
+    gpus: tuple[Gpu, ...] = ()
+    lost: tuple[LostGpu, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    driver_version: str | None = None
+    cuda_version: tuple[int, int] | None = None  # the highest this driver runs
+    failure: DriverFailure | None = None
+    nodes: tuple[DeviceNode, ...] = ()  # those that were opened
+
+
+@dataclass(frozen=True)
+class CpuBudget:
+    """How much CPU the container may use, in CPUs."""
+
+    online: int  # on the machine
+    allowed: int  # in the affinity mask
+    quota: float | None  # cgroup bandwidth; None = unlimited
+
+    @property
+    def usable(self) -> float:
+        return float(self.allowed) if self.quota is None else min(self.quota, self.allowed)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the container may use beside GPUs.  Bytes, unless the name says otherwise."""
+
+    cpus: CpuBudget
+    memory: int | None
+    shm: int | None
+    pids: int | None  # processes and threads; None = unlimited
+    memlock: int | None  # None = unlimited
+    stack: int | None = 8 << 20  # None = unlimited
+
+
+@dataclass(frozen=True)
+class PciDevice:
+    """An NVIDIA display controller on the PCI bus."""
+
+    address: str  # "0000:18:00.0"
+    device_id: str  # "2684"
+    driver: str | None = None  # the kernel driver bound to it: "nvidia" "nouveau" "vfio-pci"
+    name: str | None = None  # from the system's pci.ids
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What can be seen of the GPUs without the driver library."""
+
+    pci: tuple[PciDevice, ...] = ()
+    pci_hidden: bool = False  # /sys/bus/pci/devices is not here
+    kernel_driver: str | None = None  # version of the loaded kernel module
+    open_module: bool | None = None  # NVIDIA's open kernel module
+    modules: tuple[str, ...] | None = None  # "nvidia", "nvidia_uvm" …; None = /proc hides them
+    device_nodes: tuple[str, ...] = ()  # "/dev/nvidia0", "/dev/nvidiactl" …
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A network card that RDMA can use, and its PCIe paths: to GPUs by index, to cards by name."""
+
+    name: str
+    pci_bus_id: str
+    paths: tuple[tuple[int, str], ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything that detect found."""
+
+    report: GpuReport
+    hardware: Hardware
+    limits: Limits
+    host: Host

@@ -1,0 +1,238 @@
+"""The values that travel between the stages.  Imports nothing of ours.
+
+Every unit is in the field's name or comment.  `None` means "this machine does not say".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from launcher.model.host import Account
+
+
+@dataclass(frozen=True, repr=False)
+class Secret:
+    """A value that prints as ***; only `render` and the banner reveal it."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def reveal(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class GpuRequest:
+    """What LAUNCHER_GPUS asks for: these, or the best `count`, or all (of the idle ones)."""
+
+    wanted: tuple[str, ...] = ()  # indices, UUIDs, PCI addresses
+    count: int | None = None
+    idle: bool = False
+
+
+@dataclass(frozen=True)
+class KeyLine:
+    """One line of an authorized_keys source."""
+
+    source: str  # the variable or file it came from
+    number: int  # line number there, from 1
+    text: str
+    fault: str | None = None  # why it is not a key
+    fingerprint: str = ""  # "SHA256:…", where ssh-keygen has read it
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What Jupyter shows for https."""
+
+    chain: str  # PEM
+    key: Secret  # PEM
+    self_signed: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """What outlives a restart: lives in the state directory."""
+
+    token: Secret
+    password: Secret
+    host_key: str | None  # "ssh-ed25519 AAAA…"; None where there is no ssh-keygen
+    login_key: str | None = None  # public half of a key made for the owner of a plain machine
+    keys: tuple[KeyLine, ...] = ()  # those of the settings and of `launcher keys`, validated
+    rsa_host_key: str | None = None  # made after readiness, so there from the second start on
+    home_fault: str | None = None  # why the user's home cannot be written
+    certificate: Certificate | None = None  # Jupyter's, where https is asked for
+
+
+# --- what plan decides -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EnvVar:
+    """A variable of the user's environment, and why it has this value."""
+
+    name: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A thing that is wrong: what, what it means for you, how to mend it."""
+
+    id: str
+    what: str
+    means: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the user's programs run as."""
+
+    account: Account
+    why: str
+    names: str = "kept"  # how the uid has a name: see identity.py
+    group: str = ""  # name of the primary group
+    former: Account | None = None  # whose line of passwd(5) this account takes over
+    sudo: bool = False
+    root_login: bool = True  # root may log in over SSH, with a key
+    umask: int | None = None  # None = not set by the user
+    chown_home: str = ""  # "" | "folder" | "all"
+
+    @property
+    def is_root(self) -> bool:
+        return self.account.uid == 0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service is reached from outside the container."""
+
+    host: str
+    port: int
+    container_port: int
+    certain: bool  # told by the environment, not assumed
+    proxied: bool = False  # by the platform, which speaks https outside and http with us
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The JupyterHub that started this box: it lets people in, and says where Jupyter listens."""
+
+    url: str  # where people open this server, as far as the hub tells
+    mutual_tls: bool  # with certificates of the hub's own, which only the hub can show
+
+
+@dataclass(frozen=True)
+class Jupyter:
+    """The Jupyter server to start."""
+
+    port: int
+    listen: str
+    token: Secret
+    address: Address
+    base_url: str = "/"
+    left_out: tuple[str, ...] = ()  # server extensions that would take Jupyter down with them
+    arguments: tuple[str, ...] = ()  # more of its command line, the user's
+    idle: int = 0  # seconds after which an idle kernel is ended; 0 = never
+    certificate: Certificate | None = None  # None = http
+    hub: Hub | None = None  # None = a server of its own, opened with the token
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """The SSH server to start."""
+
+    port: int
+    listen: str
+    sshd: str
+    address: Address
+    user: str
+    host_key: str
+    keys: tuple[KeyLine, ...]
+    password: Secret | None  # None = keys only
+    password_why: str
+    login_key_file: str | None = None  # to be named in the ssh line
+    strict_modes: bool = True  # the folders above the keys are ours, and nobody else's to write
+    rsa_host_key: str | None = None  # for clients that know no ed25519
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the launcher keeps its own files."""
+
+    run: str  # this run's: plan, configuration, sockets, logs
+    state: str  # kept over restarts: token, password, host keys
+    workspace: str
+    python: str  # the user environment's interpreter
+    guest: str  # our programs that run in the user environment
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What supervise does besides supervisord.conf; by the names of programs, so sshd for ssh."""
+
+    programs: tuple[str, ...] | None = None  # those of supervisor.d to start; None = all
+    required: tuple[str, ...] = ("jupyter", "sshd")  # these end the box when they fail for good
+    restart_delay: float = 30.0  # seconds, the longest wait before another start
+    stop_timeout: float = 8.0  # seconds from a stop request until PID 1 kills what is left
+    safe_mode: bool = False  # nothing of supervisor.d
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, complete: render and run add no decision."""
+
+    paths: Paths
+    identity: Identity
+    environment: tuple[EnvVar, ...]  # what the launcher sets, or keeps and explains
+    inherited: tuple[tuple[str, str], ...]  # the container's own environment, without secrets
+    left_out: tuple[str, ...]  # the names of those that are not inherited
+    jupyter: Jupyter | None
+    jupyter_off: str | None  # why there is no Jupyter
+    ssh: Ssh | None
+    ssh_off: str | None  # why there is no SSH
+    notes: tuple[Finding, ...]  # what is not as it should be, most important first
+    devices: int  # GPUs (or MIG instances) that the user's programs see
+    device_remarks: tuple[str, ...]  # why some are hidden by what the user set
+    ready_timeout: float  # seconds
+    supervision: Supervision = Supervision()
+    gpu_watch: float = 30.0  # seconds between two looks at the GPUs; 0 = none
+    color: bool = False  # the container's log is a terminal
+    started: float = 0.0  # CLOCK_MONOTONIC, seconds
+    # Of the user's variables, those that hooks changed: as the container has them, None for not at
+    # all.  Whoever comes in by `docker exec` still has these values.
+    before_hooks: tuple[tuple[str, str | None], ...] = ()
+
+    def user_environment(self) -> dict[str, str]:
+        """Return the environment of everything that runs for the user."""
+        return {**dict(self.inherited), **{var.name: var.value for var in self.environment}}
+
+
+@dataclass(frozen=True)
+class Service:
+    """How `launcher exec` becomes a program."""
+
+    name: str
+    argv: tuple[str, ...]
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    cwd: str
+    env: tuple[tuple[str, str], ...] = field(repr=False)
+    umask: int = 0o022
+    kernels_mark: str = ""  # what is in the environment of every kernel that it starts
+
+
+@dataclass(frozen=True)
+class RenderedFile:
+    """A file to be written: `content` None makes a directory."""
+
+    path: str
+    content: str | None
+    mode: int
+    uid: int
+    gid: int

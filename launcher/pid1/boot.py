@@ -1,0 +1,77 @@
+"""The order of things: detect → plan → render → run.  What PID 1 does first, and what it ends with.
+
+What takes time starts before anything else is even imported: the driver is asked in one child, and
+supervisor imported in another.  `start` goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from launcher.detect import driver
+from launcher.model.errors import BadSetting, LauncherError, reason
+from launcher.pid1.supervisor import Supervisor
+from launcher.process import init
+from launcher.process.init import Init
+from launcher.process.pump import Pump
+
+if TYPE_CHECKING:
+    from launcher.model.plan import Plan
+    from launcher.settings.table import Settings
+
+
+def run(argv: Sequence[str], started: float) -> int:
+    """Be the box: services without arguments, else that command.  Returns the exit status."""
+    provide_standard_streams()
+    if not argv:
+        os.chdir("/")  # the workspace is a mount that may go away, or be taken away
+    out = Pump(2 if argv else 1)
+    box = Init(out)
+    try:
+        asked = driver.ask(box)
+        supervisor = None if argv else Supervisor(box)
+        from launcher.pid1 import start  # while the children work
+
+        if supervisor is None:
+            return start.command(box, asked, list(argv), started)
+        return start.services(box, asked, supervisor, started)
+    except init.Stopped as stop:
+        return 128 + stop.number if argv else 0
+    except LauncherError as err:
+        for line in str(err).splitlines():
+            out.say(f"launcher: {line}")
+        return err.exit_code
+    except OSError as err:
+        out.say(f"launcher: cannot start: {reason(err)}")
+        return BadSetting.exit_code
+    finally:
+        box.end_stragglers()
+        out.flush(timeout=0.5)
+
+
+def provide_standard_streams() -> None:
+    """Open /dev/null as each of the descriptors 0 to 2 that we were started without.
+
+    Else the next file to be opened would become somebody's standard output.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            os.set_inheritable(fd, True)
+
+
+def preview_plan(settings: Settings) -> Plan:
+    """Return what a start would do here; the secrets in it are made up."""
+    from launcher.model.plan import Certificate, Secret, State
+    from launcher.plan.plan import make_plan
+
+    machine = driver.detect_machine(settings)
+    made_up = Secret("made-at-the-start")
+    certificate = Certificate("", made_up, self_signed=settings.tls_cert is None)
+    state = State(made_up, made_up, None, certificate=certificate if settings.https else None)
+    return make_plan(machine, settings, state, driver.GUEST, time.monotonic())

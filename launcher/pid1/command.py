@@ -1,0 +1,65 @@
+"""Command mode: the user's command as the box's only program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping
+
+from launcher.process.become import restore_signals
+from launcher.process.init import Init, exit_code
+from launcher.process.tree import kill
+
+# A terminal sends these to everything in its foreground: the command's whole group gets them.
+# The others are the command's alone: to save at TERM, a training needs its DataLoader workers.
+_FROM_A_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.SIGCONT}
+
+
+def run(box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], None]) -> int:
+    """Run the user's command as the box's only program; return the box's exit code.
+
+    The command gets a process group of its own and the terminal: in ours, Ctrl-C would
+    arrive twice, and with setsid job control would be gone.
+    """
+    terminal = os.isatty(0)
+    pid = os.fork()
+    if pid == 0:
+        _exec_command(argv, env, drop, terminal)
+    _set_group(pid)
+    # INT is the command's own affair: it may save at it, and go on.
+    status = box.run_until_end(pid, lambda number: _forward(pid, number), {signal.SIGTERM})
+    box.end_stragglers()
+    return exit_code(status)
+
+
+def _exec_command(
+    argv: list[str], env: Mapping[str, str], drop: Callable[[], None], terminal: bool
+) -> None:
+    status = 127
+    try:
+        os.setpgid(0, 0)
+        if terminal:
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or taking the terminal stops us
+            os.tcsetpgrp(0, os.getpgrp())
+        restore_signals()
+        drop()
+        os.execvpe(argv[0], argv, dict(env))
+    except (FileNotFoundError, ValueError):  # ValueError: an empty name
+        os.write(2, f"launcher: cannot run {argv[0]!r}: not found\n".encode())
+    except OSError as err:
+        os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())
+        status = 126
+    finally:
+        os._exit(status)
+
+
+def _set_group(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)  # by both sides, so that neither has to wait for the other
+
+
+def _forward(pid: int, number: int) -> None:
+    if number == signal.SIGTSTP:
+        return  # as PID 1 we would be immune; a stopped box helps nobody
+    kill(-pid if number in _FROM_A_TERMINAL else pid, number)

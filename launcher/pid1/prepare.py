@@ -1,0 +1,86 @@
+"""What must be there before anything starts: the account, the state, the files.
+
+For children of PID 1, since each may be slow, and has an environment of its own to change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import replace
+
+from launcher.box import files, home
+from launcher.box import state as box_state
+from launcher.model.errors import LauncherError
+from launcher.model.host import Host
+from launcher.model.machine import Machine
+from launcher.model.plan import Plan, State
+from launcher.plan import identity
+from launcher.process import become
+from launcher.render.files import command_files, machine_file, plan_file, render
+from launcher.settings import environ
+from launcher.settings.table import Settings
+from launcher.supervise import post_start
+
+
+def _become_able_to_run_programs() -> None:
+    """Let root find ssh-keygen and chpasswd where only root can put them.
+
+    The container's PATH starts with the user's environment, which the user writes to.  A program
+    that ends before it has read its input is an error to handle, not our end.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if os.geteuid() == 0:
+        environ.replace({"PATH": become.launcher_path()})
+
+
+def for_a_command(plan: Plan) -> bytes:
+    """Make the account and its home real, as far as that goes: the command runs in any case.
+
+    The plan is written for `launcher exec`, in a hook or beside the command.
+    """
+    _become_able_to_run_programs()
+    with contextlib.suppress(LauncherError, OSError):
+        home.write_names(plan.identity, plan.paths.run)
+    with contextlib.suppress(LauncherError, OSError):
+        files.write((*command_files(plan), plan_file(plan)))
+    with contextlib.suppress(OSError):
+        home.make_home(plan.identity)
+    return b""
+
+
+def open_state(settings: Settings, host: Host) -> State:
+    """Make the account real, and return what outlives a restart."""
+    _become_able_to_run_programs()
+    who = identity.plan_identity(host, settings)
+    fault = None
+    if host.image:
+        home.write_names(who, settings.run_dir)
+        names = {var.name: var.value for var in identity.name_variables(who, host, settings)}
+        if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
+            environ.replace({**environ.own(), **names})
+        fault = home.make_home(who)
+    state = box_state.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
+    state = replace(state, home_fault=fault)
+    if not settings.https:
+        return state
+    from launcher.box import certificate  # in this child, and where https is asked for
+
+    return replace(state, certificate=certificate.provide(settings))
+
+
+def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
+    """Write whatever the services read, and set the password."""
+    _become_able_to_run_programs()
+    files.check_temporary_directory()
+    if plan.ssh:
+        box_state.prepare_sshd(plan.identity.account.uid)
+        fault = box_state.set_password(plan.ssh.user, plan.ssh.password)
+        if fault:
+            ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")
+            plan = replace(plan, ssh=ssh)
+    after = () if settings.safe_mode else post_start.files(plan.paths.run, settings.environ)
+    files.write((*render(plan), machine_file(plan, machine), *after))
+    files.check_room(plan.paths.run)
+    return b""

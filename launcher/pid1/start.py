@@ -1,0 +1,261 @@
+"""Start the box: from what was asked of the driver to the services, or to the user's command.
+
+After hooks everything is planned and written anew: their environment and files count.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from launcher.box import files
+from launcher.detect import driver
+from launcher.detect.driver import COMMAND_PATIENCE, GUEST, read_host
+from launcher.model import codec
+from launcher.model.errors import BadSetting, LauncherError, StartFailed, reason
+from launcher.model.host import Host
+from launcher.model.machine import Machine
+from launcher.model.plan import Finding, Plan, State
+from launcher.pid1 import command as commands
+from launcher.pid1 import prepare
+from launcher.pid1.supervisor import Supervisor
+from launcher.plan import environment, findings
+from launcher.plan.plan import make_plan, too_few_gpus
+from launcher.process import become, init
+from launcher.process.init import Child, Init
+from launcher.process.pump import Pump
+from launcher.settings import environ, folders, load
+from launcher.settings.table import Settings
+from launcher.text import text
+
+# The first line appears by then, whatever the driver does.
+_PATIENCE = 0.12
+_DISK_TIMEOUT = 20.0
+
+
+def services(box: Init, asked: Child, supervisor: Supervisor, started: float) -> int:
+    """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
+    container = environ.own()
+    begun = _begin(box)
+    settings = begun.settings
+    machine = driver.machine(box, asked, begun.host, started, settings.detect_timeout, _PATIENCE)
+    box.out.say(text.first_line(machine, findings.judge(machine, settings).failure))
+    _make_real(box, begun, machine, started, container)
+    waited = time.monotonic()
+    if _run_hooks(box, settings, for_a_command=False):
+        started += time.monotonic() - waited  # from here on the services have their time
+        begun = _begin(box, said=settings.warnings)
+        settings, machine = begun.settings, replace(machine, host=begun.host)
+        _make_real(box, begun, machine, started, container)
+    supervisor.go(settings.run_dir)
+    gc.enable()
+
+    def on_signal(number: int) -> None:
+        if number == signal.SIGHUP:
+            box.spawn(lambda: _reload(machine, started, container, supervisor.pid))
+        elif number in init.STOP:
+            os.kill(supervisor.pid, signal.SIGTERM)
+
+    status = box.run_until_end(supervisor.pid, on_signal)
+    code = os.waitstatus_to_exitcode(status)
+    if box.stopping:
+        return 0
+    if code not in (0, StartFailed.exit_code, BadSetting.exit_code):
+        raise StartFailed(f"supervise ended by itself: {_describe(status)}")
+    return code
+
+
+def _describe(status: int) -> str:
+    from launcher.detect import cgroup  # now that it is over
+
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    why = f", {cgroup.reason()}" if killed and cgroup.kills() else ""
+    return f"{init.describe_end(status)}{why}"
+
+
+def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
+    """Run the user's command with the devices and the environment of the plan."""
+    container = environ.own()
+    settings = load.load()
+    box.stop_timeout = settings.stop_timeout
+    host = read_host(settings)
+    patience = math.inf if settings.quiet else COMMAND_PATIENCE
+    machine = driver.machine(box, asked, host, started, settings.detect_timeout, patience)
+    plan = _prepare(box, machine, settings, started, container)
+    if _run_hooks(box, settings, for_a_command=True):
+        settings = load.load()
+        box.stop_timeout = settings.stop_timeout
+        machine = replace(machine, host=read_host(settings))
+        plan = _prepare(box, machine, settings, started, container)
+    if not settings.quiet:
+        for line in text.summary_lines(machine, plan, findings.judge(machine, settings).failure):
+            box.out.say(line)
+    box.out.flush(timeout=0.5)
+    unwanted = environment.named_by_the_user(settings)  # the rest is as for any command in Docker
+    env = {name: value for name, value in settings.environ.items() if name not in unwanted}
+    env |= {var.name: var.value for var in plan.environment}
+    gc.enable()
+    return commands.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What is asked for and where, while a child opens the state."""
+
+    settings: Settings
+    host: Host
+    opening: Child
+
+
+def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
+    """Read the settings and the box; say every warning that was not `said`."""
+    settings = load.load()
+    box.stop_timeout = settings.stop_timeout
+    for warning in settings.warnings:
+        if warning not in said:
+            box.out.say(f"launcher: {warning}")
+    host = read_host(settings)
+    opening = box.fork(lambda: _encode(prepare.open_state(settings, host)))
+    return _Begun(settings, host, opening)
+
+
+def _make_real(
+    box: Init, begun: _Begun, machine: Machine, started: float, container: Mapping[str, str]
+) -> None:
+    """Plan the services and write everything that they read."""
+    settings = begun.settings
+    state = codec.from_json(State, _answer(box, begun.opening, "open its state"))
+    plan = make_plan(machine, settings, state, GUEST, started)
+    plan = environment.note_hooks(plan, container, settings.environ)
+    _check_cuda(box, machine, settings, plan)
+    files.remove_stale(settings.run_dir)
+    written = box.fork(lambda: prepare.write_files(plan, machine, settings))
+    _answer(box, written, "write its files")
+
+
+def _prepare(
+    box: Init, machine: Machine, settings: Settings, started: float, container: Mapping[str, str]
+) -> Plan:
+    """Return the plan of a command, and make real what it needs."""
+    plan = make_plan(machine, settings, None, GUEST, started)
+    plan = environment.note_hooks(plan, container, settings.environ)
+    _check_cuda(box, machine, settings, plan)
+    if machine.host.image:
+        _answer(box, box.fork(lambda: prepare.for_a_command(plan)), "prepare the account")
+    return plan
+
+
+def _run_hooks(box: Init, settings: Settings, for_a_command: bool) -> bool:
+    """Run the hooks, and take their environment for ours; return whether there were any.
+
+    Whatever they changed, here or in files, counts when everything is planned anew after them.
+    """
+    if not folders.may_have_hooks():
+        return False
+    from launcher.pid1 import hooks
+
+    found = hooks.find(for_a_command)
+    quiet = for_a_command and settings.quiet
+    left_out = hooks.safe_mode_lines(found.hooks) if settings.safe_mode else found.remarks
+    for line in () if quiet else left_out:
+        box.out.say(f"launcher: {line}")
+    if not found.hooks or settings.safe_mode:
+        return False
+    own, log = environ.own(), 2 if for_a_command else 1  # a command's standard output is its own
+    go_on = settings.hooks == "warn"
+    child = box.fork(lambda: _encode(hooks.run(found.hooks, own, log, go_on=go_on, quiet=quiet)))
+    changes = codec.from_json(hooks.Changes, _answer(box, child, "run the hooks", math.inf))
+    environ.replace(changes.applied_to(own))
+    return True
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What CUDA gave the user's environment."""
+
+    devices: int
+    failure: Finding | None
+
+
+def _check_cuda(box: Init, machine: Machine, settings: Settings, plan: Plan) -> None:
+    """Try CUDA itself, where GPUs are required: NVML may count what CUDA cannot open.
+
+    Raises NoUsableGpu.
+    """
+    if not settings.require_gpu:
+        return
+    child = box.fork(lambda: _try_cuda(machine, settings, plan))
+    # As given, and where that is not well, once more with less in its way.
+    answer = _answer(box, child, "try CUDA", 2 * settings.detect_timeout + _DISK_TIMEOUT)
+    tried = codec.from_json(_Tried, answer)
+    if tried.devices < settings.require_gpu:
+        raise too_few_gpus(settings.require_gpu, tried.devices, tried.failure)
+
+
+# --- what the children do --------------------------------------------------------------------
+
+
+def _try_cuda(machine: Machine, settings: Settings, plan: Plan) -> bytes:
+    from launcher import checks
+    from launcher.doctor import collect
+
+    seen = collect.collect(
+        machine, plan.user_environment(), user=plan.identity.account, python=settings.python,
+        guest=GUEST, deadline=settings.detect_timeout, with_torch=False,
+    )  # fmt: skip
+    devices = len(seen.given.devices) if seen.given else 0
+    return _encode(_Tried(devices, checks.judge(seen).failure))
+
+
+def _reload(
+    machine: Machine, started: float, container: Mapping[str, str], supervise_pid: int
+) -> int:
+    """HUP: read the settings' files again, rewrite keys and configuration, tell supervise.
+
+    What runs keeps running: nothing here ends a kernel or a login.
+    """
+    out = Pump(1)
+    idle = replace(machine.host, busy_ports=frozenset())  # those in use now are our own
+    machine = replace(machine, host=idle)
+    try:
+        settings = load.load()
+        plan = make_plan(machine, settings, prepare.open_state(settings, idle), GUEST, started)
+        plan = environment.note_hooks(plan, container, settings.environ)
+        prepare.write_files(plan, machine, settings)
+    except (LauncherError, OSError) as err:
+        why = reason(err) if isinstance(err, OSError) else err
+        out.say(f"launcher: not reloaded, everything stays as it was: {why}")
+        return StartFailed.exit_code
+    os.kill(supervise_pid, signal.SIGHUP)
+    out.say("launcher: keys and configuration reloaded")
+    return 0
+
+
+def _encode(value: object) -> bytes:
+    return codec.to_json(value, reveal=True).encode()
+
+
+# --- waiting for them ------------------------------------------------------------------------
+
+
+def _answer(box: Init, child: Child, task: str, timeout: float = _DISK_TIMEOUT) -> bytes:
+    """Return what `child` answers.
+
+    Raises BadSetting for what is the user's to mend, StartFailed for anything else, in the
+    child's own words where it has some.
+    """
+    if not box.wait_for(child, timeout):
+        raise StartFailed(f"cannot {task}: no answer within {timeout:g} s; is the disk well?")
+    assert child.status is not None
+    code, said = os.waitstatus_to_exitcode(child.status), child.answer.decode(errors="replace")
+    for kind in (BadSetting, StartFailed):
+        if said and code == kind.exit_code:
+            raise kind(said)
+    if child.status != 0:
+        raise StartFailed(f"cannot {task}: {init.describe_end(child.status)}")
+    return bytes(child.answer)

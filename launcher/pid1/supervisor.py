@@ -1,0 +1,37 @@
+"""The child that becomes supervise: it imports supervisor while the plan is made."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+
+from launcher.process.init import Init
+
+
+class Supervisor:
+    """The child that imports supervisor while the plan is made, then waits for the word."""
+
+    def __init__(self, box: Init) -> None:
+        reader, self._writer = os.pipe()
+        self.pid = box.spawn(lambda: _supervise(reader, self._writer))
+        os.close(reader)
+
+    def go(self, run_dir: str) -> None:
+        """Let it start the services, as the files in `run_dir` say."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: whoever waits is told
+            os.write(self._writer, run_dir.encode())
+        os.close(self._writer)
+
+
+def _supervise(go_reader: int, go_writer: int) -> int:
+    os.close(go_writer)
+    os.setpgid(0, 0)  # Ctrl-C is PID 1's to hear
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until supervisor hears it, no reason to end
+    from launcher.supervise import loop
+
+    gc.enable()
+    run_dir = os.read(go_reader, 4096).decode()
+    os.close(go_reader)
+    return loop.run(run_dir) if run_dir else 0

@@ -1,0 +1,170 @@
+"""Decide how people get in: ports, token, keys or password, and the address to print.  Pure."""
+
+from __future__ import annotations
+
+from launcher.model.errors import BadSetting
+from launcher.model.machine import Machine
+from launcher.model.plan import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
+from launcher.plan.findings import LOGIN
+from launcher.plan.hub import hub_place
+from launcher.settings import address
+from launcher.settings.table import Settings
+
+# It asks NVML in Jupyter's own process, which would hang or crash with the driver library, or log
+# a traceback for what it says; without the library it keeps quiet.
+_ASKS_NVML = ("jupyterlab_nvdashboard",)
+
+_PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere
+
+
+def check_ports(machine: Machine, settings: Settings, jupyter: Jupyter | None) -> None:
+    """Raise BadSetting where a port is wanted twice, or is somebody else's here."""
+    ssh = is_chosen(settings, "ssh")
+    ports = {settings.given.get("ssh_port", "SSH_PORT"): settings.ssh_port} if ssh else {}
+    if jupyter:
+        name = settings.given.get("jupyter_port", "JUPYTER_PORT")
+        name = "JUPYTERHUB_SERVICE_URL" if jupyter.hub else name
+        if ssh and jupyter.port == settings.ssh_port:
+            raise BadSetting(f"{name} and SSH_PORT are both {jupyter.port}: choose two ports")
+        ports[name] = jupyter.port
+    for name, port in ports.items():
+        if port in machine.host.busy_ports:
+            raise BadSetting(
+                f"{name}={port}: this port is already in use here "
+                f"(with --network host: by the host); set {name} to a free one"
+            )
+
+
+# What the launcher has to know as well: an option would make the printed URL, the readiness and
+# the health look elsewhere, and a token on a command line is everybody's to read.
+_SET_ELSEWHERE = {
+    "ip": "LAUNCHER_LISTEN",
+    "port": "JUPYTER_PORT",
+    "sock": "JUPYTER_PORT",
+    "base_url": "LAUNCHER_JUPYTER_BASE_URL",
+    "token": "JUPYTER_TOKEN",
+    "certfile": "LAUNCHER_TLS_CERT",
+    "keyfile": "LAUNCHER_TLS_KEY",
+}
+
+
+def check_arguments(settings: Settings) -> None:
+    """Raise BadSetting for an option that is a setting here, naming that."""
+    for word in settings.jupyter_arguments:
+        option = word.partition("=")[0]
+        name = option.lstrip("-").rpartition(".")[2].replace("-", "_")
+        if option.startswith("-") and name in _SET_ELSEWHERE:
+            raise BadSetting(
+                f"{settings.given['jupyter_arguments']}=***: expected options of Jupyter but "
+                f"{option}: set {_SET_ELSEWHERE[name]} instead"
+            )
+
+
+def is_chosen(settings: Settings, service: str) -> bool:
+    return settings.services is None or service in settings.services
+
+
+def plan_jupyter(
+    machine: Machine, settings: Settings, state: State
+) -> tuple[Jupyter | None, str | None]:
+    """Return the Jupyter server to start, or None and why there is none."""
+    if settings.jupyter_disabled:
+        return None, f"{settings.given['jupyter_disabled']} is set"
+    if not is_chosen(settings, "jupyter"):
+        return None, "LAUNCHER_SERVICES has no jupyter"
+    check_arguments(settings)
+    place = hub_place(settings.environ)
+    port = place.port if place else settings.jupyter_port
+    failure = machine.report.failure
+    jupyter = Jupyter(
+        port=port,
+        listen=place.listen if place else settings.listen,
+        token=settings.jupyter_token or state.token,
+        address=_address(machine, settings, port, settings.jupyter_port_host, http=True),
+        base_url=place.base_url if place else settings.jupyter_base_url,
+        left_out=_ASKS_NVML if failure and failure.kind != "library" else (),
+        arguments=settings.jupyter_arguments,
+        idle=settings.jupyter_idle,
+        certificate=None if place else state.certificate,
+        hub=place.hub if place else None,
+    )
+    return jupyter, None
+
+
+def plan_ssh(
+    machine: Machine, settings: Settings, state: State, identity: Identity
+) -> tuple[Ssh | None, str | None]:
+    """Return the SSH server to start, or None and why there is none."""
+    host = machine.host
+    if not is_chosen(settings, "ssh"):
+        return None, "LAUNCHER_SERVICES has no ssh"
+    if host.sshd is None:
+        return None, "OpenSSH's server is not installed (apt-get install openssh-server)"
+    if state.host_key is None:
+        return None, "no host key could be made (is ssh-keygen installed?)"
+    if host.me.uid != 0 and settings.ssh_port < 1024:
+        return None, f"port {settings.ssh_port} needs root: set SSH_PORT to 1024 or higher"
+    if lacking := host.lacks(*LOGIN) if host.me.uid == 0 else ():
+        return None, " ".join(("nobody could log in without", *(f"CAP_{one}" for one in lacking)))
+    if identity.names == "unknown":
+        return None, f"uid {identity.account.uid} has no name (apt-get install libnss-wrapper)"
+    password, why = _password(machine, settings, state, identity)
+    keys = state.keys
+    login_key = None
+    if state.login_key and not any(key.fault is None for key in keys):
+        keys = (*keys, KeyLine("the key made for you", 1, state.login_key))
+        login_key = f"{settings.state_dir}/login_key"
+    ssh = Ssh(
+        port=settings.ssh_port,
+        listen=settings.listen,
+        sshd=host.sshd,
+        address=_address(machine, settings, settings.ssh_port, settings.ssh_port_host),
+        user=identity.account.name,
+        host_key=state.host_key,
+        keys=keys,
+        password=password,
+        password_why=why,
+        login_key_file=login_key,
+        # A checkout may lie below /tmp, or a folder that a group writes to: no login there else.
+        # Not root: /run is a tmpfs that everybody may write to, and only this one user can log in.
+        strict_modes=host.image and host.me.uid == 0,
+        rsa_host_key=state.rsa_host_key,
+    )
+    return ssh, None
+
+
+def _password(
+    machine: Machine, settings: Settings, state: State, identity: Identity
+) -> tuple[Secret | None, str]:
+    """Return the workspace user's password, or None and why there is none."""
+    refusals = (
+        (settings.ssh_password == "off", "LAUNCHER_SSH_PASSWORD=off"),
+        (settings.key_source_set or bool(state.keys), "keys are set, so keys only"),
+        (not machine.host.image, "this machine's own accounts are left alone"),
+        (machine.host.platform in _PASSWORD_LEAKS, "this platform ships logs elsewhere"),
+        (machine.host.me.uid != 0, "only root can set one"),
+        (identity.is_root, "root logs in by key only"),
+        (identity.names != "kept" and identity.names != "written", "/etc cannot be written"),
+    )
+    for refused, why in refusals:
+        if refused:
+            return None, why
+    return state.password, "no key source is set"
+
+
+def _address(
+    machine: Machine, settings: Settings, port: int, told: int | None, *, http: bool = False
+) -> Address:
+    """Return where `port` is reached from outside, as far as the environment tells."""
+    env = settings.environ
+    if published := address.published(env, port):
+        return published
+    if told:
+        return Address(address.public_host(env), told, port, certain=True)
+    if http and (proxied := address.proxied(env, port)):
+        return proxied
+    if not machine.host.image:
+        return Address(settings.listen or "127.0.0.1", port, port, certain=True)
+    # `-p 2222:22` is the documented command: nobody publishes 22 as 22.
+    assumed = 2222 if port == 22 else port
+    return Address(address.public_host(env), assumed, port, certain=False)

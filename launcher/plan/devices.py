@@ -1,0 +1,205 @@
+"""Decide which GPUs CUDA sees, in which order, and how they are named.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from launcher.gpus.topology import cell, pair_table, strength
+from launcher.model.errors import BadSetting
+from launcher.model.machine import Gpu, GpuReport
+from launcher.model.plan import EnvVar
+from launcher.settings.table import Settings
+
+_DEFAULT_ORDER = "PCI_BUS_ID"
+# A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
+_IDLE_SHARE = 0.95
+_USABLE = "usable {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What CUDA can open: a GPU, or an instance of one that is in MIG mode."""
+
+    gpu: Gpu
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlan:
+    """The variables to set, how many devices CUDA will see, and what the user's own value hides.
+
+    Of the remarks the first is the banner's line, and the others are its reasons.
+    """
+
+    environment: tuple[EnvVar, ...]
+    count: int
+    remarks: tuple[str, ...] = ()
+
+
+def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
+    """Return CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES.
+
+    Without GPUs both are left alone: an empty CUDA_VISIBLE_DEVICES hides every device from
+    whatever is attached later.  Raises BadSetting for GPUs that cannot be given.
+    """
+    kept = settings.environ.get("CUDA_VISIBLE_DEVICES")
+    order = _order(settings)
+    if kept is not None:
+        if not report.gpus:
+            return DevicePlan((), 0)
+        from launcher.gpus.visibility import explain, one_line  # only where there is one to explain
+
+        seen = explain(kept, report, order.value)
+        unused = "; LAUNCHER_GPUS has no effect beside it" if "gpus" in settings.given else ""
+        visible = EnvVar("CUDA_VISIBLE_DEVICES", kept, f"yours, kept{unused}")
+        remarks = (one_line(seen), *seen.hidden) if seen.hidden else ()
+        return DevicePlan((order, visible), len(seen.devices), remarks)
+    chosen, why = choose(report, settings)
+    if not chosen:
+        return DevicePlan((), 0)
+    uuids_why = _why_uuids(report, settings, chosen)
+    if uuids_why:
+        value = ",".join(device.uuid for device in chosen)
+        why = f"{why}; {uuids_why}"
+    else:
+        value = ",".join(str(device.gpu.index) for device in chosen)
+    return DevicePlan((order, EnvVar("CUDA_VISIBLE_DEVICES", value, why)), len(chosen))
+
+
+def _order(settings: Settings) -> EnvVar:
+    name = "CUDA_DEVICE_ORDER"
+    if settings.environ.get(name):
+        return EnvVar(name, settings.environ[name], "yours, kept")
+    return EnvVar(name, _DEFAULT_ORDER, "CUDA numbers GPUs as nvidia-smi does")
+
+
+def _why_uuids(report: GpuReport, settings: Settings, chosen: Sequence[Device]) -> str | None:
+    """Return why indices are not safe here; None where they are: most software parses them."""
+    other_order = settings.environ.get("CUDA_DEVICE_ORDER") or _DEFAULT_ORDER
+    reasons = (
+        (settings.gpu_ids == "uuid", "UUIDs, as LAUNCHER_GPU_IDS asks"),
+        (any(gpu.mig_enabled for gpu in report.gpus), "UUIDs, since MIG instances have no index"),
+        (settings.gpu_ids == "index", None),
+        (bool(report.lost), "UUIDs, since a lost GPU shifts the indices"),
+        (
+            other_order != _DEFAULT_ORDER and [device.gpu for device in chosen] != [*report.gpus],
+            f"UUIDs, since CUDA_DEVICE_ORDER={other_order} numbers GPUs its own way",
+        ),
+    )
+    return next((why for applies, why in reasons if applies), None)
+
+
+# --- choosing -------------------------------------------------------------------------------
+
+
+def choose(report: GpuReport, settings: Settings) -> tuple[tuple[Device, ...], str]:
+    """Return the devices that LAUNCHER_GPUS asks for, and the reason to print."""
+    request = settings.gpus
+    if request.wanted:
+        return _named(report, request.wanted), "as LAUNCHER_GPUS asks"
+    candidates, kind = _candidates(report, settings)
+    if request.count is None:
+        one = kind.format("GPU")
+        if not candidates and report.gpus and kind != _USABLE:
+            name = "LAUNCHER_GPUS" if request.idle else "LAUNCHER_GPU_MIN_FREE"
+            raise _not_here(report, f"{name}: there is no {one}")
+        return candidates, f"every {one}"
+    return _best(report, candidates, request.count, kind)
+
+
+def _candidates(report: GpuReport, settings: Settings) -> tuple[tuple[Device, ...], str]:
+    """Return what may be chosen, and what that is called: "idle {} with 20 GiB free"."""
+    least = settings.gpu_min_free
+    idle = settings.gpus.idle
+    gpus = [
+        gpu
+        for gpu in report.gpus
+        if (not idle or is_idle(gpu)) and (not least or (gpu.memory_free or 0) >= least)
+    ]
+    free = f" with {_size(least)} free" if least else ""
+    kind = f"{'idle ' if idle else ''}{{}}{free}" if idle or least else _USABLE
+    return tuple(device for gpu in gpus for device in devices_of(gpu)), kind
+
+
+def is_idle(gpu: Gpu) -> bool:
+    """Return whether nobody computes on it, as far as a container can see.
+
+    Processes of other containers are often invisible; the memory that they hold is not.
+    """
+    if gpu.processes:
+        return False
+    if not gpu.memory_bytes or gpu.memory_free is None:
+        return True
+    return gpu.memory_free >= _IDLE_SHARE * gpu.memory_bytes
+
+
+def devices_of(gpu: Gpu) -> tuple[Device, ...]:
+    """Return what CUDA can open of a GPU: itself, or its instances where it is in MIG mode."""
+    uuids = gpu.mig_uuids if gpu.mig_enabled else (gpu.uuid,)
+    return tuple(Device(gpu, uuid) for uuid in uuids)
+
+
+def _best(
+    report: GpuReport, candidates: Sequence[Device], count: int, kind: str
+) -> tuple[tuple[Device, ...], str]:
+    if count > len(candidates):
+        asked = f"LAUNCHER_GPUS asks for {count} {kind.format('GPUs')}"
+        raise _not_here(report, f"{asked}, {len(candidates)} are here")
+    many = " ".join([str(len(candidates)), *kind.format("").split()])
+    from launcher.gpus.selection import best_set  # only where somebody asks for the best
+
+    whole = [device.gpu for device in candidates if not device.gpu.mig_enabled]
+    if count > len(whole):  # MIG instances have no links to choose by
+        return tuple(candidates[:count]), f"the first {count} of {many}"
+    pairs = pair_table(report)
+    chosen = best_set(whole, pairs, count)
+    weakest = min(
+        (
+            pairs[a.index, b.index]
+            for a, b in combinations(chosen, 2)
+            if (a.index, b.index) in pairs
+        ),
+        key=strength,
+        default=None,
+    )
+    link = f", connected by {cell(weakest)}" if weakest else ""
+    why = f"the best {count} of {many}{link}"
+    return tuple(Device(gpu, gpu.uuid) for gpu in chosen), why
+
+
+def _named(report: GpuReport, wanted: Sequence[str]) -> tuple[Device, ...]:
+    everything = [device for gpu in report.gpus for device in devices_of(gpu)]
+    chosen: list[Device] = []
+    for name in wanted:
+        matches = [device for device in everything if _matches(device, name)]
+        if len(matches) != 1:
+            raise _not_here(report, f"LAUNCHER_GPUS: {name} matches {len(matches)} GPUs")
+        if matches[0] in chosen:
+            raise _not_here(report, f"LAUNCHER_GPUS: {name} is named twice")
+        chosen.append(matches[0])
+    return tuple(chosen)
+
+
+def _matches(device: Device, name: str) -> bool:
+    if name.isdecimal():
+        return device.gpu.index == int(name)
+    if ":" in name:
+        return device.gpu.pci_bus_id.lower().endswith(name.lower())
+    return device.uuid.lower().startswith(name.lower())
+
+
+def _not_here(report: GpuReport, problem: str) -> BadSetting:
+    """Say what there is, in the words that LAUNCHER_GPUS takes."""
+    lines = [
+        f"  {device.gpu.index}  {device.uuid}  {device.gpu.name}, "
+        f"{_size(device.gpu.memory_free)} free, {device.gpu.processes or 0} processes"
+        for gpu in report.gpus
+        for device in devices_of(gpu)
+    ]
+    return BadSetting("\n".join([f"{problem}; here are:", *(lines or ["  no usable GPU"])]))
+
+
+def _size(count: int | None) -> str:
+    return "?" if count is None else f"{count / (1 << 30):.3g} GiB"

@@ -1,0 +1,201 @@
+"""What is not as it should be, for the banner: what, what it means, what mends it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher import checks
+from launcher.checks import Verdict
+from launcher.model.evidence import Evidence
+from launcher.model.host import Account, Host
+from launcher.model.machine import Machine
+from launcher.model.plan import Finding, Identity, Ssh
+from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
+from launcher.plan.identity import BECOME_ANOTHER
+from launcher.settings.table import Settings
+
+_KEY_FIXES = {
+    PRIVATE_KEY: (
+        "nobody can log in with it, and whoever sees this container's settings has it",
+        "make a new pair, and paste the line of its .pub file",
+    ),
+    OTHER_FORMAT: ("this key cannot log in", "ssh-keygen -i -f FILE prints it as OpenSSH's"),
+}
+
+
+def judge(machine: Machine, settings: Settings) -> Verdict:
+    """Judge what a start knows: the machine, with nothing tried that takes time."""
+    return checks.judge(Evidence(machine, dict(settings.environ)))
+
+
+def plan_notes(
+    machine: Machine,
+    settings: Settings,
+    ssh: Ssh | None,
+    identity: Identity,
+    home_fault: str | None = None,
+) -> tuple[Finding, ...]:
+    """Return everything the user should know, most important first."""
+    verdict = judge(machine, settings)
+    return (
+        *([verdict.failure] if verdict.failure else []),
+        *verdict.warnings,
+        *_workspace_notes(machine, settings, identity.account),
+        *shortcomings(machine.host, settings, identity, ssh, home_fault),
+        *_key_notes(ssh),
+    )
+
+
+def _workspace_notes(machine: Machine, settings: Settings, user: Account) -> Iterator[Finding]:
+    host, path = machine.host, settings.workspace
+    if host.workspace_missing:
+        yield Finding(
+            "workspace.missing",
+            f"{path} does not exist",
+            "Jupyter opens in the home directory",
+            f"mount one: docker run -v $PWD:{path} …",
+        )
+    elif not host.workspace_writable:
+        yield Finding(
+            "workspace.readonly",
+            f"{user.name} (uid {user.uid}) cannot write {path}",
+            "notebooks cannot be saved there",
+            f"on the host: sudo chown -R {user.uid} DIRECTORY, the one that is mounted there",
+        )
+
+
+def _key_notes(ssh: Ssh | None) -> Iterator[Finding]:
+    """Name what cannot log in, by source and line: one finding for what is alike."""
+    alike: dict[tuple[str, str], list[int]] = {}
+    for key in ssh.keys if ssh else ():
+        if key.fault:
+            alike.setdefault((key.source, key.fault), []).append(key.number)
+    for (source, fault), numbers in alike.items():
+        means, fix = _KEY_FIXES.get(
+            fault, ("this key cannot log in", "paste the whole line of the .pub file")
+        )
+        several = "lines" if len(numbers) > 1 else "line"
+        shown = ", ".join(str(number) for number in numbers[:5])
+        more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+        yield Finding("ssh.bad_key", f"{source} {several} {shown}{more}: {fault}", means, fix)
+
+
+# Without these sshd lets nobody in: it drops to the user, and shuts its network half in a chroot.
+LOGIN = ("SETUID", "SETGID", "SYS_CHROOT")
+# Without these a login has no terminal (sshd hands it over, and writes an audit record).
+TERMINAL = ("CHOWN", "AUDIT_WRITE")
+_ALL = tuple(dict.fromkeys((*BECOME_ANOTHER, *LOGIN, *TERMINAL)))
+
+
+def shortcomings(
+    host: Host, settings: Settings, identity: Identity, ssh: Ssh | None, home_fault: str | None
+) -> Iterator[Finding]:
+    """Yield what follows from who the container was started as, most important first."""
+    if host.me.uid == 0:
+        yield from _as_root(host, settings, identity, ssh)
+    else:
+        yield from _without_root(host, settings, identity)
+    if home_fault:
+        home = identity.account.home
+        yield Finding(
+            "home.not_writable",
+            f"{identity.account.name} cannot write {home}: {home_fault}",
+            "settings, histories and caches of programs are not kept",
+            f"mount a volume there (-v home:{home}), or give that one away: -e CHOWN_HOME=yes",
+        )
+
+
+def _as_root(
+    host: Host, settings: Settings, identity: Identity, ssh: Ssh | None
+) -> Iterator[Finding]:
+    path = settings.workspace
+    if lacking := host.lacks(*BECOME_ANOTHER):
+        yield Finding(
+            "identity.capabilities",
+            f"root may not become another user here: no {_named(lacking)}",
+            "notebooks run as root, without its powers" + ("" if ssh else ", and SSH is off"),
+            f"docker run {_options(host.lacks(*_ALL))} … or --user 1000",
+        )
+    elif identity.is_root and "user" not in settings.given and "uid" not in settings.given:
+        folder = host.workspace
+        if folder and folder.uid == 0 and host.account and not host.rootless:
+            yield Finding(
+                "identity.root",
+                f"{path} belongs to root, and {host.account.name} cannot write there",
+                "so everything runs as root, and its files are root's on the host",
+                "is the path after -v mistyped? Docker makes what is not there; else "
+                f"-e NB_UID=$(id -u), or on the host: sudo chown {host.account.uid} DIRECTORY",
+            )
+    if ssh and (lacking := host.lacks(*TERMINAL)):
+        yield Finding(
+            "ssh.no_terminal",
+            f"no {_named(lacking)}",
+            "ssh HOST COMMAND and sftp work, a login with a terminal does not",
+            f"docker run {_options(lacking)} …",
+        )
+    if identity.sudo and host.no_new_privileges:
+        yield Finding(
+            "sudo.no_new_privileges",
+            "the container was started with no-new-privileges",
+            "sudo does not work",
+            "leave out --security-opt no-new-privileges (allowPrivilegeEscalation: false)",
+        )
+    if identity.names in ("wrapped", "unknown"):
+        yield Finding(
+            "identity.names_not_written",
+            f"/etc/passwd cannot be written, so uid {identity.account.uid} is not in it",
+            "its name comes from libnss_wrapper, and sudo, which ignores that, does not work",
+            "leave out --read-only, or mount the workspace of a user who is in it (1000)",
+        )
+
+
+def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterator[Finding]:
+    me = host.me
+    ids = ((settings.uid, me.uid, "uid"), (settings.gid, me.gid, "gid"))
+    other = [settings.given[name] for given, own, name in ids if given not in (None, own)]
+    if "user" in settings.given and settings.user != identity.account.name:
+        other.append(settings.given["user"])
+    if other:
+        yield Finding(
+            "identity.fixed",
+            f"{', '.join(other)}: only root can become somebody else",
+            f"everything runs as uid {me.uid}, gid {me.gid}",
+            "leave out --user (runAsUser), or ask it for this uid",
+        )
+    if identity.names == "unknown":
+        yield Finding(
+            "identity.nameless",
+            f"uid {me.uid} has no name, and libnss_wrapper is not installed",
+            "SSH is off, and programs that ask who they are fail",
+            "apt-get install libnss-wrapper in the image",
+        )
+    if settings.state_dir.startswith(f"{settings.run_dir}/"):
+        yield Finding(
+            "state.not_kept",
+            f"uid {me.uid} cannot write /var/lib/launcher",
+            "the token and the host key are new at every start",
+            f"mount a folder of uid {me.uid} and name it: -v DIRECTORY:/state "
+            "-e LAUNCHER_STATE_DIR=/state",
+        )
+    if identity.account.home == f"{settings.run_dir}/home":
+        yield Finding(
+            "home.not_kept",
+            f"uid {me.uid} has no home directory that it can write",
+            f"HOME is {identity.account.home}, which ends with the container",
+            "set one on a volume: -e HOME=/workspace/home",
+        )
+    if host.python_gid is not None and host.python_gid not in (me.gid, *me.groups):
+        yield Finding(
+            "python.readonly",
+            f"uid {me.uid} cannot write {settings.python.rpartition('/bin/')[0]}",
+            "pip install fails",
+            f"docker run --group-add {host.python_gid} …, or pip install --target",
+        )
+
+
+def _named(capabilities: tuple[str, ...]) -> str:
+    return ", ".join(f"CAP_{name}" for name in capabilities)
+
+
+def _options(capabilities: tuple[str, ...]) -> str:
+    return " ".join(f"--cap-add {name}" for name in capabilities)

@@ -1,0 +1,129 @@
+"""Decide everything: Machine + Settings + State → Plan.  Pure.
+
+The user wins: a variable that the user set is kept, and the plan says so.  A degraded
+machine still starts; only a contradiction with what the user asked for is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher.model.errors import NoUsableGpu
+from launcher.model.machine import Machine
+from launcher.model.plan import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
+from launcher.model.services import PROGRAMS
+from launcher.plan.access import check_ports, plan_jupyter, plan_ssh
+from launcher.plan.caches import plan_caches
+from launcher.plan.devices import plan_devices
+from launcher.plan.environment import inherit, too_large_notes
+from launcher.plan.findings import judge, plan_notes
+from launcher.plan.identity import may_write, name_variables, plan_identity
+from launcher.plan.threads import plan_threads
+from launcher.settings.table import Settings
+
+
+def make_plan(
+    machine: Machine, settings: Settings, state: State | None, guest: str, started: float
+) -> Plan:
+    """Return the whole plan; without a state, one that starts no service.
+
+    Raises BadSetting where the settings ask for what this machine cannot give, and
+    NoUsableGpu where LAUNCHER_REQUIRE_GPU is not met.
+    """
+    identity = plan_identity(machine.host, settings)
+    writable = may_write(identity.account, machine.host)
+    machine = replace(machine, host=replace(machine.host, workspace_writable=writable))
+    devices = plan_devices(machine.report, settings)
+    _check_required(machine, settings, devices.count)
+    jupyter, jupyter_off, ssh, ssh_off = None, None, None, None
+    if state:
+        jupyter, jupyter_off = plan_jupyter(machine, settings, state)
+        check_ports(machine, settings, jupyter)
+        ssh, ssh_off = plan_ssh(machine, settings, state, identity)
+    environment = (
+        *devices.environment,
+        *plan_threads(machine.limits, devices.count, settings.environ),
+        *plan_account(identity),
+        *name_variables(identity, machine.host, settings),
+        *plan_path(settings),
+        *plan_caches(machine.host, identity.account, settings.workspace, settings.environ),
+    )
+    inherited = inherit(settings, environment, machine.limits.stack)
+    return Plan(
+        paths=plan_paths(machine, settings, identity, guest),
+        identity=identity,
+        environment=environment,
+        inherited=inherited.variables,
+        left_out=(*inherited.left_out, *inherited.too_large),
+        jupyter=jupyter,
+        jupyter_off=jupyter_off,
+        ssh=ssh,
+        ssh_off=ssh_off,
+        notes=(
+            *plan_notes(machine, settings, ssh, identity, state.home_fault if state else None),
+            *too_large_notes(inherited.too_large, machine.limits.stack),
+        ),
+        devices=devices.count,
+        device_remarks=devices.remarks,
+        ready_timeout=settings.ready_timeout,
+        supervision=plan_supervision(settings),
+        gpu_watch=settings.gpu_watch,
+        color=settings.color,
+        started=started,
+    )
+
+
+def plan_paths(machine: Machine, settings: Settings, identity: Identity, guest: str) -> Paths:
+    home = identity.account.home
+    return Paths(
+        run=settings.run_dir,
+        state=settings.state_dir,
+        workspace=home if machine.host.workspace_missing else settings.workspace,
+        python=settings.python,
+        guest=guest,
+    )
+
+
+def plan_supervision(settings: Settings) -> Supervision:
+    return Supervision(
+        programs=settings.services,
+        required=tuple(PROGRAMS.get(name, name) for name in settings.required_services),
+        restart_delay=settings.restart_delay,
+        stop_timeout=settings.stop_timeout,
+        safe_mode=settings.safe_mode,
+    )
+
+
+# --- who ---------------------------------------------------------------------------------
+
+
+def plan_account(identity: Identity) -> tuple[EnvVar, ...]:
+    account = identity.account
+    return (
+        EnvVar("HOME", account.home, f"home of {account.name}"),
+        EnvVar("USER", account.name, identity.why),
+        EnvVar("LOGNAME", account.name, identity.why),
+        EnvVar("SHELL", account.shell, f"login shell of {account.name}"),
+    )
+
+
+def plan_path(settings: Settings) -> tuple[EnvVar, ...]:
+    """Put the user environment's programs within reach, where the image has not."""
+    directory = settings.python.rpartition("/")[0]
+    path = settings.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    if directory in path.split(":"):
+        return ()
+    return (EnvVar("PATH", f"{directory}:{path}", "the user environment's programs first"),)
+
+
+def _check_required(machine: Machine, settings: Settings, usable: int) -> None:
+    if usable < settings.require_gpu:
+        raise too_few_gpus(settings.require_gpu, usable, judge(machine, settings).failure)
+
+
+def too_few_gpus(required: int, usable: int, cause: Finding | None) -> NoUsableGpu:
+    """Return the error that LAUNCHER_REQUIRE_GPU asks for, with the diagnosis."""
+    few = f"LAUNCHER_REQUIRE_GPU={required}, but {usable} GPUs are usable"
+    if cause is None:
+        return NoUsableGpu(f"{few}: the others are not here")
+    return NoUsableGpu(f"{few}: {cause.what}\n  fix: {cause.fix}\n  id:  {cause.id}")

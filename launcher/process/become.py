@@ -1,0 +1,124 @@
+"""Become another program or another user: the last steps before exec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+
+from launcher.model import codec
+from launcher.model.errors import BadSetting, StartFailed
+from launcher.model.plan import Identity, Plan, Service
+from launcher.process import tree
+
+BASH = "/bin/bash"  # not by PATH, which begins with folders that the workspace user writes to
+_SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def load(run_dir: str, name: str) -> Service:
+    """Read how to become `name`.  Raises BadSetting where nothing of that name is planned."""
+    try:
+        with open(f"{run_dir}/services/{name}.json", encoding="utf-8") as stream:
+            return codec.from_json(Service, stream.read())
+    except OSError as err:
+        raise BadSetting(f"cannot start {name}: {err.strerror}: {err.filename}") from err
+
+
+def become(service: Service) -> None:
+    """Turn this process into the service.  Returns only by raising StartFailed, with the reason."""
+    restore_signals()
+    if service.uid >= 0:
+        drop_to(service.uid, service.gid, service.groups)
+    _enter(service.cwd, dict(service.env).get("HOME", "/"), "/")
+    os.umask(service.umask)
+    if service.kernels_mark:
+        tree.end_orphaned_kernels(service.kernels_mark)
+    env = dict(service.env)
+    try:
+        os.execvpe(service.argv[0], service.argv, env)
+    except OSError as err:
+        raise StartFailed(f"cannot run {service.argv[0]}: {err.strerror}") from err
+
+
+def become_user(
+    plan: Plan, argv: Sequence[str], given: Mapping[str, str], cwd: str | None, umask: int | None
+) -> None:
+    """Turn this process into the workspace user's `argv`, in the planned environment.
+
+    Args:
+        given: variables that count before the planned ones.
+        cwd, umask: None = as they are, as the user set it.
+
+    Returns only by raising StartFailed, with the reason.
+    """
+    restore_signals()
+    drop_to_identity(plan.identity)
+    if umask is not None:
+        os.umask(umask)
+    if cwd is not None:
+        _enter(cwd, plan.identity.account.home, "/")
+    try:
+        os.execvpe(argv[0], list(argv), {**plan.user_environment(), **given})
+    except OSError as err:
+        raise StartFailed(f"cannot run {argv[0]}: {err.strerror}") from err
+
+
+def _enter(*folders: str) -> None:
+    """Go to the first of `folders` that is really there.
+
+    A mount whose directory is gone from the host can still be entered, but has no path: a kernel
+    that starts there fails.
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+            os.getcwd()
+            return
+
+
+def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Become another user for good; where we are not root, we already are who we can be.
+
+    Nor is there anything to do for root, who may lack the capabilities for it.
+    """
+    if os.geteuid() != 0 or uid == 0:
+        return
+    for fd in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            _hand_over(fd, uid, gid)
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def _hand_over(fd: int, uid: int, gid: int) -> None:
+    """Give a pipe or terminal away: /dev/stdout reopens it, EACCES while it is still root's.
+
+    Nothing else: standard input is often /dev/null, which belongs to everybody.
+    """
+    if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
+        os.fchown(fd, uid, gid)
+
+
+def drop_to_identity(identity: Identity) -> None:
+    account = identity.account
+    drop_to(account.uid, account.gid, account.groups)
+    if identity.umask is not None:
+        os.umask(identity.umask)
+
+
+def restore_signals() -> None:
+    """Undo what Python and PID 1 set, since exec keeps the mask and what is ignored."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError, ValueError):
+            if signal.getsignal(number) is not signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def launcher_path() -> str:
+    """Return root's PATH: our own scripts first, nothing that a user can write to."""
+    return f"{os.path.dirname(sys.executable)}:{_SAFE_PATH}"

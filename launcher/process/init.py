@@ -1,0 +1,259 @@
+"""PID 1: start the pipeline, forward signals, reap every child, end with the right status.
+
+Standard library only, one sequential loop: signals are blocked and waited for, never
+handled asynchronously.  Nothing here uses subprocess, whose wait and our reaper would
+steal each other's statuses; nothing blocks on output, on a driver or on a disk longer than
+its bound.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from launcher.model.errors import BadSetting, LauncherError, reason, shortage
+from launcher.process.become import restore_signals
+from launcher.process.pump import Pump
+from launcher.process.tree import descendants, kill, kill_descendants, signal_name
+
+_STRAGGLER_GRACE = 0.3
+# A terminal's Ctrl-C may reach us twice at once; a person presses again later, and means it.
+_IMPATIENCE = 1.0
+
+STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+_FORWARDED = STOP | {
+    signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP,
+}  # fmt: skip
+_WAITED = _FORWARDED | {signal.SIGCHLD}
+
+
+class Stopped(Exception):
+    """A stop was asked for before the box was up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass
+class Child:
+    """A forked child whose answer is read while it runs."""
+
+    pid: int
+    pipe: int
+    answer: bytearray = field(default_factory=bytearray)
+    status: int | None = None  # wait status, once it has ended
+
+    def read(self) -> None:
+        """Take what is there: a pipe holds 64 KiB, and a child that fills it would wait."""
+        try:
+            while chunk := os.read(self.pipe, 65536):
+                self.answer += chunk
+        except BlockingIOError:
+            pass
+
+
+class Init:
+    """The process table of the box."""
+
+    def __init__(self, out: Pump) -> None:
+        self.out = out
+        self.signals: list[int] = []  # asked for while something else was waited for
+        self.stopping = False
+        self.stop_timeout = math.inf  # seconds from a stop request until what is left is killed
+        self._children: dict[int, Child] = {}
+        self._spawned: set[int] = set()
+        self._ended: dict[int, int] = {}  # of what was spawned; orphans are not remembered
+        self._main = 0  # the pid, and the process group, that the box lives as long as
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+        if os.getpid() != 1:
+            become_subreaper()
+
+    # --- children ---
+
+    def fork(self, work: Callable[[], bytes]) -> Child:
+        """Run `work` in a child; its bytes are the child's answer."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            run_child(work, writer)
+        os.close(writer)
+        os.set_blocking(reader, False)
+        self._children[pid] = Child(pid, reader)
+        return self._children[pid]
+
+    def spawn(self, work: Callable[[], int]) -> int:
+        """Run `work` in a child that has no answer but its exit status; return its pid."""
+        pid = os.fork()
+        if pid == 0:
+            run_child(lambda: os._exit(work()), -1)
+        self._spawned.add(pid)
+        return pid
+
+    def wait_for(self, child: Child, timeout: float) -> bool:
+        """Wait until `child` has ended; its end counts, not EOF, which a grandchild may hold.
+
+        Returns False at the timeout.  Raises Stopped where a stop is asked for meanwhile.
+        """
+        deadline = time.monotonic() + timeout
+        while child.status is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            # The pipe has no signal of its own, so look at it often while it may fill up.
+            number = self._receive(min(left, 0.05))
+            if child.status is None:
+                child.read()
+            if number in STOP:
+                raise Stopped(number)
+            if number is not None:
+                self.signals.append(number)
+        return True
+
+    def abandon(self, child: Child) -> None:
+        """Kill a child that is not wanted any more (in vain, where the kernel holds it)."""
+        if child.status is None:
+            kill(child.pid, signal.SIGKILL)
+
+    # --- signals ---
+
+    def next_signal(self, timeout: float | None = None) -> int | None:
+        """Return the next signal that is not a child's; None at the timeout or after reaping."""
+        return self.signals.pop(0) if self.signals else self._receive(timeout)
+
+    def _receive(self, timeout: float | None) -> int | None:
+        if timeout is None:
+            number = int(signal.sigwait(_WAITED))
+        else:
+            info = signal.sigtimedwait(_WAITED, max(0.0, timeout))
+            number = int(info.si_signo) if info else 0
+        self._reap()
+        self.out.flush()
+        return number if number not in (0, signal.SIGCHLD) else None
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if os.WIFSTOPPED(status):
+                if pid == self._main and os.WSTOPSIG(status) == signal.SIGTSTP:
+                    # Ctrl-Z, and nobody is above us to continue it: that would hang the box.
+                    kill(-pid, signal.SIGCONT)
+                continue
+            if pid in self._spawned:
+                self._ended[pid] = status
+            if child := self._children.pop(pid, None):
+                child.read()
+                os.close(child.pipe)
+                child.status = status
+
+    def run_until_end(
+        self, pid: int, on_signal: Callable[[int], None], stop: Collection[int] = STOP
+    ) -> int:
+        """Hand every signal to `on_signal` until `pid` ends; return its wait status.
+
+        After a signal of `stop` it has `stop_timeout`; a second one, later, ends it at once.
+        """
+        self._main = pid
+        self._spawned.add(pid)
+        asked, deadline = 0.0, math.inf
+        while pid not in self._ended:
+            left = deadline - time.monotonic()
+            number = self.next_signal(None if left == math.inf else max(0.0, left))
+            if number in stop:
+                now = time.monotonic()
+                if not self.stopping:
+                    self.stopping, asked, deadline = True, now, now + self.stop_timeout
+                    kill_descendants(signal.SIGCONT)  # what is stopped hears nothing
+                elif now - asked > _IMPATIENCE:
+                    deadline = now
+            if time.monotonic() >= deadline:
+                self.out.say("launcher: something did not stop in time and is killed")
+                kill_descendants(signal.SIGKILL)
+                deadline = time.monotonic() + 1.0
+            if number is not None:
+                self._act(on_signal, number)
+        return self._ended[pid]
+
+    def _act(self, on_signal: Callable[[int], None], number: int) -> None:
+        """Without room for one more process a reload fails, and nothing else does."""
+        try:
+            on_signal(number)
+        except OSError as err:
+            self.out.say(f"launcher: cannot act on {signal_name(number)}: {reason(err)}")
+
+    def end_stragglers(self) -> None:
+        """End whatever is left: TERM, a moment of grace, KILL."""
+        kill_descendants(signal.SIGTERM)
+        kill_descendants(signal.SIGCONT)
+        deadline = time.monotonic() + _STRAGGLER_GRACE
+        while descendants() and time.monotonic() < deadline:
+            self.next_signal(0.02)
+        kill_descendants(signal.SIGKILL)
+        deadline = time.monotonic() + _STRAGGLER_GRACE
+        while descendants() and time.monotonic() < deadline:
+            self.next_signal(0.02)
+
+
+def exit_code(status: int) -> int:
+    """Return the shell's code for a wait status: 128+n for death by signal n."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def describe_end(status: int) -> str:
+    """Say how a process ended, for people."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"killed by {signal_name(-code)}" if code < 0 else f"exit status {code}"
+
+
+def become_subreaper() -> None:
+    """Make orphans ours where we are not PID 1: prctl(2), PR_SET_CHILD_SUBREAPER."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
+def run_child(work: Callable[[], bytes], writer: int) -> None:
+    """Run `work` in a freshly forked child, and never come back.
+
+    The answer is its bytes; of a LauncherError, the message, with its code as exit status.
+    """
+    status = 70
+    try:
+        child_reset()
+        try:
+            answer, status = work(), 0
+        except LauncherError as err:
+            answer, status = str(err).encode(errors="replace"), err.exit_code
+        except OSError as err:
+            if (missing := shortage(err)) is None or writer < 0:
+                raise
+            answer, status = missing.encode(), BadSetting.exit_code
+        while answer:
+            answer = answer[os.write(writer, answer) :]
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def child_reset() -> None:
+    """Give a forked child a clean start.
+
+    A mask left blocked costs supervise its SIGTERM; a core dump of a crashed driver library
+    would fill the disk.
+    """
+    restore_signals()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

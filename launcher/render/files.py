@@ -1,0 +1,97 @@
+"""Turn the plan into the text of every file that the services read.  Pure: returns, never writes.
+
+User values are data here: each goes through the quoting of the one format it lands in.
+"""
+
+from __future__ import annotations
+
+import json
+
+from launcher.model import codec
+from launcher.model.machine import Machine
+from launcher.model.plan import Plan, RenderedFile, Service
+from launcher.render.jupyter import CERTIFICATE, certificate_pem, jupyter_config, jupyter_service
+from launcher.render.shell import environment_sh, login_sh
+from launcher.render.sshd import authorized_keys, sshd_config, sshd_service
+
+
+def render(plan: Plan) -> tuple[RenderedFile, ...]:
+    """Return every file and directory to be made, parents first."""
+    user = plan.identity.account
+    run = plan.paths.run
+    root = _Owner(run)
+    files = [
+        *command_files(plan),
+        root.directory("log", 0o700),
+        root.directory("services", 0o700),
+        root.file("supervision.json", codec.to_json(plan.supervision), 0o600),
+        plan_file(plan),
+        root.directory("user", 0o755),
+    ]
+    # Twice, each to be read by its owner alone: root must not run what the user can write, and
+    # a group that may read may have other members.
+    for name, script in (("environment.sh", environment_sh(plan)), ("login.sh", login_sh(plan))):
+        files += [
+            root.file(name, script, 0o600),
+            RenderedFile(f"{run}/user/{name}", script, 0o600, user.uid, user.gid),
+        ]
+    services: list[Service] = []
+    if plan.jupyter:
+        config = json.dumps(jupyter_config(plan, plan.jupyter), indent=1)
+        files += [
+            RenderedFile(f"{run}/jupyter", None, 0o700, user.uid, user.gid),
+            RenderedFile(f"{run}/jupyter.json", config, 0o600, user.uid, user.gid),
+        ]
+        if plan.jupyter.certificate:
+            pem = certificate_pem(plan.jupyter.certificate)
+            files.append(RenderedFile(f"{run}/{CERTIFICATE}", pem, 0o600, user.uid, user.gid))
+        services.append(jupyter_service(plan))
+    if plan.ssh:
+        files += [
+            root.directory("ssh", 0o755),
+            authorized_keys(plan, plan.ssh.keys),
+            root.file("ssh/sshd_config", sshd_config(plan, plan.ssh), 0o600),
+        ]
+        services.append(sshd_service(plan, plan.ssh))
+    files += [
+        root.file(f"services/{service.name}.json", codec.to_json(service), 0o600)
+        for service in services
+    ]
+    return tuple(files)
+
+
+def command_files(plan: Plan) -> tuple[RenderedFile, ...]:
+    """Return what a command needs too: who may use sudo, as /etc/sudoers.d/launcher includes it."""
+    root, user = _Owner(plan.paths.run), plan.identity.account
+    # By its number: sudo then asks for no name, and none has to be quoted.
+    rule = f"#{user.uid} ALL=(ALL:ALL) NOPASSWD: ALL" if plan.identity.sudo else "# nobody"
+    private = plan.paths.run.startswith("/tmp/")  # everybody's folder: nobody else is to look in
+    return (
+        root.directory("", 0o700 if private else 0o755),
+        root.directory("sudoers", 0o755),
+        root.file("sudoers/user", f"{rule}\n", 0o440),
+    )
+
+
+def plan_file(plan: Plan) -> RenderedFile:
+    """Return the plan as `launcher exec` and all the others will read it."""
+    return _Owner(plan.paths.run).file("plan.json", codec.to_json(plan, reveal=True), 0o600)
+
+
+def machine_file(plan: Plan, machine: Machine) -> RenderedFile:
+    """Return what detect found, as the banner and `launcher detect` will read it."""
+    return _Owner(plan.paths.run).file("machine.json", codec.to_json(machine), 0o600)
+
+
+class _Owner:
+    """Files of whoever runs the launcher (uid -1: do not change the owner)."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def file(self, name: str, content: str, mode: int) -> RenderedFile:
+        return RenderedFile(f"{self._directory}/{name}", content, mode, -1, -1)
+
+    def directory(self, name: str, mode: int) -> RenderedFile:
+        path = f"{self._directory}/{name}".rstrip("/")
+        return RenderedFile(path, None, mode, -1, -1)

@@ -1,0 +1,91 @@
+"""Jupyter as a service: its configuration, and how to become it.  Pure."""
+
+from __future__ import annotations
+
+from launcher.model.plan import Certificate, Jupyter, Plan, Service
+
+CERTIFICATE = "jupyter.pem"  # in the run directory: the key, then the chain
+_CULL_INTERVAL = 300  # seconds between two looks at the kernels: Jupyter's default
+
+
+def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
+    """Return what our Jupyter start program reads.
+
+    A user's own configuration overrides `default`, nothing overrides `final`; `arguments` are more
+    of its command line, here because a command line is everybody's to read.
+    """
+    return {
+        "hub": jupyter.hub is not None,
+        "arguments": list(jupyter.arguments),
+        "default": {
+            "ServerApp": {
+                "root_dir": plan.paths.workspace,
+                "open_browser": False,
+                "terminado_settings": {"shell_command": [plan.identity.account.shell, "-l"]},
+                "websocket_ping_interval": 30,
+            },
+            # Kernels that can (ipykernel 7.4 can) encrypt what they say on their TCP ports, which
+            # with --network host are the host's: jupyter_client's KernelManager.
+            "KernelManager": {"transport_encryption": "auto"},
+            "MappingKernelManager": _culling(jupyter.idle),
+            # Neither asks the network for news nor for updates of a pinned package.
+            "LabApp": {
+                "news_url": None,
+                "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+            },
+        },
+        "final": {
+            "ServerApp": {
+                "allow_root": plan.identity.is_root,
+                "allow_remote_access": True,
+                "jpserver_extensions": {
+                    "jupyterlab": True,
+                    **dict.fromkeys(jupyter.left_out, False),
+                },
+                # A hub's own extension of Jupyter sets the rest from the hub's variables.
+                **({} if jupyter.hub else _place(plan, jupyter)),
+            },
+            **({} if jupyter.hub else {"IdentityProvider": {"token": jupyter.token.reveal()}}),
+        },
+    }
+
+
+def _place(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
+    """Return where Jupyter is reached."""
+    encrypted = {"certfile": f"{plan.paths.run}/{CERTIFICATE}"} if jupyter.certificate else {}
+    return {
+        "ip": jupyter.listen,
+        "port": jupyter.port,
+        "port_retries": 0,  # another port would be one that nobody published
+        "base_url": jupyter.base_url,
+        **encrypted,
+    }
+
+
+def _culling(idle: int) -> dict[str, object]:
+    """Return what ends idle kernels: a forgotten tab is what holds a GPU's memory for days."""
+    if not idle:
+        return {}
+    interval = min(_CULL_INTERVAL, max(1, idle // 2))
+    return {"cull_idle_timeout": idle, "cull_interval": interval, "cull_connected": True}
+
+
+def certificate_pem(certificate: Certificate) -> str:
+    """Return the one file that Jupyter reads: the private key, then the chain."""
+    return f"{certificate.key.reveal().rstrip()}\n{certificate.chain.rstrip()}\n"
+
+
+def jupyter_service(plan: Plan) -> Service:
+    run, account = plan.paths.run, plan.identity.account
+    name, value = "JUPYTER_RUNTIME_DIR", f"{run}/jupyter"
+    return Service(
+        name="jupyter",
+        argv=(plan.paths.python, f"{plan.paths.guest}/jupyter.py", f"{run}/jupyter.json"),
+        uid=account.uid,
+        gid=account.gid,
+        groups=account.groups,
+        umask=0o022 if plan.identity.umask is None else plan.identity.umask,
+        cwd=plan.paths.workspace,
+        env=tuple({**plan.user_environment(), name: value}.items()),
+        kernels_mark=f"{name}={value}",
+    )

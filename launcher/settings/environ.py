@@ -1,0 +1,29 @@
+"""This process's environment: the only reader and writer of `os.environ`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from launcher.settings import folders
+
+
+def own() -> dict[str, str]:
+    """Return this process's environment."""
+    return dict(os.environ)
+
+
+def replace(environ: Mapping[str, str]) -> None:
+    """Make `environ` this process's whole environment."""
+    os.environ.clear()
+    os.environ.update(environ)
+
+
+def run_dir() -> str:
+    """Return where this run's files are, without judging any other setting.
+
+    root's, where root runs the box: a user is then told to ask with sudo.
+    """
+    named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
+    of_root = os.path.exists(f"{folders.RUN}/plan.json")
+    return named or (folders.RUN if of_root else folders.run_dir())

@@ -1,0 +1,76 @@
+"""Where the launcher keeps its files when nobody says: as root, and as anybody else.  Reads only.
+
+A container that was started with `--user` may write neither /run nor /var/lib.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from launcher.model.errors import BadSetting
+
+RUN = "/run/launcher"
+STATE = "/var/lib/launcher"
+# Below the root folder; `hooks` says what each is.
+HOOKS = (
+    "etc/launcher/hooks.d",
+    "usr/local/bin/start-notebook.d",
+    "usr/local/bin/before-notebook.d",
+    "pre_start.sh",
+)
+
+
+def run_dir() -> str:
+    """Return this run's directory.
+
+    Raises BadSetting where somebody else has made the one in /tmp, which everybody may write.
+    """
+    uid = os.geteuid()
+    if uid == 0 or _is_ours(RUN) or _can_be_made(RUN):
+        return RUN
+    path = f"/tmp/launcher-{uid}"
+    if os.path.lexists(path) and not _is_ours(path):
+        raise BadSetting(
+            f"{path} belongs to somebody else, or is no folder: "
+            "remove it, or set LAUNCHER_RUN_DIR to a folder of your own"
+        )
+    return path
+
+
+def may_have_hooks(root: str = "/") -> bool:
+    """Return whether it is worth a look: `hooks` takes 3 ms to import, and most boxes have none."""
+    for path in HOOKS:
+        try:
+            if os.listdir(os.path.join(root, path)):
+                return True
+        except FileNotFoundError:
+            continue
+        except OSError:  # a file, or a folder that may not be read
+            return True
+    return False
+
+
+def state_dir(run: str) -> str:
+    """Return the directory kept over restarts; without one, a place that this run can use."""
+    if os.geteuid() == 0 or _is_ours(STATE) or _can_be_made(STATE):
+        return STATE
+    return f"{run}/state"
+
+
+def _is_ours(path: str) -> bool:
+    """Return whether `path` is a folder of this user's, which nobody else may write to."""
+    try:
+        info = os.lstat(path)  # not stat: another user's link could lead to a folder of ours
+    except OSError:
+        return False
+    private = not info.st_mode & 0o022
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and private
+
+
+def _can_be_made(path: str) -> bool:
+    """Return whether it is not there, and this user alone could make it."""
+    parent = os.path.dirname(path)
+    if os.path.lexists(path) or not os.access(parent, os.W_OK | os.X_OK):
+        return False
+    return not os.stat(parent).st_mode & 0o002

@@ -1,0 +1,117 @@
+"""Where public keys come from: variables and mounted files.  Reads only."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from launcher.model.plan import KeyLine
+from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
+
+_LARGEST = 1 << 20  # bytes of one file
+_LINE_END = re.compile(r"\r\n|\n|\r")
+# Some platforms send a line break as these two characters.  It is one where a key, a comment or
+# the end follows: an account's name may be corp\nick.
+_WRITTEN_LINE_END = re.compile(r"\\n(?=\s*(?:$|#|\\n|-----|(?:ssh|sk-ssh|ecdsa|sk-ecdsa)-\S+\s))")
+_QUOTE = re.compile(r'((?<!\\)")')
+
+# Blocks of several lines that are none of authorized_keys: where each begins and ends, what it is.
+_BLOCKS = (
+    (re.compile(r"-----BEGIN .*PRIVATE KEY-----"), re.compile(r"-----END "), PRIVATE_KEY),
+    (re.compile(r"-----BEGIN .*-----"), re.compile(r"-----END "), OTHER_FORMAT),
+    (re.compile(r"PuTTY-User-Key-File-\d"), re.compile(r"Private-MAC:"), PRIVATE_KEY),
+    (re.compile(r"---- BEGIN SSH2 PUBLIC KEY"), re.compile(r"---- END "), OTHER_FORMAT),
+)
+
+
+def read(
+    variables: Mapping[str, str],
+    files: Iterable[str],
+    directories: Iterable[str],
+    warnings: list[str],
+) -> tuple[tuple[KeyLine, ...], bool]:
+    """Return the lines of every key source, and whether any source was set at all.
+
+    Args:
+        variables: those that hold keys themselves, by name.
+        directories: each file in them is a source; that one is not there is no fault.
+    """
+    sources = {name: text for name, text in variables.items() if text.strip()}
+    for path in (*files, *(path for each in directories for path in _files_in(each))):
+        try:
+            sources[path] = read_text(path)
+            if len(sources[path]) == _LARGEST:
+                warnings.append(f"{path}: only its first MiB is read")
+        except OSError as err:
+            sources[path] = ""
+            warnings.append(f"{path}: cannot read it: {err.strerror}; its keys may not log in")
+    lines = [line for source, text in sources.items() for line in split(source, text)]
+    return tuple(lines), bool(sources)
+
+
+def split(source: str, text: str) -> Iterator[KeyLine]:
+    """Yield each line that is meant as a key, numbered as an editor counts.
+
+    A block of several lines, such as a private key, is one, and its text is left behind.
+    """
+    ends: re.Pattern[str] | None = None
+    for number, line in enumerate(_lines(_without_quotes(text)), start=1):
+        if ends is None:
+            begins = ((end, kind) for begin, end, kind in _BLOCKS if begin.match(line))
+            ends, kind = next(begins, (None, ""))
+            if ends is not None:
+                yield KeyLine(source, number, "", kind)
+            elif line and not line.startswith("#") and line != "null":
+                # "null" is what one platform sends for an account without a key.
+                yield KeyLine(source, number, line)
+        if ends is not None and ends.search(line):
+            ends = None
+
+
+def read_text(path: str) -> str:
+    """Return the file's first MiB; a pipe that nobody writes to is empty, and not waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8", errors="surrogateescape") as stream:
+        return stream.read(_LARGEST)
+
+
+def fault(path: str, directory: bool) -> str | None:
+    """Return why keys cannot be read from a path that the user named, or None."""
+    try:
+        os.listdir(path) if directory else read_text(path)
+    except OSError as err:
+        return err.strerror
+    return None
+
+
+def _files_in(directory: str) -> Iterator[str]:
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(directory, name)
+        if not name.startswith(".") and not os.path.isdir(path):
+            yield path  # Kubernetes mounts its bookkeeping as ..data
+
+
+def _without_quotes(text: str) -> str:
+    """Take off the quotes around a whole value: `docker run --env-file` keeps them."""
+    whole = text.strip()
+    if len(whole) > 1 and whole[0] in ("'", '"') and whole[-1] == whole[0]:
+        return whole[1:-1]
+    return text.removeprefix("\ufeff")  # Windows begins a text file with it
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in _LINE_END.split(text):
+        if "\\n" not in line:
+            yield line.strip()
+            continue
+        inside = False
+        pieces: list[str] = []
+        for piece in _QUOTE.split(line):  # an option's value may hold a \n of its own
+            inside ^= piece == '"'
+            pieces.append(piece if inside else _WRITTEN_LINE_END.sub("\n", piece))
+        yield from (part.strip() for part in "".join(pieces).split("\n"))

@@ -1,0 +1,187 @@
+"""Read the settings from the environment.
+
+The first of a setting's names that is set, and not empty, wins.  Every problem is reported at
+once, each with what the setting accepts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from launcher.model.errors import BadSetting
+from launcher.model.plan import GpuRequest, KeyLine, Secret
+from launcher.settings import accepts, address, folders, key_sources, other_images
+from launcher.settings.environ import own
+from launcher.settings.table import TABLE, Setting, Settings
+
+_SSH_PORT_WITHOUT_ROOT = 2222
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read every setting.
+
+    Raises BadSetting, with one line for each problem.
+    """
+    env = own() if environ is None else dict(environ)
+    values: dict[str, Any] = {}
+    given: dict[str, str] = {}
+    problems: list[str] = []
+    warnings = [*_unknown(env)]
+    for row in TABLE:
+        values[row.field] = row.default
+        said = _said(row, env, warnings)
+        for name, text in list(said.items())[:1]:
+            try:
+                values[row.field] = row.parse(text)
+                given[row.field] = name
+            except ValueError as accepted:
+                problems.append(f"{name}={_shown(row, text)}: expected {accepted}")
+            else:
+                warnings.extend(_conflicts(row, said, values[row.field]))
+    warnings.extend(_empty_token(env))
+    warnings.extend(address.doubts(env))
+    warnings.extend(other_images.without_effect(env))
+    if values["jupyter_token"] is None and values["jupyter_token_file"]:
+        given["jupyter_token"] = given["jupyter_token_file"]
+        values["jupyter_token"] = _token_from_file(
+            given["jupyter_token"], values["jupyter_token_file"], problems
+        )
+    key_lines, key_source_set = _public_keys(env, values, problems, warnings)
+    if "run_dir" not in given:
+        values["run_dir"] = folders.run_dir()
+    if "state_dir" not in given:
+        values["state_dir"] = folders.state_dir(values["run_dir"])
+    if "ssh_port" not in given and os.geteuid() != 0:
+        values["ssh_port"] = _SSH_PORT_WITHOUT_ROOT
+    if not values["python"]:
+        values["python"] = (
+            "/opt/venv/bin/python" if os.path.exists("/opt/venv/bin/python") else sys.executable
+        )
+    if problems:
+        raise BadSetting("\n".join(problems))
+    return Settings(
+        **values,
+        color=not env.get("NO_COLOR") and os.isatty(1),
+        given=given,
+        key_lines=key_lines,
+        key_source_set=key_source_set,
+        environ=env,
+        warnings=tuple(warnings),
+    )
+
+
+def describe() -> list[str]:
+    """Return one line for every setting: name, value here or default, help."""
+    env = own()
+    lines = []
+    for row in TABLE:
+        name = next(iter(_said(row, env, [])), None)
+        value = f"= {_shown(row, env[name])} (from {name})" if name else f"[{_default(row)}]"
+        also = f" Also: {', '.join(row.aliases)}." if row.aliases else ""
+        lines += [f"{row.name} {value}", f"    {row.help}{also}"]
+    return lines
+
+
+def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str, str]:
+    """Return the names of a setting that say something, the one that counts first."""
+    said: dict[str, str] = {}
+    for name in (row.name, *row.aliases):
+        text = env.get(name, "").strip()
+        if row.parse is accepts.port and re.match("(tcp|udp|sctp)://", text):
+            warnings.append(
+                f"{name}={text[:60]} comes from a Kubernetes service of that name and is ignored; "
+                "set enableServiceLinks: false in the pod to be rid of it"
+            )
+        elif text and text not in other_images.PLACEHOLDERS.get(name, ()):
+            said[name] = text
+    return said
+
+
+def _conflicts(row: Setting, said: Mapping[str, str], value: object) -> list[str]:
+    """Return a warning for each other name of a setting that says something else."""
+    if row.adds_up:
+        return []
+    first, *others = said
+    return [
+        f"{name} is another name of {first}, which counts: its different value has no effect"
+        for name in others
+        if not _agrees(row, said[name], value)
+    ]
+
+
+def _agrees(row: Setting, text: str, value: object) -> bool:
+    try:
+        return bool(row.parse(text) == value)
+    except ValueError:
+        return False
+
+
+def _default(row: Setting) -> str:
+    """Return a default as one would write it."""
+    words = {None: "none", "": "none", (): "none", False: "off", True: "on"}
+    if isinstance(row.default, GpuRequest):
+        return "all"
+    if isinstance(row.default, tuple) and row.default:
+        return ",".join(row.default)
+    return words.get(row.default, str(row.default)) if row.default != 0 else "0"
+
+
+def _shown(row: Setting, text: str) -> str:
+    if row.secret or "PRIVATE KEY" in text:  # pasted in the place of a public one
+        return "***"
+    return repr(text[:60] + "…" if len(text) > 60 else text)
+
+
+def _unknown(env: Mapping[str, str]) -> list[str]:
+    known = {n.removeprefix("LAUNCHER_"): n for row in TABLE for n in (row.name, *row.aliases)}
+    mine = known.values()
+    strangers = [n for n in sorted(env) if n.startswith("LAUNCHER_") and n not in mine]
+    if not strangers:
+        return []
+    from difflib import get_close_matches  # only when there is something to say
+
+    warnings = []
+    for name in strangers:
+        near = get_close_matches(name.removeprefix("LAUNCHER_"), known, n=1)
+        hint = f"did you mean {known[near[0]]}?" if near else "see: launcher settings"
+        warnings.append(f"{name} is not a setting and has no effect; {hint}")
+    return warnings
+
+
+def _empty_token(env: Mapping[str, str]) -> list[str]:
+    if env.get("JUPYTER_TOKEN", "unset").strip():
+        return []
+    return ["JUPYTER_TOKEN is empty, which would open Jupyter to everyone; a token is used instead"]
+
+
+def _public_keys(
+    env: Mapping[str, str], values: Mapping[str, Any], problems: list[str], warnings: list[str]
+) -> tuple[tuple[KeyLine, ...], bool]:
+    row = next(row for row in TABLE if row.field == "public_key")
+    file, directory = values["public_key_file"], values["public_key_dir"]
+    for name, path in (("PUBLIC_KEY_FILE", file), ("PUBLIC_KEY_DIR", directory)):
+        if path and (fault := key_sources.fault(path, directory=path == directory)):
+            problems.append(f"{name}={path!r}: cannot read it: {fault}")
+    return key_sources.read(
+        {name: env.get(name, "") for name in (row.name, *row.aliases)},
+        [file] if file else [],
+        [directory, values["keys_dir"]] if directory else [values["keys_dir"]],
+        warnings,
+    )
+
+
+def _token_from_file(name: str, path: str, problems: list[str]) -> Secret | None:
+    try:
+        text = key_sources.read_text(path).strip()
+        if not text:
+            raise ValueError("a token in the file, which is empty")
+        return accepts.token(text)
+    except OSError as err:
+        problems.append(f"{name}={path!r}: cannot read it: {err.strerror}")
+    except ValueError as accepted:
+        problems.append(f"{name}={path!r}: expected {accepted}")
+    return None

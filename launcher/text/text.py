@@ -1,0 +1,148 @@
+"""Say what was found, planned and seen, in text for people.  Pure.
+
+80 columns, readable without colour; every problem says what is wrong, what it means for
+you, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from launcher.model.evidence import TorchReport
+from launcher.model.machine import Gpu, Machine
+from launcher.model.plan import Finding, Plan
+
+WIDTH = 80
+GIB = 1 << 30
+NO_HARDWARE = "hardware.none"
+BOLD, DIM, GREEN, YELLOW = "1", "2", "1;32", "1;33"
+
+
+# --- one line ------------------------------------------------------------------------------
+
+
+def first_line(machine: Machine, failure: Finding | None) -> str:
+    """Return what was found, the moment it is known."""
+    return f"launcher: {gpu_summary(machine, failure)}; starting the services …"
+
+
+def summary_lines(machine: Machine, plan: Plan, failure: Finding | None) -> list[str]:
+    """Return command mode's lines, for stderr: one, and the diagnosis where something is wrong.
+
+    One more where the command does not run as one would expect.
+    """
+    visible = planned(plan, "CUDA_VISIBLE_DEVICES")
+    seen = f"; CUDA_VISIBLE_DEVICES={shorten(visible, 40)}" if visible is not None else ""
+    lines = [f"launcher: {gpu_summary(machine, failure)}{seen}"]
+    # Whose files the command makes is not seen before it has made them.
+    who = (note for note in plan.notes if note.id.startswith("identity."))
+    lines += [f"launcher: {note.what}: {note.means}" for note in who]
+    if failure is None or failure.id == NO_HARDWARE:  # a machine without a GPU is not a fault
+        return lines
+    if machine.report.gpus:
+        lines.append(f"launcher: {failure.what}: {failure.means}")
+    return [*lines, f"launcher:   fix: {failure.fix}"]
+
+
+def gpu_summary(machine: Machine, failure: Finding | None) -> str:
+    gpus = machine.report.gpus
+    if not gpus:
+        return f"no usable GPU ({failure.what if failure else 'none found'})"
+    kinds = dict.fromkeys(gpu.name for gpu in gpus)
+    names = ", ".join(f"{sum(g.name == kind for g in gpus)} × {kind}" for kind in kinds)
+    lost = f", {len(machine.report.lost)} lost" if machine.report.lost else ""
+    return f"{names}{lost}, {driver_text(machine)}"
+
+
+def deep_line(torch: TorchReport | None, failure: Finding | None, expected: int) -> str:
+    """Return the line after the banner: what PyTorch did, and what the deep look found broken.
+
+    Args:
+        failure: of the deep look, where the banner does not say it already.
+        expected: devices that the plan promised.
+    """
+    if torch is None and failure is None:
+        return "launcher: CUDA does not work, for the reason above; details: launcher doctor"
+    line = f"launcher: {_torch_text(torch, expected) if torch else 'CUDA does not work'}"
+    if failure is None:
+        return line
+    said = failure.id.startswith("pytorch.")  # by PyTorch itself
+    return line + ("" if said else f"; {failure.what}: {failure.means}") + f"; fix: {failure.fix}"
+
+
+def _torch_text(torch: TorchReport, expected: int) -> str:
+    if torch.version is None:
+        return f"PyTorch cannot be used: {torch.error}"
+    name = f"PyTorch {torch.version}"
+    if torch.cuda is None:
+        return f"{name}: a build without CUDA, computes on the CPU"
+    if torch.error and (expected or torch.devices):
+        return f"{name}: CUDA works on 0 of {expected} devices: {torch.error}"
+    if not torch.devices and not expected:
+        return f"{name}: no CUDA device, computes on the CPU"
+    working = torch.devices - len(torch.failures)
+    line = f"{name}: CUDA works on {working} of {max(torch.devices, expected)} devices"
+    return line + "".join(f"; cuda:{failed.index}: {failed.message}" for failed in torch.failures)
+
+
+def finding_lines(finding: Finding, color: bool = False) -> list[str]:
+    first, *rest = wrap(" ! ", f"{finding.what}: {finding.means}", "   ")
+    mark = paint("!", YELLOW, color)
+    return [f" {mark}{first[2:]}", *rest, *wrap("   fix: ", finding.fix, "        ")]
+
+
+# --- the device table ---------------------------------------------------------------------
+
+
+def device_lines(machine: Machine) -> list[str]:
+    """Return the device table, one line for each GPU, and the driver."""
+    if not machine.report.gpus and not machine.report.lost:
+        return row("GPUs", "none; everything runs on the CPU")
+    rows = [(gpu.index, _gpu_cells(gpu)) for gpu in machine.report.gpus]
+    lines = [(index, text) for index, text in rows]
+    lines += [(gpu.index, f"LOST: {gpu.error}"[: WIDTH - 16]) for gpu in machine.report.lost]
+    table = [f"{index:>3}  {text}" for index, text in sorted(lines)]
+    return [*row("GPUs", driver_text(machine)), *table]
+
+
+def _gpu_cells(gpu: Gpu) -> str:
+    memory = f"{gpu.memory_bytes / GIB:.0f} GiB" if gpu.memory_bytes else "-"
+    capability = "sm_{}{}".format(*gpu.compute_capability) if gpu.compute_capability else "-"
+    mig = f" MIG×{len(gpu.mig_uuids)}" if gpu.mig_enabled else ""
+    return f"{gpu.name[:34]:<34} {memory:>8}  {capability:<7} {gpu.pci_bus_id}{mig}"
+
+
+def driver_text(machine: Machine) -> str:
+    report = machine.report
+    version = report.driver_version or machine.hardware.kernel_driver or "unknown"
+    cuda = ", CUDA up to {}.{}".format(*report.cuda_version) if report.cuda_version else ""
+    return f"driver {version}{cuda}"
+
+
+# --- text -------------------------------------------------------------------------------------
+
+
+def row(label: str, text: str) -> list[str]:
+    return wrap(f" {label:<9} ", text, " " * 11)
+
+
+def wrap(first: str, text: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
+
+
+def shorten(text: str | None, width: int) -> str:
+    text = "" if text is None else text
+    if len(text) <= width:
+        return text
+    count = text.count(",") + 1
+    return f"{text[: width - 14]}… ({count} entries)"
+
+
+def planned(plan: Plan, name: str) -> str | None:
+    return next((var.value for var in plan.environment if var.name == name), None)
+
+
+def paint(text: str, code: str, color: bool) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if color else text

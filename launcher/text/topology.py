@@ -1,0 +1,49 @@
+"""What `launcher topo` prints: the matrix, what it means, and what is odd.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.gpus.oddities import oddities
+from launcher.gpus.topology import describe, islands, matrix
+from launcher.model.machine import Gpu, GpuReport, Nic, Pair
+from launcher.model.plan import Finding
+from launcher.text.text import finding_lines, wrap
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The same, for programs."""
+
+    gpus: tuple[Gpu, ...]
+    pairs: tuple[Pair, ...]
+    nics: tuple[Nic, ...]
+    islands: tuple[tuple[int, ...], ...]  # GPU indices, joined by NVLink
+    sentences: tuple[str, ...]
+    odd: tuple[Finding, ...]
+
+
+def survey(report: GpuReport, nics: Sequence[Nic]) -> Topology:
+    """Return everything there is to say about how these GPUs are connected."""
+    return Topology(
+        gpus=report.gpus,
+        pairs=report.pairs,
+        nics=tuple(nics),
+        islands=tuple(islands(report)),
+        sentences=tuple(describe(report)),
+        odd=oddities(report),
+    )
+
+
+def topology_lines(report: GpuReport, nics: Sequence[Nic]) -> list[str]:
+    """Return the text: the matrix as `nvidia-smi topo -m` has it, then sentences."""
+    found = survey(report, nics)
+    lines = matrix(report, nics)
+    lines += [f"NIC{number}: {nic.name}" for number, nic in enumerate(nics)]
+    if any(gpu.cpus_filtered for gpu in report.gpus):
+        lines.append("CPU affinity is what this container's cpuset leaves of the hardware's.")
+    lines += ["", *(line for text in found.sentences for line in wrap("", text, "  "))]
+    for finding in found.odd:
+        lines += finding_lines(finding)
+    return lines

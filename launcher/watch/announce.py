@@ -1,0 +1,153 @@
+"""Wait until the services answer, print the banner, then verify PyTorch: watch's first child.
+
+It takes with it, when it ends, what only this needs: the banner, the checks, the plan.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from launcher.box import files, ssh_keys
+from launcher.model import codec
+from launcher.model.errors import BadSetting
+from launcher.model.machine import Machine
+from launcher.model.plan import Plan, RenderedFile, Ssh
+from launcher.model.probe import Probe
+from launcher.model.services import PROGRAMS
+from launcher.render.sshd import sshd_service
+from launcher.text import banner
+from launcher.text import text as text_text
+from launcher.watch import ready, target
+
+_PROBE_INTERVAL = 0.03
+_REFUSED_INTERVAL = 1.0
+_VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
+
+# Hears how the services are, and whether the banner is printed.
+Tell = Callable[[Sequence[Probe], bool], None]
+
+
+def run(run_dir: str, parent: int, say: Callable[[str], None], tell: Tell) -> None:
+    """Announce the box, then look deeper.
+
+    Args:
+        parent: pid of the watch that started this; another one announces in its place.
+        tell: hears of every change until the banner is printed, and of that.
+
+    Raises OSError, ValueError, TypeError or KeyError where the box's files cannot be read.
+    """
+    plan = codec.from_json(Plan, Path(run_dir, "plan.json").read_text())
+    machine = codec.from_json(Machine, Path(run_dir, "machine.json").read_text())
+    probes = await_services(plan, lambda probes: tell(probes, False))
+    text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
+    if os.getppid() != parent:
+        return
+    try:
+        files.write([RenderedFile(f"{run_dir}/banner", text + "\n", 0o600, -1, -1)])
+    except BadSetting as err:
+        say(f"launcher: {err}")
+    say(text)
+    tell(probes, True)
+    _make_rsa_host_key(plan)
+    os.nice(10)  # a notebook that starts now goes first
+    say(verify(plan, machine))
+
+
+def await_services(plan: Plan, heard: Callable[[Sequence[Probe]], None]) -> tuple[Probe, ...]:
+    """Return once everything answers, or what does within the plan's time, counted from now."""
+    deadline = time.monotonic() + plan.ready_timeout
+    asked = json.loads(codec.to_json(plan.jupyter, reveal=True))
+    door = target.door(asked) if asked else None
+    handshake = _SshHandshake(plan.ssh, deadline) if plan.ssh else None
+    before: list[Probe] = []
+    while True:
+        probes: list[Probe] = []
+        if door:
+            probes.append(ready.probe_jupyter(door))
+        if handshake:
+            probes.append(handshake.look())
+        if probes != before:
+            heard(probes)
+            before = probes
+        if all(probe.ready for probe in probes) or time.monotonic() >= deadline:
+            return tuple(probes)
+        # A server that answers, and refuses, writes two lines about it each time.
+        refused = any("answered" in probe.detail for probe in probes)
+        time.sleep(_REFUSED_INTERVAL if refused else _PROBE_INTERVAL)
+
+
+class _SshHandshake:
+    """Tries the handshake in a child of its own, which leaves when it has: paramiko takes 40 MB."""
+
+    def __init__(self, ssh: Ssh, deadline: float) -> None:
+        self._probe = Probe("ssh", False, "no handshake yet")
+        self._reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _try_handshakes(ssh, deadline, writer)
+        os.close(writer)
+
+    def look(self) -> Probe:
+        if self._pid and select.select([self._reader], [], [], 0)[0]:
+            line = os.read(self._reader, 65536)
+            if line:
+                self._probe = codec.from_json(Probe, line.splitlines()[-1])
+            else:
+                os.waitpid(self._pid, 0)
+                self._pid = 0
+        return self._probe
+
+
+def _try_handshakes(ssh: Ssh, deadline: float, writer: int) -> None:
+    seen: Probe | None = None
+    try:
+        while (seen is None or not seen.ready) and time.monotonic() < deadline:
+            seen = ready.probe_sshd(ssh)
+            os.write(writer, codec.to_json(seen).encode() + b"\n")
+            time.sleep(0 if seen.ready else 0.1)
+    finally:
+        os._exit(0)
+
+
+def verify(plan: Plan, machine: Machine) -> str:
+    """Try CUDA, and let the user's own PyTorch run a kernel on each device, as the user."""
+    from launcher import checks
+    from launcher.doctor import collect  # 60 ms to import: the banner does not wait for them
+
+    seen = collect.collect(
+        machine, plan.user_environment(), user=plan.identity.account, python=plan.paths.python,
+        guest=plan.paths.guest, deadline=_VERIFY_TIMEOUT,
+    )  # fmt: skip
+    failure = checks.judge(seen).failure
+    known = {note.id for note in plan.notes}
+    return text_text.deep_line(
+        seen.torch, failure if failure and failure.id not in known else None, plan.devices
+    )
+
+
+def _make_rsa_host_key(plan: Plan) -> None:
+    """Make it for the next start, in a child of the lowest priority that PID 1 reaps."""
+    if plan.ssh is None or os.fork():
+        return
+    try:
+        os.nice(19)
+        environ = dict(sshd_service(plan, plan.ssh).env)
+        ssh_keys.make_rsa_host_key(plan.paths.state, environ)
+    except OSError:
+        pass  # the disk is full: the next start tries again
+    finally:
+        os._exit(0)
+
+
+def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:
+    """Return the last lines of each service that is not ready."""
+    return {
+        probe.service: files.last_lines(f"{plan.paths.run}/log/{PROGRAMS[probe.service]}.log")
+        for probe in probes
+        if not probe.ready
+    }

@@ -1,0 +1,135 @@
+"""health.json: what watch knows, for whoever asks; missing, foreign or old means unhealthy.
+
+The health check runs every ten seconds: it imports nothing but this, os, json and time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+TYPE_CHECKING = False  # typing's own would cost the health check 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from launcher.model.probe import Probe
+
+INTERVAL = 5.0  # seconds between two looks of watch
+_STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not
+
+
+def write(path: str, started: float, probes: Sequence[Probe], *, starting: bool = False) -> None:
+    """Replace the report, whole.  Raises OSError, and the old one stays and grows stale.
+
+    Args:
+        started: CLOCK_MONOTONIC of the box's start, seconds.
+        starting: the services have not all answered yet, and still may.
+    """
+    content = {
+        "started": started,
+        "stamp": time.monotonic(),
+        "boot": _boot_id(),
+        "pid": os.getpid(),
+        "starting": starting,
+        "healthy": not starting and all(probe.ready for probe in probes),
+        "services": {
+            probe.service: {"ready": probe.ready, "detail": probe.detail} for probe in probes
+        },
+    }
+    new = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(new, flags, 0o644), "w", encoding="ascii") as out:
+        os.fchmod(out.fileno(), 0o644)  # open's mode is cut by the umask
+        json.dump(content, out)
+    os.rename(new, path)
+
+
+def read(run_dir: str) -> Mapping[str, object] | None:
+    """Return the report, or None where it is missing or not one."""
+    try:
+        with open(f"{run_dir}/health.json", encoding="utf-8") as stream:
+            report = json.load(stream)
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def judge(
+    report: Mapping[str, object] | None, now: float, boot: str, alive: bool = True, full: str = ""
+) -> str | None:
+    """Return why the box is not healthy, in one line, or None where it is.  Pure.
+
+    Args:
+        report: what health.json held; None where it is missing or unreadable.
+        now: CLOCK_MONOTONIC, seconds.
+        boot: this kernel's boot id.
+        alive: the watch that wrote it is still there.
+        full: the directory of the report, where its file system has no room.
+    """
+    if full:
+        return f"{full} is full: nothing new can start; make room there: df -h {full}"
+    if report is None:
+        return "not ready yet: there is no health report"
+    if report.get("boot") != boot:
+        return "not ready yet: the health report is of another boot"
+    if not alive:
+        return "watch is gone; it is started again, see: docker logs"
+    stamp = report.get("stamp")
+    if not isinstance(stamp, float) or not 0 <= now - stamp <= _STALE:
+        return "the health report is old: watch has stopped, see: docker logs"
+    if report.get("healthy") is True:
+        return None
+    services = report.get("services")
+    failed = failures(services if isinstance(services, dict) else {})
+    if report.get("starting") is True:
+        return f"not ready yet: {failed or 'the services are starting'}"
+    return failed or "unhealthy, and the health report does not say why"
+
+
+def failures(services: Mapping[str, object]) -> str:
+    """Return what is not ready, in one line."""
+    return "; ".join(
+        f"{name}: {seen.get('detail')}"
+        for name, seen in services.items()
+        if isinstance(seen, dict) and seen.get("ready") is not True
+    )
+
+
+def check(run_dir: str) -> str | None:
+    """Return why the box is not healthy, or None: one file, and whether watch still lives."""
+    return reason(read(run_dir), run_dir)
+
+
+def reason(report: Mapping[str, object] | None, run_dir: str) -> str | None:
+    """Judge a report that was read from `run_dir`, here and now."""
+    alive = report is None or os.path.exists(f"/proc/{report.get('pid')}")
+    full = run_dir if _is_full(run_dir) else ""
+    return judge(report, time.monotonic(), _boot_id(), alive, full)
+
+
+def in_command_mode() -> bool:
+    """Return whether the box runs a command, and so has no service to be ready."""
+    try:
+        with open("/proc/1/cmdline", "rb") as stream:
+            words = stream.read().split(b"\0")
+    except OSError:
+        return False
+    entry = next((i for i, word in enumerate(words) if word.endswith(b"/entrypoint.py")), None)
+    return entry is not None and any(words[entry + 1 :])
+
+
+def _is_full(directory: str) -> bool:
+    try:
+        room = os.statvfs(directory)
+    except OSError:
+        return False
+    return bool((room.f_blocks and not room.f_bavail) or (room.f_files and not room.f_favail))
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,142 @@
+"""Does NVML still list what it listed at the start?  The cheap look, every half minute.
+
+Runs in a forked child: the library may hang or crash.  By ctypes and not by pynvml, whose import
+alone takes five times as long as all of this; what is wrong is then for `gpu_look` to find out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from launcher.settings import environ
+
+CONTROL = "/dev/nvidiactl"
+_UUID_SIZE = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
+_NOT_SUPPORTED = 3  # nvmlReturn_t: this GPU has no MIG
+
+_LIBRARY = "libnvidia-ml.so.1"
+
+# What is listed: by the UUID of each GPU, those of its MIG instances; None = not in MIG mode.
+Roll = Mapping[str, frozenset[str] | None]
+
+
+def as_at_start(run_dir: str, control_fault: str) -> bool:
+    """Return whether every GPU of the start is there, with every MIG instance.
+
+    Args:
+        control_fault: what opening the control node did now.
+
+    Raises OSError or ValueError where machine.json cannot be read.
+    """
+    with open(f"{run_dir}/machine.json", encoding="utf-8") as stream:
+        report = json.load(stream)["report"]
+    if control_fault != at_start(report):
+        return False
+    try:
+        now, unopened = _call()
+    except (OSError, AttributeError):  # no library, or one without these functions
+        return False
+    return unopened <= len(report["lost"]) and all(
+        uuid in now and _covers(now[uuid], instances) for uuid, instances in roll(report).items()
+    )
+
+
+def ask_as_the_start_did(run_dir: str) -> None:
+    """Take the container's environment, and NVML from where it says: watch has neither.
+
+    The loader reads LD_LIBRARY_PATH at exec alone; what is loaded from there now is what everybody
+    who asks for it by name gets.  Raises OSError where others than root could have put it there.
+    """
+    with open(f"{run_dir}/plan.json", encoding="utf-8") as stream:
+        environ.replace(dict(json.load(stream)["inherited"]))
+    for folder in environ.own().get("LD_LIBRARY_PATH", "").split(":"):
+        path = f"{folder}/{_LIBRARY}"
+        if not folder.startswith("/") or not os.path.exists(path):
+            continue
+        if not (_is_ours(path) and _is_ours(folder)):
+            raise OSError(f"{path} can be changed by others than root, who does not load it")
+        with contextlib.suppress(OSError):  # of another architecture: the loader goes on, too
+            ctypes.CDLL(path)
+            return
+
+
+def _is_ours(path: str) -> bool:
+    info = os.stat(path)
+    groups = 0 if info.st_gid in (0, os.getegid()) else 0o020
+    return info.st_uid in (0, os.geteuid()) and not info.st_mode & (groups | 0o002)
+
+
+def at_start(report: Mapping[str, Any]) -> str:
+    """Return what opening the control node did at the start; WSL2 has none."""
+    faults = {node["path"]: str(node["fault"]) for node in report["nodes"]}
+    return faults.get(CONTROL, "ENOENT")
+
+
+def roll(report: Mapping[str, Any]) -> Roll:
+    """Return what a `GpuReport` lists, from its JSON."""
+    return {
+        gpu["uuid"]: frozenset(instance["uuid"] for instance in gpu["mig_devices"])
+        if gpu["mig_enabled"]
+        else None
+        for gpu in report["gpus"]
+    }
+
+
+def _covers(now: frozenset[str] | None, start: frozenset[str] | None) -> bool:
+    return now is start is None or (now is not None and start is not None and start <= now)
+
+
+def _call() -> tuple[Roll, int]:
+    """Return what NVML lists, and how many GPUs it counts and cannot open.
+
+    Raises OSError where it does not work at all.
+    """
+    nvml = ctypes.CDLL(_LIBRARY)
+    _check(nvml.nvmlInit_v2())
+    try:
+        count = ctypes.c_uint()
+        _check(nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)))
+        found: dict[str, frozenset[str] | None] = {}
+        for index in range(count.value):
+            device = ctypes.c_void_p()
+            try:
+                _check(nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)))
+                found[_uuid(nvml, device)] = _instances(nvml, device)
+            except OSError:
+                continue
+        return found, count.value - len(found)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _instances(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> frozenset[str] | None:
+    mode, pending = ctypes.c_uint(), ctypes.c_uint()
+    status = nvml.nvmlDeviceGetMigMode(device, ctypes.byref(mode), ctypes.byref(pending))
+    if status == _NOT_SUPPORTED:
+        return None
+    _check(status)
+    if mode.value != 1:
+        return None
+    slots, instance = ctypes.c_uint(), ctypes.c_void_p()
+    _check(nvml.nvmlDeviceGetMaxMigDeviceCount(device, ctypes.byref(slots)))
+    return frozenset(
+        _uuid(nvml, instance)
+        for slot in range(slots.value)  # an empty slot is an error, and no instance
+        if not nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, slot, ctypes.byref(instance))
+    )
+
+
+def _uuid(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> str:
+    buffer = ctypes.create_string_buffer(_UUID_SIZE)
+    _check(nvml.nvmlDeviceGetUUID(device, buffer, _UUID_SIZE))
+    return buffer.value.decode()
+
+
+def _check(status: int) -> None:
+    if status:
+        raise OSError(f"NVML {status}")

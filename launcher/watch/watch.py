@@ -1,0 +1,195 @@
+"""Keep health.json true, and say what changes: services, required programs, GPUs.
+
+watch lives as long as the box and stays small: what the banner needs comes and goes with a child
+(`announce`), and so does whatever asks the driver (`gpu_watch`).  It survives what it meets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from launcher.model.probe import Probe
+from launcher.supervise import programs
+from launcher.watch import health, news, ready, target
+from launcher.watch.gpus import NAME as GPUS
+from launcher.watch.gpus import GpuWatch
+from launcher.watch.target import Watched
+
+Say = Callable[[str], None]
+
+_UNWRITTEN = "so the box counts as unhealthy; make room there: df -h"
+_BLIND = "it cannot look at the services; why: docker logs"
+_MOST_TROUBLES = 20  # different ones: more are not worth the memory to tell them from old ones
+
+
+def run(run_dir: str, say: Say) -> None:
+    """Never returns: ends with the signal that stops the box.
+
+    Raises BadSetting where no box runs.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to finish, nothing to report
+    box = target.read(run_dir)
+    watch = Watch(box, say)
+    if not os.path.exists(f"{run_dir}/banner"):  # else we were restarted, and it is in the log
+        watch.announce()
+    watch.watch_gpus()
+    while True:
+        watch.turn()
+        watch.wait()
+
+
+class Watch:
+    """What is known of the box, and what the log says of it."""
+
+    def __init__(self, box: Watched, say: Say) -> None:
+        self._box = box
+        self._say = say
+        self._probes: Sequence[Probe] = ()
+        self._gpus: GpuWatch | None = None
+        self._next_look = 0.0
+        self._troubles: set[str] = set()
+        self._written = True
+        self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
+
+    # --- the start ---
+
+    def announce(self) -> None:
+        """Let a child print the banner, and report meanwhile how far the services are."""
+        reader, writer = os.pipe()
+        parent = os.getpid()
+        self._announcer = os.fork()
+        if self._announcer == 0:
+            _announce(self._box.run_dir, parent, writer, self._say)
+        os.close(writer)
+        announced, unread = False, b""
+        while not announced:
+            self._write(starting=True)
+            if not select.select([reader], [], [], health.INTERVAL)[0]:
+                continue
+            chunk = os.read(reader, 65536)
+            if not chunk:  # it has said why
+                break
+            *lines, unread = (unread + chunk).split(b"\n")
+            for line in lines:
+                found = json.loads(line)
+                announced = found["announced"]
+                self._probes = [Probe(*fields) for fields in found["probes"]]
+        os.close(reader)
+        self._write()
+
+    def watch_gpus(self) -> None:
+        """Watch those that the start found; what failed then is no loss."""
+        if self._box.gpu_watch and _found_gpus(self._box.run_dir):
+            said = _said_of_gpus(self._box)
+            self._gpus = GpuWatch(self._box.run_dir, self._box.gpu_watch, said)
+
+    # --- the rest of the box's life ---
+
+    def turn(self) -> None:
+        """Do what is due; nothing that goes wrong here ends watch."""
+        due = time.monotonic() >= self._next_look
+        if due:
+            self._next_look = time.monotonic() + health.INTERVAL
+            if not self._attempt(self._look):
+                self._probes = (Probe("watch", False, _BLIND),)
+        if self._attempt(self._step_gpus) or due:
+            self._write()
+        if self._announcer and os.waitpid(self._announcer, os.WNOHANG)[0]:
+            self._announcer = 0
+
+    def _attempt(self, work: Callable[[], bool]) -> bool:
+        """Return whether `work` has news; what it fails with is said once, and is no end."""
+        try:
+            return work()
+        except Exception as err:
+            trouble = f"{type(err).__name__}: {err}"
+            if trouble not in self._troubles and len(self._troubles) < _MOST_TROUBLES:
+                self._troubles.add(trouble)
+                self._say(f"launcher: watch cannot look, and goes on: {trouble}")
+            return False
+
+    def wait(self) -> None:
+        """Wait until something is due, or a child has an answer."""
+        until, pipes = self._next_look, []
+        if self._gpus:
+            until = min(until, self._gpus.next_event)
+            pipes = [self._gpus.pipe] if self._gpus.pipe is not None else []
+        select.select(pipes, [], [], max(0.0, until - time.monotonic()))
+
+    def _look(self) -> bool:
+        before = self._probes
+        seen = news.with_programs(list(look(self._box)), programs.read(self._box.run_dir))
+        self._probes = tuple(seen)
+        for line in news.changes(before, self._probes):
+            self._say(line)
+        if self._gpus:
+            self._gpus.glance()
+        return True
+
+    def _step_gpus(self) -> bool:
+        line = self._gpus.step() if self._gpus else None
+        if line:
+            self._say(line)
+        return line is not None
+
+    def _write(self, *, starting: bool = False) -> None:
+        path = f"{self._box.run_dir}/health.json"
+        probes = [*self._probes, *([self._gpus.probe] if self._gpus else [])]
+        try:
+            health.write(path, self._box.started, probes, starting=starting)
+        except OSError as err:
+            if self._written:
+                self._say(f"launcher: cannot write {path}: {err.strerror}, {_UNWRITTEN}")
+            self._written = False
+        else:
+            self._written = True
+
+
+def look(box: Watched) -> Iterator[Probe]:
+    """Yield how the services are, cheaply enough for every few seconds."""
+    if box.jupyter:
+        yield ready.probe_jupyter(box.jupyter)
+    if box.ssh_port:
+        alive = ready.listens(box.ssh_port)
+        yield Probe("ssh", alive, "listens" if alive else "does not listen")
+
+
+def _announce(run_dir: str, parent: int, writer: int, say: Say) -> None:
+    """Run in a child, and never come back."""
+
+    def tell(probes: Sequence[Probe], announced: bool) -> None:
+        fields = [(probe.service, probe.ready, probe.detail) for probe in probes]
+        line = json.dumps({"probes": fields, "announced": announced})
+        os.write(writer, line.encode() + b"\n")
+
+    try:
+        from launcher.watch import announce
+
+        announce.run(run_dir, parent, say, tell)
+    except Exception as err:
+        say(f"launcher: the box is not announced: {type(err).__name__}: {err}")
+    finally:
+        os._exit(0)
+
+
+def _found_gpus(run_dir: str) -> bool:
+    try:
+        with open(f"{run_dir}/machine.json", encoding="utf-8") as stream:
+            return bool(json.load(stream)["report"]["gpus"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _said_of_gpus(box: Watched) -> str:
+    """Return the loss that a watch before this one has said, or ""."""
+    report = health.read(box.run_dir)
+    services = report.get("services") if report and report.get("started") == box.started else None
+    gpus = services.get(GPUS) if isinstance(services, dict) else None
+    if not isinstance(gpus, dict) or gpus.get("ready") is not False:
+        return ""
+    return str(gpus.get("detail", ""))

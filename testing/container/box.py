@@ -1,0 +1,217 @@
+"""A container under test, driven with the docker command line that users type."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from testing.container.engine import DOCKER, Docker, poll
+from testing.container.terminal import Terminal
+
+# From its first rule to its third and last: it is there whole, or not yet.
+BANNER = re.compile(r"(═{80}\r?\n)(?s:.*?)\1(?s:.*?)\1")
+_numbers = itertools.count(1)
+
+
+class Box:
+    """One container, running or not."""
+
+    def __init__(self, docker: Docker, name: str) -> None:
+        self.docker = docker
+        self.name = name
+
+    def logs(self) -> str:
+        """Return what `docker logs` shows, both streams in the order they were written."""
+        done = subprocess.run(
+            [DOCKER, "logs", self.name],
+            env=self.docker.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=False,
+        )
+        return done.stdout
+
+    def wait_for_log(self, pattern: str | re.Pattern[str], timeout: float = 60) -> re.Match[str]:
+        """Return the first match of `pattern` in the log; fail where it ends without it."""
+        found: re.Match[str] | None = None
+
+        def settled() -> bool:
+            nonlocal found
+            running = self.is_running()  # asked first: what it wrote before its end counts
+            found = re.search(pattern, self.logs())
+            return found is not None or not running
+
+        in_time = poll(settled, timeout=timeout, interval=0.1)
+        if found is None:
+            why = "before the container ended" if in_time else f"within {timeout:g} s"
+            raise AssertionError(f"no {pattern!r} {why}; the log:\n{self.logs()}")
+        return found
+
+    def wait_for_banner(self, timeout: float = 90) -> str:
+        """Wait until the banner is printed; return it."""
+        return self.wait_for_log(BANNER, timeout)[0]
+
+    def exec(
+        self,
+        *command: str,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        check: bool = True,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `docker exec`, as root unless `user` is given."""
+        options = ["--user", user] if user else []
+        options += _variables(env)
+        options += ["--interactive"] if stdin is not None else []
+        return self.docker(
+            "exec", *options, self.name, *command, check=check, stdin=stdin, timeout=timeout
+        )
+
+    def port(self, container_port: int) -> int:
+        """Return the port of this machine that reaches `container_port`."""
+        published = self.docker("port", self.name, str(container_port)).stdout.split()
+        return int(published[0].rpartition(":")[2])
+
+    def inspect(self, template: str) -> str:
+        """Return one fact of `docker inspect`, as a Go template."""
+        return self.docker("inspect", "--format", template, self.name).stdout.strip()
+
+    def exists(self) -> bool:
+        """Say whether it is still there: `docker run --rm` takes its container away."""
+        return self.docker("inspect", self.name, check=False).returncode == 0
+
+    def is_running(self) -> bool:
+        return self.inspect("{{.State.Running}}") == "true"
+
+    def exit_code(self) -> int:
+        return int(self.inspect("{{.State.ExitCode}}"))
+
+    def wait(self, timeout: float = 60) -> int:
+        """Wait for the container to end; return its exit code."""
+        ended = poll(lambda: not self.is_running(), timeout=timeout)
+        assert ended, f"it still runs after {timeout:g} s"
+        return self.exit_code()
+
+    def stop(self, *options: str) -> float:
+        """Run `docker stop`; return the seconds it took."""
+        begin = time.monotonic()
+        self.docker("stop", *options, self.name)
+        return time.monotonic() - begin
+
+    def start(self) -> None:
+        self.docker("start", self.name)
+
+    def restart(self) -> None:
+        self.docker("restart", self.name)
+
+    def kill(self, signal: str) -> None:
+        self.docker("kill", "--signal", signal, self.name)
+
+    def remove(self) -> None:
+        self.docker("rm", "--force", "--volumes", self.name, check=False)
+
+
+class Boxes:
+    """Starts containers of one image, and removes them at the end."""
+
+    def __init__(self, docker: Docker, image: str) -> None:
+        self.docker = docker
+        self.image = image
+        self.running: list[Box] = []
+        self.said: list[str] = []  # the logs of those that were removed
+        self._terminals: list[Terminal] = []
+
+    def __call__(
+        self, *options: str, command: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Box:
+        """Run `docker run -d OPTIONS… IMAGE COMMAND…`.
+
+        Where the options say nothing of ports or networks, 8888 and 22 are published on free ports.
+        """
+        box = self._new_box()
+        settings = ["--name", box.name, *_ports(options), *_variables(env), *options]
+        self.docker("run", "--detach", *settings, self.image, *command)
+        return box
+
+    def run(
+        self,
+        *command: str,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `docker run --rm [-i] OPTIONS… IMAGE COMMAND…` to its end, its two outputs apart."""
+        done = subprocess.run(
+            self._foreground(["-i"] if stdin is not None else [], options, env, command),
+            env=self.docker.environment,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        self.said.append(done.stderr.decode(errors="replace"))
+        return done
+
+    def terminal(
+        self, *command: str, options: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Terminal:
+        """Start `docker run --rm -it OPTIONS… IMAGE COMMAND…` in a terminal."""
+        run = self._foreground(["-i", "-t"], options, env, command)
+        self._terminals.append(Terminal(run, self.docker.environment))
+        return self._terminals[-1]
+
+    def _foreground(
+        self,
+        mode: Sequence[str],
+        options: Sequence[str],
+        env: Mapping[str, str] | None,
+        command: Sequence[str],
+    ) -> list[str]:
+        settings = ["--name", self._new_box().name, *mode, *_variables(env), *options]
+        return [DOCKER, "run", "--rm", *settings, self.image, *command]
+
+    def _new_box(self) -> Box:
+        """Name a container; noted first: one that fails to start is removed all the same."""
+        box = Box(self.docker, f"pcl-{os.getpid()}-{next(_numbers)}")
+        self.running.append(box)
+        return box
+
+    def remove_all(self) -> None:
+        while self._terminals:
+            self._terminals.pop().close()
+        while self.running:
+            box = self.running.pop()
+            self.said.append(box.logs())
+            box.remove()
+
+
+@contextmanager
+def boxes(docker: Docker, image: str) -> Iterator[Boxes]:
+    """Start containers in the block, and leave none behind."""
+    started = Boxes(docker, image)
+    try:
+        yield started
+    finally:
+        started.remove_all()
+
+
+def _variables(env: Mapping[str, str] | None) -> list[str]:
+    return [part for name, value in (env or {}).items() for part in ("-e", f"{name}={value}")]
+
+
+def _ports(options: Sequence[str]) -> list[str]:
+    decided = ("-p", "--publish", "-P", "--network", "--net")
+    if any(option.split("=")[0] in decided for option in options):
+        return []
+    return ["-p", "127.0.0.1::8888", "-p", "127.0.0.1::22"]

@@ -1,0 +1,41 @@
+"""Collect evidence below a root directory, judge it, print both as JSON.
+
+It is what `launcher doctor --json` does with `/`, in a process whose environment is the user's;
+with --at-start, what a start does for its banner.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from launcher import checks
+from launcher.box import run_dir
+from launcher.detect import driver
+from launcher.doctor import doctor, report
+from launcher.model.evidence import Evidence
+from launcher.plan import findings
+from launcher.settings import load
+
+
+def main(root: Path, *, at_start: bool) -> int:
+    settings = load.load()
+    if at_start:
+        machine = driver.detect_machine(settings, root)
+        seen = Evidence(machine, dict(settings.environ))
+        verdict = findings.judge(machine, settings)
+    else:
+        box, deadline = run_dir.box(), settings.detect_timeout
+        seen = doctor.collect(settings, box, _say, deadline=deadline, root=root)
+        verdict = checks.judge(seen)
+    json.dump(report.document(seen, verdict), sys.stdout)
+    return verdict.exit_status
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), at_start="--at-start" in sys.argv[2:]))

@@ -1,0 +1,166 @@
+"""A scenario: what is wrong with a machine, and what the doctor must make of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.checks import LAYERS
+from sim import description, driver
+from testing.doctor.tree import LIBRARIES, Changes, NotPossible, Step, Tree, release
+
+PROJECT = Path(__file__).parents[2]
+STAND_IN = Path(__file__).parent / "stand_in"
+DEADLINE = "10"  # for what answers, in seconds
+SHORT = {"LAUNCHER_DETECT_TIMEOUT": "1.5"}  # for what never does
+PATIENCE = 60.0  # for the doctor itself
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One cause, built from the outside."""
+
+    id: str
+    cause: str  # in a sentence, for docs/doctor.md
+    expects: str | None = None  # id of the one failure
+    names: tuple[str, ...] = ()  # what its fix, or the warning's, must name
+    dropped: tuple[str, ...] = ()  # what the fix leaves out
+    seen: tuple[str, ...] = ()  # what it must have seen: the exact code or words
+    warns: tuple[str, ...] = ()  # ids of the warnings that are expected
+    machine: str = "rtx3090-2x-nvlink"
+    gpus: tuple[int, ...] | None = None  # those that the container was given; None = all
+    changes: Changes = field(default_factory=dict)  # of the machine's description
+    tree: tuple[Step, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    torch: Mapping[str, object] | str = field(default_factory=dict)  # or the path of a real one
+    wrapper: tuple[str, ...] = ()  # a command that runs the doctor; "ROOT" in it is the tree
+    started_well: bool = False  # the box was started before this happened to it
+    needs_root: bool = False  # it is about what root may and others may not
+    at_start: bool = False  # judged with what a start knows, which tries nothing
+
+    @property
+    def exit_status(self) -> int:
+        if self.expects is None:
+            return 0
+        return 10 + 1 + LAYERS.index(self.expects.partition(".")[0])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run of the doctor."""
+
+    status: int
+    document: Mapping[str, object]
+    said: str  # on standard error
+
+    @property
+    def failure(self) -> Mapping[str, str] | None:
+        found = self.document["failure"]
+        assert found is None or isinstance(found, dict)
+        return found
+
+    @property
+    def warnings(self) -> dict[str, Mapping[str, str]]:
+        found = self.document["warnings"]
+        assert isinstance(found, list)
+        return {warning["id"]: warning for warning in found}
+
+
+def play(scenario: Scenario, built: Path) -> Outcome | NotPossible:
+    """Build the scenario's machine in a temporary folder, run the doctor on it, remove it."""
+    # Not in pytest's own folder, which nobody but root may enter.
+    folder = Path(tempfile.mkdtemp(prefix="launcher-doctor-"))
+    folder.chmod(0o755)
+    try:
+        return _play(scenario, folder, built)
+    except NotPossible as reason:
+        return reason
+    finally:
+        release(folder)
+        shutil.rmtree(folder)
+
+
+def prepare(scenario: Scenario, folder: Path, built: Path) -> tuple[Tree, dict[str, str]]:
+    """Return the machine before anything happened to it, and its user's environment."""
+    text = description.edit(driver.find(scenario.machine).read_text(), scenario.changes)
+    if scenario.gpus is not None:
+        text = description.select(text, dict.fromkeys(scenario.gpus))
+    tree = Tree(folder, text, built)
+    tree.make()
+    return tree, _environ(scenario, folder, tree)
+
+
+def _play(scenario: Scenario, folder: Path, built: Path) -> Outcome:
+    if scenario.needs_root and os.geteuid() != 0:
+        raise NotPossible("only root can make that machine")
+    tree, environ = prepare(scenario, folder, built)
+    if scenario.started_well:
+        started = _run("testing.doctor.start_box", tree.root, environ)
+        assert started.returncode == 0, started.stderr
+    for step in scenario.tree:
+        step(tree)
+    tree.check()
+    wrapper = tuple(word.replace("ROOT", str(tree.root)) for word in scenario.wrapper)
+    if wrapper:
+        _check(wrapper)
+    how = ["--at-start"] if scenario.at_start else []
+    done = _run("testing.doctor.run_doctor", tree.root, environ, wrapper, how)
+    try:
+        return Outcome(done.returncode, json.loads(done.stdout), done.stderr)
+    except json.JSONDecodeError:
+        raise AssertionError(f"{scenario.id}: status {done.returncode}\n{done.stderr}") from None
+
+
+def _check(wrapper: tuple[str, ...]) -> None:
+    if shutil.which(wrapper[0]) is None:
+        raise NotPossible(f"{wrapper[0]} is not installed")
+    done = subprocess.run([*wrapper, "true"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotPossible(done.stderr.strip())
+
+
+def _environ(scenario: Scenario, folder: Path, tree: Tree) -> dict[str, str]:
+    """Return the environment of the user's programs."""
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "LAUNCHER_RUN_DIR": str(folder / "run"),
+        "LAUNCHER_DETECT_TIMEOUT": DEADLINE,
+        "NVIDIA_VISIBLE_DEVICES": "all",
+        "LD_LIBRARY_PATH": f"/{LIBRARIES}",
+        **scenario.environ,
+    }
+    # The loader of this machine knows nothing of the tree: it needs the real names.
+    for name in ("LD_LIBRARY_PATH", "LD_PRELOAD"):
+        if name in environ:
+            environ[name] = ":".join(f"{tree.outside}{path}" for path in environ[name].split(":"))
+    if isinstance(scenario.torch, str):
+        return {**environ, "PYTHONPATH": scenario.torch}
+    described = folder / "torch.json"
+    described.write_text(json.dumps(scenario.torch))
+    return {**environ, "PYTHONPATH": str(STAND_IN), "STAND_IN_TORCH": str(described)}
+
+
+def _run(
+    module: str,
+    root: Path,
+    environ: Mapping[str, str],
+    wrapper: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*wrapper, sys.executable, "-m", module, str(root), *arguments],
+        cwd=PROJECT,
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )

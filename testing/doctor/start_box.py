@@ -1,0 +1,25 @@
+"""Leave behind what a box that started below a root directory leaves: its plan and its machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from launcher.detect import driver
+from launcher.model import codec
+from launcher.plan.plan import make_plan
+from launcher.settings import environ, load
+
+
+def main(root: Path) -> None:
+    settings = load.load()
+    machine = driver.detect_machine(settings, root)
+    plan = make_plan(machine, settings, None, driver.GUEST, started=0.0)
+    directory = Path(environ.run_dir())
+    directory.mkdir()
+    for name, value in (("plan.json", plan), ("machine.json", machine)):
+        (directory / name).write_text(codec.to_json(value))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,47 @@
+"""What the start script of Jupyter adds to it.  tests/box meets a whole server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[3] / "launcher" / "guest" / "jupyter.py"
+
+
+def run(code: str) -> str:
+    """Run `code` beside the script's names: importing it changes the interpreter."""
+    text = f"import runpy\nglobals().update(runpy.run_path({str(SCRIPT)!r}))\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True, env=os.environ
+    )
+    return done.stdout
+
+
+def test_a_token_in_a_url_is_not_logged() -> None:
+    """tornado logs the whole request where a handler fails."""
+    said = run("""
+import logging
+log = logging.getLogger("tornado.application")
+log.addHandler(logging.StreamHandler(__import__("sys").stdout))
+log.addFilter(hide_token)
+log.error("Uncaught exception %s\\n%r", "GET /lab?a=1&token=s3cr3t&b=2", {"uri": "/?token=s3cr3t"})
+log.error("100 % of nothing")
+""")
+    assert said == (
+        "Uncaught exception GET /lab?a=1&token=[secret]&b=2\n{'uri': '/?token=[secret]'}\n"
+        "100 % of nothing\n"
+    )
+
+
+def test_a_kernel_that_is_only_being_made_does_not_fail_the_list() -> None:
+    said = run("""
+from jupyter_server.services.kernels.kernelmanager import ServerKernelManager, utcnow
+kernels = Kernels()
+kernels._kernels = {"made": ServerKernelManager(), "being made": ServerKernelManager()}
+kernels._kernels["made"].last_activity = utcnow()
+kernels.pinned_superclass.list_kernel_ids = lambda self: list(self._kernels)
+print([model["id"] for model in kernels.list_kernels()])
+""")
+    assert said == "['made']\n"

@@ -1,0 +1,315 @@
+"""Which GPUs CUDA sees, by LAUNCHER_GPUS, by what the user set, and by what is on the machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.model.errors import BadSetting
+from launcher.model.machine import GpuReport, LostGpu, Pair
+from launcher.model.plan import EnvVar
+from launcher.plan.devices import DevicePlan, choose, plan_devices
+from testing.machines import GIB, NO_LIBRARY, answering, gpu, mig_gpu, settings
+
+# Four cards of which 0 and 3 are bridged; 2 is computing, 1 has little memory left.
+FOUR = replace(
+    answering(
+        gpu(0, memory_free=78 * GIB, processes=0),
+        gpu(1, memory_free=10 * GIB, processes=0),
+        gpu(2, memory_free=78 * GIB, processes=2),
+        gpu(3, memory_free=78 * GIB, processes=0),
+    ),
+    pairs=(
+        Pair(0, 1, path="SYS"),
+        Pair(0, 2, path="SYS"),
+        Pair(0, 3, nvlinks=4, via="direct", path="SYS"),
+        Pair(1, 2, path="PHB"),
+        Pair(1, 3, path="SYS"),
+        Pair(2, 3, path="SYS"),
+    ),
+)
+BUSY = replace(FOUR, gpus=tuple(replace(card, processes=1) for card in FOUR.gpus))
+LOST = replace(FOUR, gpus=FOUR.gpus[:3], pairs=(), lost=(LostGpu(3, "GPU is lost", 15),))
+MIG = answering(mig_gpu(0, 3))
+MIXED = answering(mig_gpu(0, 2), gpu(1))
+NO_GPU = GpuReport(failure=NO_LIBRARY)
+INSTANCES = [device.uuid for device in MIG.gpus[0].mig_devices]
+
+
+def planned(report: GpuReport, **environ: str) -> DevicePlan:
+    return plan_devices(report, settings(environ))
+
+
+def visible(report: GpuReport, **environ: str) -> EnvVar:
+    """Return the planned CUDA_VISIBLE_DEVICES."""
+    return {var.name: var for var in planned(report, **environ).environment}["CUDA_VISIBLE_DEVICES"]
+
+
+def fault(report: GpuReport, **environ: str) -> str:
+    """Return what is said of a request that cannot be met, which ends the start with 78."""
+    with pytest.raises(BadSetting) as bad:
+        planned(report, **environ)
+    assert bad.value.exit_code == 78
+    return str(bad.value)
+
+
+def uuids(*indices: int) -> str:
+    return ",".join(gpu(index).uuid for index in indices)
+
+
+# --- all, N, idle ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "value", "why"),
+    [
+        ({}, "0,1,2,3", "every usable GPU"),
+        ({"LAUNCHER_GPUS": "all"}, "0,1,2,3", "every usable GPU"),
+        ({"LAUNCHER_GPUS": "2"}, "0,3", "the best 2 of 4 usable, connected by NV4"),
+        ({"LAUNCHER_GPUS": "1"}, "0", "the best 1 of 4 usable"),
+        ({"LAUNCHER_GPUS": "4"}, "0,1,2,3", "the best 4 of 4 usable, connected by SYS"),
+        ({"LAUNCHER_GPUS": "idle:2"}, "0,3", "the best 2 of 2 idle, connected by NV4"),
+        ({"LAUNCHER_GPUS": "idle"}, "0,3", "every idle GPU"),
+        ({"LAUNCHER_GPU_MIN_FREE": "20GiB"}, "0,2,3", "every GPU with 20 GiB free"),
+        (
+            {"LAUNCHER_GPUS": "idle", "LAUNCHER_GPU_MIN_FREE": "20GiB"},
+            "0,3",
+            "every idle GPU with 20 GiB free",
+        ),
+        (
+            {"LAUNCHER_GPUS": "2", "LAUNCHER_GPU_MIN_FREE": "20GiB"},
+            "0,3",
+            "the best 2 of 3 with 20 GiB free, connected by NV4",
+        ),
+    ],
+)
+def test_what_is_chosen_and_why(environ: dict[str, str], value: str, why: str) -> None:
+    seen = visible(FOUR, **environ)
+    assert (seen.value, seen.why) == (value, why)
+    assert planned(FOUR, **environ).count == len(value.split(","))
+
+
+@pytest.mark.parametrize(
+    ("report", "environ", "said"),
+    [
+        (FOUR, {"LAUNCHER_GPUS": "5"}, "LAUNCHER_GPUS asks for 5 usable GPUs, 4 are here"),
+        (FOUR, {"LAUNCHER_GPUS": "idle:3"}, "LAUNCHER_GPUS asks for 3 idle GPUs, 2 are here"),
+        (BUSY, {"LAUNCHER_GPUS": "idle"}, "LAUNCHER_GPUS: there is no idle GPU"),
+        (BUSY, {"LAUNCHER_GPUS": "idle:1"}, "LAUNCHER_GPUS asks for 1 idle GPUs, 0 are here"),
+        (
+            FOUR,
+            {"LAUNCHER_GPU_MIN_FREE": "90GiB"},
+            "LAUNCHER_GPU_MIN_FREE: there is no GPU with 90 GiB free",
+        ),
+        (
+            FOUR,
+            {"LAUNCHER_GPUS": "4", "LAUNCHER_GPU_MIN_FREE": "20GiB"},
+            "LAUNCHER_GPUS asks for 4 GPUs with 20 GiB free, 3 are here",
+        ),
+        (MIG, {"LAUNCHER_GPUS": "4"}, "LAUNCHER_GPUS asks for 4 usable GPUs, 3 are here"),
+    ],
+)
+def test_what_cannot_be_given_is_refused_with_what_there_is(
+    report: GpuReport, environ: dict[str, str], said: str
+) -> None:
+    first, *here = fault(report, **environ).splitlines()
+    assert first == f"{said}; here are:"
+    devices, _ = choose(report, settings())
+    assert [line.split()[1] for line in here] == [device.uuid for device in devices]
+
+
+def test_what_there_is_comes_with_what_one_chooses_by() -> None:
+    here = fault(FOUR, LAUNCHER_GPUS="9").splitlines()[3]
+    assert here == f"  2  {gpu(2).uuid}  {gpu(2).name}, 78 GiB free, 2 processes"
+
+
+@pytest.mark.parametrize("wanted", ["1", "idle:1", "0,1", gpu(0).uuid, "18:00.0"])
+@pytest.mark.parametrize("report", [NO_GPU, answering()])
+def test_gpus_that_are_asked_for_where_there_is_none(report: GpuReport, wanted: str) -> None:
+    text = fault(report, LAUNCHER_GPUS=wanted)
+    assert text.startswith("LAUNCHER_GPUS")
+    assert text.endswith("here are:\n  no usable GPU")
+
+
+@pytest.mark.parametrize("wanted", ["all", "idle"])
+def test_all_of_no_gpus_is_no_fault(wanted: str) -> None:
+    assert planned(NO_GPU, LAUNCHER_GPUS=wanted) == DevicePlan((), 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({"processes": 1, "memory_free": None}, False),
+        ({"processes": 0, "memory_free": 79 * GIB}, True),
+        ({"processes": 0, "memory_free": 70 * GIB}, False),  # of another container's process
+        ({"processes": None, "memory_free": None}, True),  # nothing speaks against it
+        ({"processes": 0, "memory_bytes": None, "memory_free": None}, True),
+    ],
+)
+def test_idle_is_no_process_and_nearly_all_memory(changes: dict, idle: bool) -> None:
+    report = answering(gpu(0, **changes), gpu(1, memory_free=79 * GIB, processes=0))
+    assert visible(report, LAUNCHER_GPUS="idle").value == ("0,1" if idle else "1")
+
+
+def test_a_gpu_that_does_not_tell_its_free_memory_is_left_out_where_some_is_asked_for() -> None:
+    report = answering(gpu(0), gpu(1, memory_free=30 * GIB))
+    assert visible(report, LAUNCHER_GPU_MIN_FREE="20GiB").value == "1"
+
+
+# --- a list ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value"),
+    [
+        ("3,1", "3,1"),
+        (gpu(2).uuid, "2"),
+        (gpu(2).uuid.lower().replace("gpu", "GPU"), "2"),
+        (gpu(2).uuid[:12], "2"),
+        ("12:00.0", "2"),
+        ("0000:12:00.0", "2"),
+        (gpu(2).pci_bus_id, "2"),
+        (f"13:00.0, {gpu(0).uuid}, 1", "3,0,1"),
+    ],
+)
+def test_a_list_is_taken_as_it_is(wanted: str, value: str) -> None:
+    seen = visible(FOUR, LAUNCHER_GPUS=wanted)
+    assert (seen.value, seen.why) == (value, "as LAUNCHER_GPUS asks")
+
+
+def test_a_pci_address_is_the_same_in_either_case() -> None:
+    report = answering(gpu(0, pci_bus_id="00000000:AB:00.0"), gpu(1))
+    for wanted in ("ab:00.0", "AB:00.0"):
+        assert visible(report, LAUNCHER_GPUS=wanted).value == "0"
+
+
+def test_a_short_pci_address_that_two_gpus_have() -> None:
+    report = answering(gpu(0, pci_bus_id="00000000:01:00.0"), gpu(1, pci_bus_id="00000001:01:00.0"))
+    assert "01:00.0 matches 2 GPUs" in fault(report, LAUNCHER_GPUS="01:00.0")
+    assert visible(report, LAUNCHER_GPUS="00000001:01:00.0").value == "1"
+    assert visible(report, LAUNCHER_GPUS="0001:01:00.0").value == "1"
+
+
+@pytest.mark.parametrize("again", ["1", gpu(1).uuid, "GPU-00000001", "11:00.0"])
+def test_a_gpu_that_is_named_twice(again: str) -> None:
+    assert f"LAUNCHER_GPUS: {again} is named twice" in fault(FOUR, LAUNCHER_GPUS=f"1,{again}")
+
+
+@pytest.mark.parametrize("wanted", ["0,4", "GPU-ffff", "99:00.0", INSTANCES[0]])
+def test_a_gpu_that_is_not_here(wanted: str) -> None:
+    name = wanted.split(",")[-1]
+    assert f"LAUNCHER_GPUS: {name} matches 0 GPUs" in fault(FOUR, LAUNCHER_GPUS=wanted)
+
+
+# --- MIG -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("report", "environ", "value", "why"),
+    [
+        (MIG, {}, INSTANCES, "every usable GPU"),
+        (MIG, {"LAUNCHER_GPUS": "2"}, INSTANCES[:2], "the first 2 of 3 usable"),
+        (MIG, {"LAUNCHER_GPUS": INSTANCES[1]}, INSTANCES[1:2], "as LAUNCHER_GPUS asks"),
+        (MIG, {"LAUNCHER_GPUS": INSTANCES[2][:12]}, INSTANCES[2:], "as LAUNCHER_GPUS asks"),
+        (MIG, {"LAUNCHER_GPU_IDS": "index"}, INSTANCES, "every usable GPU"),
+        (MIXED, {}, [*INSTANCES[:2], gpu(1).uuid], "every usable GPU"),
+        (MIXED, {"LAUNCHER_GPUS": "1"}, [gpu(1).uuid], "the best 1 of 3 usable"),
+    ],
+)
+def test_mig_instances_are_named_by_uuid(
+    report: GpuReport, environ: dict[str, str], value: list[str], why: str
+) -> None:
+    seen = visible(report, **environ)
+    assert seen.value.split(",") == value
+    assert seen.why == f"{why}; UUIDs, since MIG instances have no index"
+
+
+def test_a_gpu_that_stands_for_several_instances_is_no_choice() -> None:
+    text = fault(MIG, LAUNCHER_GPUS="10:00.0")
+    assert "10:00.0 matches 3 GPUs" in text
+    assert all(uuid in text for uuid in INSTANCES)
+
+
+# --- what the user set -----------------------------------------------------------------------
+
+
+def test_the_users_value_is_kept_and_explained() -> None:
+    plan = planned(FOUR, CUDA_VISIBLE_DEVICES="0,7,1")
+    assert EnvVar("CUDA_VISIBLE_DEVICES", "0,7,1", "yours, kept") in plan.environment
+    assert plan.count == 1
+    line, *reasons = plan.remarks
+    assert line.startswith("GPU 0 alone: ")
+    assert reasons[0] in line
+    assert any('"1" comes after the end of the list' in reason for reason in reasons)
+
+
+def test_a_users_value_that_hides_nothing_needs_no_remark() -> None:
+    plan = planned(FOUR, CUDA_VISIBLE_DEVICES="3,2,1,0")
+    assert (plan.count, plan.remarks) == (4, ())
+
+
+def test_an_empty_value_is_a_value() -> None:
+    plan = planned(FOUR, CUDA_VISIBLE_DEVICES="")
+    assert plan.count == 0
+    assert plan.remarks[0] == "no GPU: an empty value hides every GPU"
+
+
+@pytest.mark.parametrize("unmet", ["2", "9", "GPU-ffff"])
+def test_launcher_gpus_beside_it_has_no_effect(unmet: str) -> None:
+    """Nor does one that could not be met: what is without effect cannot end the start."""
+    seen = visible(FOUR, CUDA_VISIBLE_DEVICES="1", LAUNCHER_GPUS=unmet)
+    assert seen.value == "1"
+    assert seen.why == "yours, kept; LAUNCHER_GPUS has no effect beside it"
+    assert planned(NO_GPU, CUDA_VISIBLE_DEVICES="1", LAUNCHER_GPUS=unmet) == DevicePlan((), 0)
+
+
+def test_the_users_order_is_kept() -> None:
+    orders = {var.name: var for var in planned(FOUR, CUDA_DEVICE_ORDER="FASTEST_FIRST").environment}
+    assert orders["CUDA_DEVICE_ORDER"] == EnvVar(
+        "CUDA_DEVICE_ORDER", "FASTEST_FIRST", "yours, kept"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "value"),
+    [
+        ({}, "0,1,2,3"),
+        ({"LAUNCHER_GPUS": "4"}, "0,1,2,3"),
+        ({"LAUNCHER_GPUS": "2"}, uuids(0, 3)),
+        ({"LAUNCHER_GPUS": "idle"}, uuids(0, 3)),
+        ({"LAUNCHER_GPUS": "3,2,1,0"}, uuids(3, 2, 1, 0)),  # all, but in an order of its own
+        ({"LAUNCHER_GPUS": "2", "LAUNCHER_GPU_IDS": "index"}, "0,3"),
+    ],
+)
+def test_in_an_order_of_cudas_own_some_gpus_are_named_by_uuid(
+    environ: dict[str, str], value: str
+) -> None:
+    seen = visible(FOUR, CUDA_DEVICE_ORDER="FASTEST_FIRST", **environ)
+    assert seen.value == value
+    assert ("CUDA_DEVICE_ORDER=FASTEST_FIRST" in seen.why) == value.startswith("GPU-")
+
+
+def test_an_order_that_is_the_default_changes_nothing() -> None:
+    assert visible(FOUR, CUDA_DEVICE_ORDER="PCI_BUS_ID", LAUNCHER_GPUS="2").value == "0,3"
+
+
+# --- indices or UUIDs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "value", "why"),
+    [
+        ({}, uuids(0, 1, 2), "every usable GPU; UUIDs, since a lost GPU shifts the indices"),
+        ({"LAUNCHER_GPU_IDS": "index"}, "0,1,2", "every usable GPU"),
+    ],
+)
+def test_beside_a_lost_gpu(environ: dict[str, str], value: str, why: str) -> None:
+    seen = visible(LOST, **environ)
+    assert (seen.value, seen.why) == (value, why)
+
+
+def test_uuids_where_they_are_asked_for() -> None:
+    seen = visible(FOUR, LAUNCHER_GPU_IDS="uuid", LAUNCHER_GPUS="2")
+    assert seen.value == uuids(0, 3)
+    assert seen.why.endswith("; UUIDs, as LAUNCHER_GPU_IDS asks")

@@ -1,0 +1,109 @@
+"""What a box says that it was started without, and what of who runs reaches the files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.model.host import Host
+from launcher.model.plan import Plan
+from launcher.render.files import render
+from launcher.text.text import summary_lines
+from testing import machines
+from testing.hosts import DEV, LIBRARY, NAMELESS, ROOTS, SHARED, SOMEBODYS, host
+from testing.machines import Case, answering, gpu
+
+LOGIN = ("SETUID", "SETGID", "CHOWN", "KILL", "SYS_CHROOT")
+
+
+def plan(box: Host, **environ: str) -> Plan:
+    found = machines.machine(answering(gpu(0)))
+    return Case(replace(found, host=box), environ).plan()
+
+
+@pytest.mark.parametrize(
+    ("box", "environ", "ids"),
+    [
+        pytest.param(host(), {}, [], id="as-documented"),
+        pytest.param(host(SOMEBODYS), {}, [], id="a-bind-mount"),
+        pytest.param(host(ROOTS), {}, ["identity.root"], id="roots-folder"),
+        pytest.param(host(ROOTS), {"NB_UID": "0"}, [], id="asked-for-root"),
+        pytest.param(host(ROOTS, rootless=True), {}, [], id="rootless"),
+        pytest.param(host(no_new_privileges=True), {}, ["sudo.no_new_privileges"], id="nnp"),
+        pytest.param(host(no_new_privileges=True), {"GRANT_SUDO": "no"}, [], id="nnp-no-sudo"),
+        pytest.param(host(capabilities=frozenset(LOGIN)), {}, ["ssh.no_terminal"], id="least"),
+        pytest.param(host(SHARED, capabilities=frozenset()), {}, ["identity.capabilities"],
+                     id="cap-drop-all"),
+        pytest.param(host(SOMEBODYS, names_writable=False), {}, ["identity.names_not_written"],
+                     id="read-only"),
+        pytest.param(host(me=DEV), {"NB_UID": "7", "LAUNCHER_STATE_DIR": "/s"},
+                     ["identity.fixed"], id="--user-and-NB_UID"),
+        pytest.param(host(SHARED, me=NAMELESS), {"LAUNCHER_STATE_DIR": "/run/launcher/state"},
+                     ["state.not_kept", "home.not_kept", "python.readonly"], id="--user-1234"),
+    ],
+)  # fmt: skip
+def test_what_the_banner_says_of_it(box: Host, environ: dict[str, str], ids: list[str]) -> None:
+    notes = plan(box, SSH_PORT="2222", **environ).notes
+    assert [note.id for note in notes] == ids
+    assert all(note.what and note.means and note.fix for note in notes)
+
+
+def test_a_command_is_told_whose_files_it_makes() -> None:
+    found = replace(machines.machine(answering(gpu(0))), host=host(ROOTS))
+    lines = summary_lines(found, Case(found).plan(), None)
+    assert len(lines) == 2
+    assert "everything runs as root" in lines[1]
+    assert len(summary_lines(found, plan(host()), None)) == 1
+
+
+@pytest.mark.parametrize("missing", ["SETUID", "SETGID", "SYS_CHROOT"])
+def test_ssh_is_off_where_nobody_could_log_in(missing: str) -> None:
+    made = plan(host(SHARED, capabilities=frozenset(LOGIN) - {missing}))
+    assert made.ssh is None
+    assert f"CAP_{missing}" in (made.ssh_off or "")
+
+
+def test_a_home_that_cannot_be_written_is_noted() -> None:
+    case = Case(replace(machines.machine(answering(gpu(0))), host=host()))
+    state = replace(machines.STATE, home_fault="it is read-only")
+    (note,) = replace(case, state=state).plan().notes
+    assert note.id == "home.not_writable"
+    assert "/home/dev" in note.what
+    assert "read-only" in note.what
+
+
+# --- in the files ----------------------------------------------------------------------------
+
+
+def written(box: Host, name: str, **environ: str) -> str:
+    files = {file.path: file.content for file in render(plan(box, SSH_PORT="2222", **environ))}
+    return files[f"/run/launcher/{name}"] or ""
+
+
+def test_sudo_is_for_the_uid_whatever_its_name() -> None:
+    assert written(host(SOMEBODYS), "sudoers/user") == "#1234 ALL=(ALL:ALL) NOPASSWD: ALL\n"
+    for box, environ in ((host(), {"GRANT_SUDO": "no"}), (host(ROOTS), {}), (host(me=DEV), {})):
+        assert "NOPASSWD" not in written(box, "sudoers/user", **environ)
+
+
+def test_grant_sudo_no_closes_roots_ssh() -> None:
+    assert "PermitRootLogin prohibit-password\n" in written(host(), "ssh/sshd_config")
+    assert "PermitRootLogin no\n" in written(host(), "ssh/sshd_config", GRANT_SUDO="no")
+
+
+def test_the_umask_reaches_shells_sftp_and_jupyter() -> None:
+    assert "\numask 0002\n" in written(host(), "user/environment.sh", NB_UMASK="002")
+    assert "\numask 0002\n" in written(host(), "user/login.sh", UMASK="002")
+    assert "internal-sftp -u 0002\n" in written(host(), "ssh/sshd_config", NB_UMASK="002")
+    assert '"umask": 2' in written(host(), "services/jupyter.json", NB_UMASK="002")
+    assert "umask" not in written(host(), "user/login.sh")
+    assert "internal-sftp\n" in written(host(), "ssh/sshd_config")
+
+
+def test_roots_sshd_loads_no_library_of_the_users() -> None:
+    box = host(SOMEBODYS, names_writable=False)
+    service = written(box, "services/sshd.json", LD_PRELOAD="/workspace/theirs.so")
+    assert LIBRARY in service
+    assert "theirs.so" not in service
+    assert "LD_PRELOAD" not in written(host(), "services/sshd.json", LD_PRELOAD="/w/theirs.so")

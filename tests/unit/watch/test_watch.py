@@ -1,0 +1,186 @@
+"""What watch does: the deep look, readiness, health whatever happens, the banner once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.model import codec
+from launcher.model.host import Account
+from launcher.model.plan import Finding, Identity, Plan
+from launcher.model.probe import Probe
+from launcher.watch import announce, gpus, health, target, watch
+from testing.local_box import free_ports
+from testing.machines import CASES
+from testing.probing import guest
+
+H100 = CASES["h100-8x"]
+MYSELF = Account("me", os.geteuid(), os.getegid(), "/", "/bin/sh", tuple(os.getgroups()))
+
+
+def plan(tmp_path: Path) -> Plan:
+    made = H100.plan()
+    return replace(
+        made,
+        paths=replace(made.paths, run=str(tmp_path)),
+        identity=Identity(MYSELF, "a test"),
+    )
+
+
+# --- what it reads of the plan -----------------------------------------------------------------
+
+
+def as_watched(made: Plan) -> target.Watched:
+    return target.of_plan(json.loads(codec.to_json(made, reveal=True)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_of_every_plan_watch_reads_what_it_needs(name: str) -> None:
+    made = CASES[name].plan()
+    box = as_watched(made)
+    assert (box.run_dir, box.started, box.gpu_watch) == (
+        made.paths.run,
+        made.started,
+        made.gpu_watch,
+    )
+    assert (box.ssh_port or None) == (made.ssh.port if made.ssh else None)
+    assert (box.jupyter is None) == (made.jupyter is None)
+    if box.jupyter and made.jupyter:
+        assert box.jupyter.port == made.jupyter.port
+        assert made.jupyter.token.reveal() not in repr(box)
+
+
+# --- the deep look ---------------------------------------------------------------------------
+
+COMPUTES = """
+import json
+print(json.dumps({"outcome": "ok", "version": "2.6.0", "cuda": "12.4", "available": True,
+                  "devices": 8, "arches": ["sm_90"]}))
+"""
+
+
+def looked(tmp_path: Path, environ: dict[str, str]) -> tuple[Plan, str]:
+    """Return a plan in which everything of the user's runs under `environ`, and what is said."""
+    made = plan(tmp_path)
+    paths = replace(made.paths, guest=guest(tmp_path, COMPUTES), python=sys.executable)
+    made = replace(made, paths=paths, inherited=tuple(environ.items()), environment=())
+    return made, announce.verify(made, H100.machine)
+
+
+def test_what_pytorch_did_is_said(simulated, tmp_path: Path) -> None:
+    _, line = looked(tmp_path, simulated("h100-8x"))
+    assert line == "launcher: PyTorch 2.6.0: CUDA works on 8 of 8 devices"
+
+
+def test_what_only_the_deep_look_finds_is_said_with_its_fix(simulated, tmp_path: Path) -> None:
+    environ = simulated("h100-8x", {"faults": {"cuInit": "return 802"}})
+    made, line = looked(tmp_path, environ)
+    assert "802" in line
+    assert "fabric" in line
+    assert "; fix: " in line
+    # What the banner has said already is not said again.
+    note = Finding("driver.fabric_manager", "what", "means", "fix")
+    known = announce.verify(replace(made, notes=(note,)), H100.machine)
+    assert "fix: " not in known
+
+
+# --- readiness ---------------------------------------------------------------------------------
+
+
+def quiet_plan(tmp_path: Path, timeout: float) -> Plan:
+    """Return a plan of services that do not run, in a box whose hooks took minutes."""
+    made = plan(tmp_path)
+    first, second = free_ports(2)
+    assert made.jupyter
+    assert made.ssh
+    return replace(
+        made,
+        jupyter=replace(made.jupyter, port=first, listen="127.0.0.1"),
+        ssh=replace(made.ssh, port=second, listen="127.0.0.1"),
+        ready_timeout=timeout,
+        started=time.monotonic() - 1000,
+    )
+
+
+def test_what_is_not_ready_at_the_deadline_is_said(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    heard: list[list[Probe]] = []
+    probes = announce.await_services(quiet_plan(tmp_path, 1.0), lambda seen: heard.append([*seen]))
+    assert {probe.service: probe.ready for probe in probes} == {"jupyter": False, "ssh": False}
+    assert all(probe.detail for probe in probes)
+    assert 0.9 < time.monotonic() - begin < 10
+    assert heard[-1] == list(probes)
+
+
+def test_a_box_without_services_is_ready_at_once(tmp_path: Path) -> None:
+    bare = replace(quiet_plan(tmp_path, timeout=60), jupyter=None, ssh=None)
+    assert announce.await_services(bare, lambda seen: None) == ()
+    assert list(watch.look(as_watched(bare))) == []
+
+
+def test_a_cheap_look_sees_that_nobody_listens(tmp_path: Path) -> None:
+    probes = watch.look(as_watched(quiet_plan(tmp_path, timeout=1)))
+    assert [(probe.service, probe.ready) for probe in probes] == [
+        ("jupyter", False),
+        ("ssh", False),
+    ]
+
+
+# --- one turn after another --------------------------------------------------------------------
+
+
+def make_watch(tmp_path: Path, said: list[str]) -> watch.Watch:
+    bare = replace(quiet_plan(tmp_path, 1.0), jupyter=None, ssh=None)
+    return watch.Watch(as_watched(bare), said.append)
+
+
+def test_a_report_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    turning = make_watch(tmp_path, said)
+    (tmp_path / "health.json").mkdir()
+    for _ in range(3):
+        turning._next_look = 0.0
+        turning.turn()
+    (line,) = said
+    assert line.startswith(f"launcher: cannot write {tmp_path}/health.json: ")
+    (tmp_path / "health.json").rmdir()
+    turning._next_look = 0.0
+    turning.turn()
+    assert health.check(str(tmp_path)) is None
+
+
+def test_an_error_in_a_look_is_said_once_and_is_no_end(tmp_path: Path, monkeypatch) -> None:
+    said: list[str] = []
+    turning = make_watch(tmp_path, said)
+    looks = watch.look
+    monkeypatch.setattr(watch, "look", lambda box: 1 / 0)
+    for _ in range(3):
+        turning._next_look = 0.0
+        turning.turn()
+    assert said == ["launcher: watch cannot look, and goes on: ZeroDivisionError: division by zero"]
+    blind = health.check(str(tmp_path))
+    assert blind is not None
+    assert blind.startswith("watch: it cannot look")
+    monkeypatch.setattr(watch, "look", looks)
+    turning._next_look = 0.0
+    turning.turn()
+    assert health.check(str(tmp_path)) is None
+
+
+def test_a_watch_that_was_restarted_knows_what_it_said_of_the_gpus(tmp_path: Path) -> None:
+    box = as_watched(plan(tmp_path))
+    path = f"{tmp_path}/health.json"
+    assert watch._said_of_gpus(box) == ""
+    health.write(path, box.started, [Probe(gpus.NAME, False, "GPU 3 is lost")])
+    assert watch._said_of_gpus(box) == "GPU 3 is lost"
+    health.write(path, box.started, [Probe(gpus.NAME, True, "as at the start")])
+    assert watch._said_of_gpus(box) == ""
+    # Of the box before `docker restart`, which may have brought the GPUs back.
+    health.write(path, box.started + 1, [Probe(gpus.NAME, False, "GPU 3 is lost")])
+    assert watch._said_of_gpus(box) == ""
