@@ -10,7 +10,8 @@ STARTED = time.monotonic()  # before the imports: they are part of the start
 import signal  # noqa: E402
 
 # A signal that nobody waits for yet is lost on PID 1; a blocked one is kept until
-# launcher.process.init asks for it.  So `docker stop` right after `docker run` does not take ten seconds.
+# launcher.process.init asks for it.  So `docker stop` right after `docker run` does not take ten
+# seconds.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
 import sys  # noqa: E402
