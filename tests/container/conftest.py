@@ -62,11 +62,12 @@ def docker() -> Iterator[Docker]:
 def image(docker: Docker) -> str:
     """The project's image, built from its Dockerfile with its default pins."""
     base_image.provide(docker)
+    tag = os.environ.get("IMAGE", project_image.TAG)
     build = project_image.build_command(
-        DOCKER, tag=project_image.TAG, arguments={}, environ=os.environ
+        DOCKER, tag=tag, arguments={}, environ=os.environ
     )
     docker(*build[1:], timeout=BUILD_TIMEOUT)
-    return project_image.TAG
+    return tag
 
 
 @pytest.fixture
