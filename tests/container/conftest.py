@@ -63,9 +63,7 @@ def image(docker: Docker) -> str:
     """The project's image, built from its Dockerfile with its default pins."""
     base_image.provide(docker)
     tag = os.environ.get("IMAGE", project_image.TAG)
-    build = project_image.build_command(
-        DOCKER, tag=tag, arguments={}, environ=os.environ
-    )
+    build = project_image.build_command(DOCKER, tag=tag, arguments={}, environ=os.environ)
     docker(*build[1:], timeout=BUILD_TIMEOUT)
     return tag
 
