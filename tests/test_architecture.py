@@ -43,11 +43,12 @@ USES = {
     "plan": {"checks", "gpus", "model", "settings"},
     "render": {"model", "plan"},
     "text": {"gpus", "model", "plan"},
-    "box": {"model", "render", "settings"},
+    "box": {"model", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
     "supervise": {"box", "detect", "model", "process", "settings"},
     "watch": {
-        "box", "checks", "detect", "doctor", "model", "render", "settings", "supervise", "text",
+        "box", "checks", "detect", "doctor", "model", "process", "render", "settings", "supervise",
+        "text",
     },
     "pid1": {
         "box", "checks", "detect", "doctor", "model", "plan", "process", "render", "settings",
@@ -223,6 +224,11 @@ def test_only_environ_knows_the_environment() -> None:
         OF_GUEST
     )
     assert users == {"settings.environ"}
+
+
+def test_only_one_module_forks() -> None:
+    forks = {"os.fork", "os.forkpty", "pty.fork"}
+    assert {name for name, path in OURS.items() if attributes(path) & forks} == {"process.fork"}
 
 
 def test_only_cli_prints() -> None:

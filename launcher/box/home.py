@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from launcher.box.files import write
 from launcher.model.plan import Identity, RenderedFile
+from launcher.process.fork import fork_to_answer, write_all
 from launcher.render import passwd
 
 SKELETON = "/etc/skel"
@@ -54,23 +55,24 @@ def make_home(identity: Identity) -> str | None:
         return _fill(identity)
     with contextlib.suppress(OSError):
         _give_home(identity)
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups(account.groups)
-            os.setgid(account.gid)
-            os.setuid(account.uid)
-            os.write(writer, (_fill(identity) or "").encode())
-        except OSError as err:
-            os.write(writer, str(err).encode(errors="replace"))
-        finally:
-            os._exit(0)
-    os.close(writer)
+    pid, reader = fork_to_answer(lambda writer: _fill_as_the_user(identity, writer))
     with open(reader, encoding="utf-8", errors="replace") as answer:
         fault = answer.read()
     os.waitpid(pid, 0)
     return fault or None
+
+
+def _fill_as_the_user(identity: Identity, writer: int) -> int:
+    account = identity.account
+    try:
+        os.setgroups(account.groups)
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+        fault = _fill(identity) or ""
+    except OSError as err:
+        fault = str(err)
+    write_all(writer, fault.encode(errors="replace"))
+    return 0
 
 
 def _give_home(identity: Identity) -> None:

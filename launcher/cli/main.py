@@ -155,9 +155,9 @@ def _exec(arguments: list[str]) -> int:
 
 
 def _replace_process(argv: list[str], env: dict[str, str]) -> int:
-    from launcher.process import become
+    from launcher.process.fork import restore_signals
 
-    become.restore_signals()
+    restore_signals()
     try:
         os.execvpe(argv[0], argv, env)
     except FileNotFoundError:

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 
-from launcher.process.become import restore_signals
+from launcher.process.fork import fork
 from launcher.process.init import Init, exit_code
 from launcher.process.tree import kill
 
@@ -23,9 +23,7 @@ def run(box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], N
     arrive twice, and with setsid job control would be gone.
     """
     terminal = os.isatty(0)
-    pid = os.fork()
-    if pid == 0:
-        _exec_command(argv, env, drop, terminal)
+    pid = fork(lambda: _exec_command(argv, env, drop, terminal), core=True)
     _set_group(pid)
     # INT is the command's own affair: it may save at it, and go on.
     status = box.run_until_end(pid, lambda number: _forward(pid, number), {signal.SIGTERM})
@@ -35,23 +33,22 @@ def run(box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], N
 
 def _exec_command(
     argv: list[str], env: Mapping[str, str], drop: Callable[[], None], terminal: bool
-) -> None:
-    status = 127
+) -> int:
+    """Become the command; return only where that fails, with the shell's code for it."""
     try:
         os.setpgid(0, 0)
         if terminal:
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or taking the terminal stops us
             os.tcsetpgrp(0, os.getpgrp())
-        restore_signals()
+            signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         drop()
         os.execvpe(argv[0], argv, dict(env))
     except (FileNotFoundError, ValueError):  # ValueError: an empty name
         os.write(2, f"launcher: cannot run {argv[0]!r}: not found\n".encode())
+        return 127
     except OSError as err:
         os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())
-        status = 126
-    finally:
-        os._exit(status)
+        return 126
 
 
 def _set_group(pid: int) -> None:

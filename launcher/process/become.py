@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import stat
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from launcher.model import codec
 from launcher.model.errors import BadSetting, StartFailed
 from launcher.model.plan import Identity, Plan, Service
 from launcher.process import tree
+from launcher.process.fork import restore_signals
 
 BASH = "/bin/bash"  # not by PATH, which begins with folders that the workspace user writes to
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -108,15 +108,6 @@ def drop_to_identity(identity: Identity) -> None:
     drop_to(account.uid, account.gid, account.groups)
     if identity.umask is not None:
         os.umask(identity.umask)
-
-
-def restore_signals() -> None:
-    """Undo what Python and PID 1 set, since exec keeps the mask and what is ignored."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        with contextlib.suppress(OSError, ValueError):
-            if signal.getsignal(number) is not signal.SIG_DFL:
-                signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def launcher_path() -> str:

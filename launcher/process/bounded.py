@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from launcher.model.host import Account
-from launcher.process import become
+from launcher.process import become, fork
 from launcher.process.tree import signal_name
 
 _MOST = 64 * 1024  # bytes of output that are kept; the last ones count
@@ -37,11 +36,8 @@ class Child:
         """Start it.  Raises OSError where it cannot be started."""
 
         def prepare() -> None:
-            become.restore_signals()
-            # A core of a crashed driver library would fill the disk.
-            resource.setrlimit(
-                resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1])
-            )
+            fork.restore_signals()
+            fork.forbid_core_dumps()
             if user:
                 # A root without capabilities is nobody's but its own.
                 with contextlib.suppress(PermissionError):

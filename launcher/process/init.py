@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from launcher.model.errors import BadSetting, LauncherError, reason, shortage
-from launcher.process.become import restore_signals
+from launcher.process.fork import fork, fork_to_answer, write_all
 from launcher.process.pump import Pump
 from launcher.process.tree import descendants, kill, kill_descendants, signal_name
 
@@ -78,20 +77,14 @@ class Init:
 
     def fork(self, work: Callable[[], bytes]) -> Child:
         """Run `work` in a child; its bytes are the child's answer."""
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            run_child(work, writer)
-        os.close(writer)
+        pid, reader = fork_to_answer(lambda writer: _answer(work, writer))
         os.set_blocking(reader, False)
         self._children[pid] = Child(pid, reader)
         return self._children[pid]
 
     def spawn(self, work: Callable[[], int]) -> int:
         """Run `work` in a child that has no answer but its exit status; return its pid."""
-        pid = os.fork()
-        if pid == 0:
-            run_child(lambda: os._exit(work()), -1)
+        pid = fork(work)
         self._spawned.add(pid)
         return pid
 
@@ -223,37 +216,16 @@ def become_subreaper() -> None:
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 
 
-def run_child(work: Callable[[], bytes], writer: int) -> None:
-    """Run `work` in a freshly forked child, and never come back.
-
-    The answer is its bytes; of a LauncherError, the message, with its code as exit status.
-    """
-    status = 70
+def _answer(work: Callable[[], bytes], writer: int) -> int:
+    """Write what `work` returns; of a LauncherError, the message, with its code as exit status."""
+    status = 0
     try:
-        child_reset()
-        try:
-            answer, status = work(), 0
-        except LauncherError as err:
-            answer, status = str(err).encode(errors="replace"), err.exit_code
-        except OSError as err:
-            if (missing := shortage(err)) is None or writer < 0:
-                raise
-            answer, status = missing.encode(), BadSetting.exit_code
-        while answer:
-            answer = answer[os.write(writer, answer) :]
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def child_reset() -> None:
-    """Give a forked child a clean start.
-
-    A mask left blocked costs supervise its SIGTERM; a core dump of a crashed driver library
-    would fill the disk.
-    """
-    restore_signals()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        answer = work()
+    except LauncherError as err:
+        answer, status = str(err).encode(errors="replace"), err.exit_code
+    except OSError as err:
+        if (missing := shortage(err)) is None:
+            raise
+        answer, status = missing.encode(), BadSetting.exit_code
+    write_all(writer, answer)
+    return status

@@ -23,6 +23,7 @@ from launcher.detect import cgroup
 from launcher.model.errors import BadSetting, LauncherError, StartFailed
 from launcher.model.plan import Plan, Supervision
 from launcher.process import become
+from launcher.process.fork import restore_signals
 from launcher.process.pump import Pump
 from launcher.settings import environ
 from launcher.supervise import drop_ins
@@ -232,7 +233,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
                 sys.executable,
                 [sys.executable, "-I", "-m", "launcher.cli.main", *argv[1:]],
             )
-        become.restore_signals()  # what Python ignores would stay ignored in the program
+        restore_signals()  # what Python ignores would stay ignored in the program
         os.execve(filename, argv, env)
 
 

@@ -5,6 +5,7 @@ It takes with it, when it ends, what only this needs: the banner, the checks, th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -19,6 +20,7 @@ from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Ssh
 from launcher.model.probe import Probe
 from launcher.model.services import PROGRAMS
+from launcher.process.fork import fork, fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.render.sshd import sshd_service
 from launcher.text import banner
 from launcher.text import text as text_text
@@ -86,11 +88,7 @@ class _SshHandshake:
 
     def __init__(self, ssh: Ssh, deadline: float) -> None:
         self._probe = Probe("ssh", False, "no handshake yet")
-        self._reader, writer = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _try_handshakes(ssh, deadline, writer)
-        os.close(writer)
+        self._pid, self._reader = fork_to_answer(lambda to: _try_handshakes(ssh, deadline, to))
 
     def look(self) -> Probe:
         if self._pid and select.select([self._reader], [], [], 0)[0]:
@@ -103,15 +101,14 @@ class _SshHandshake:
         return self._probe
 
 
-def _try_handshakes(ssh: Ssh, deadline: float, writer: int) -> None:
+def _try_handshakes(ssh: Ssh, deadline: float, writer: int) -> int:
+    hear_of_broken_pipes()
     seen: Probe | None = None
-    try:
-        while (seen is None or not seen.ready) and time.monotonic() < deadline:
-            seen = ready.probe_sshd(ssh)
-            os.write(writer, codec.to_json(seen).encode() + b"\n")
-            time.sleep(0 if seen.ready else 0.1)
-    finally:
-        os._exit(0)
+    while (seen is None or not seen.ready) and time.monotonic() < deadline:
+        seen = ready.probe_sshd(ssh)
+        write_all(writer, codec.to_json(seen).encode() + b"\n")
+        time.sleep(0 if seen.ready else 0.1)
+    return 0
 
 
 def verify(plan: Plan, machine: Machine) -> str:
@@ -132,16 +129,18 @@ def verify(plan: Plan, machine: Machine) -> str:
 
 def _make_rsa_host_key(plan: Plan) -> None:
     """Make it for the next start, in a child of the lowest priority that PID 1 reaps."""
-    if plan.ssh is None or os.fork():
+    ssh = plan.ssh
+    if ssh is None:
         return
-    try:
+
+    def make() -> int:
         os.nice(19)
-        environ = dict(sshd_service(plan, plan.ssh).env)
-        ssh_keys.make_rsa_host_key(plan.paths.state, environ)
-    except OSError:
-        pass  # the disk is full: the next start tries again
-    finally:
-        os._exit(0)
+        environ = dict(sshd_service(plan, ssh).env)
+        with contextlib.suppress(OSError):  # the disk is full: the next start tries again
+            ssh_keys.make_rsa_host_key(plan.paths.state, environ)
+        return 0
+
+    fork(make)
 
 
 def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from launcher.model.probe import Probe
+from launcher.process.fork import fork_to_answer
 from launcher.watch.news import GpuNews
 
 NAME = "gpus"
@@ -162,29 +162,19 @@ def control_fault() -> str:
 
 
 def _fork(work: Callable[[], bytes], asks: bool) -> _Child:
-    """Run `work` in a child.  By hand: `init`'s own way would stay in watch's memory."""
-    reader, writer = os.pipe()
-    try:
-        pid = os.fork()
-    except OSError:  # no more processes
-        os.close(reader)
-        os.close(writer)
-        raise
-    if pid == 0:
-        status = 70
-        try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            answer, status = work(), 0
-        except Exception as err:
-            answer = f"{type(err).__name__}: {err}".encode(errors="replace")
-        try:
-            os.write(writer, answer[: 1 << 15])  # a pipe holds twice that
-        finally:
-            os._exit(status)
-    os.close(writer)
+    """Run `work` in a child, whose answer is what it returns, or what it failed with."""
+    pid, reader = fork_to_answer(lambda writer: _answer(work, writer))
     os.set_blocking(reader, False)
     return _Child(pid, reader, time.monotonic() + _PATIENCE, asks)
+
+
+def _answer(work: Callable[[], bytes], writer: int) -> int:
+    try:
+        answer, status = work(), 0
+    except Exception as err:
+        answer, status = f"{type(err).__name__}: {err}".encode(errors="replace"), 70
+    os.write(writer, answer[: 1 << 15])  # a pipe holds twice that
+    return status
 
 
 def _read(child: _Child) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from launcher.model.probe import Probe
+from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.supervise import programs
 from launcher.watch import health, news, ready, target
 from launcher.watch.gpus import NAME as GPUS
@@ -60,12 +61,8 @@ class Watch:
 
     def announce(self) -> None:
         """Let a child print the banner, and report meanwhile how far the services are."""
-        reader, writer = os.pipe()
-        parent = os.getpid()
-        self._announcer = os.fork()
-        if self._announcer == 0:
-            _announce(self._box.run_dir, parent, writer, self._say)
-        os.close(writer)
+        run_dir, parent, say = self._box.run_dir, os.getpid(), self._say
+        self._announcer, reader = fork_to_answer(lambda to: _announce(run_dir, parent, to, say))
         announced, unread = False, b""
         while not announced:
             self._write(starting=True)
@@ -159,13 +156,14 @@ def look(box: Watched) -> Iterator[Probe]:
         yield Probe("ssh", alive, "listens" if alive else "does not listen")
 
 
-def _announce(run_dir: str, parent: int, writer: int, say: Say) -> None:
-    """Run in a child, and never come back."""
+def _announce(run_dir: str, parent: int, writer: int, say: Say) -> int:
+    """Print the banner, and tell `writer` meanwhile what is ready.  Runs in a child."""
+    hear_of_broken_pipes()
 
     def tell(probes: Sequence[Probe], announced: bool) -> None:
         fields = [(probe.service, probe.ready, probe.detail) for probe in probes]
         line = json.dumps({"probes": fields, "announced": announced})
-        os.write(writer, line.encode() + b"\n")
+        write_all(writer, line.encode() + b"\n")
 
     try:
         from launcher.watch import announce
@@ -173,8 +171,7 @@ def _announce(run_dir: str, parent: int, writer: int, say: Say) -> None:
         announce.run(run_dir, parent, say, tell)
     except Exception as err:
         say(f"launcher: the box is not announced: {type(err).__name__}: {err}")
-    finally:
-        os._exit(0)
+    return 0
 
 
 def _found_gpus(run_dir: str) -> bool:
