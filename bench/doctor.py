@@ -13,6 +13,7 @@ from functools import partial
 from bench.layout import PROJECT, Layout, with_machine
 from launcher.checks import LAYERS
 from launcher.doctor import collect as doctor_collect
+from launcher.doctor.trials import Programs
 from launcher.model.evidence import Evidence
 from launcher.model.machine import GpuReport, Machine
 from sim import driver
@@ -68,10 +69,8 @@ def _machines(layout: Layout) -> list[tuple[str, dict[str, str]]]:
 
 
 def _collect(seen: Machine, environ: Mapping[str, str]) -> Evidence:
-    return doctor_collect.collect(
-        seen, environ, user=None, python=sys.executable,
-        guest=str(PROJECT / "launcher/guest"), with_torch=False,
-    )  # fmt: skip
+    programs = Programs(str(PROJECT / "launcher/guest"), sys.executable, user=None)
+    return doctor_collect.collect(seen, environ, programs, with_torch=False)
 
 
 def _run(layout: Layout, environ: Mapping[str, str]) -> None:

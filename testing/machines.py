@@ -24,6 +24,7 @@ from launcher.model.machine import (
 )
 from launcher.model.plan import Plan, Secret, State
 from launcher.model.probe import Probe
+from launcher.plan.outset import Outset, set_out
 from launcher.plan.plan import make_plan
 from launcher.settings import load
 from launcher.settings.table import Settings
@@ -115,6 +116,11 @@ def settings(environ: Mapping[str, str] | None = None) -> Settings:
     return load.load({**image, **nowhere, **(environ or {})})
 
 
+def outset(machine: Machine, settings: Settings) -> Outset:
+    """Return what a plan is made from, on this machine."""
+    return set_out(machine, settings, "/opt/guest", STARTED)
+
+
 @dataclass(frozen=True)
 class Case:
     """A machine, and the environment that its container was started with."""
@@ -130,7 +136,7 @@ class Case:
         """Return the plan; every key that the settings name is taken for a good one."""
         settings = self.settings()
         state = self.state and replace(self.state, keys=settings.key_lines)
-        return make_plan(self.machine, settings, state, "/opt/guest", STARTED)
+        return make_plan(outset(self.machine, settings), state)
 
 
 NO_LIBRARY = DriverFailure(

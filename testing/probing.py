@@ -12,6 +12,7 @@ import pytest
 from launcher.detect import driver
 from launcher.doctor import collect as doctor_collect
 from launcher.doctor.libraries import CUDA
+from launcher.doctor.trials import Programs
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Machine
 from testing.machines import answering, gpu, machine
@@ -20,8 +21,16 @@ EIGHT = machine(answering(*(gpu(index) for index in range(8))))
 
 
 def collect(environ: dict[str, str], seen: Machine = EIGHT, **options: object) -> Evidence:
-    given = {"user": None, "python": sys.executable, "guest": driver.GUEST, "with_torch": False}
-    return doctor_collect.collect(seen, environ, **{**given, **options})  # type: ignore[arg-type]
+    programs = programs_from(options)
+    given = {"with_torch": False, **options}
+    return doctor_collect.collect(seen, environ, programs, **given)  # type: ignore[arg-type]
+
+
+def programs_from(options: dict[str, object]) -> Programs:
+    """Return how the children run, taking out of `options` what says so."""
+    given = {"folder": options.pop("guest", driver.GUEST), "python": sys.executable, "user": None}
+    names = ("python", "user", "deadline", "waiting")
+    return Programs(**given | {name: options.pop(name) for name in names if name in options})  # type: ignore[arg-type]
 
 
 def hows(seen: Evidence) -> list[str]:

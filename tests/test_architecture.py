@@ -267,6 +267,18 @@ def test_files_stay_small(module: str) -> None:
     assert lines <= LONGEST
 
 
+MOST_PARAMETERS = 6
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_wants_to_know_everything(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.FunctionDef):
+            given = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            names = [argument.arg for argument in given if argument.arg not in ("self", "cls")]
+            assert len(names) <= MOST_PARAMETERS, f"{node.name}({', '.join(names)})"
+
+
 # --- PID 1 -----------------------------------------------------------------------------------
 
 

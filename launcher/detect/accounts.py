@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from launcher.model.host import Account, Folder, Host
+from launcher.model.host import Account, Folder
 
 # linux/capability.h: the number of each capability that something here depends on.
 _CAPABILITIES = {
@@ -22,35 +21,14 @@ _FILES = ("etc/passwd", "etc/group", "etc/shadow")
 _IMAGE_USER = "dev"
 
 
-def add_accounts(
-    host: Host, environ: Mapping[str, str], user: str, workspace: str, python: str, root: Path
-) -> Host:
-    """Return `host` with everything that decides who the user's programs run as."""
-    me = host.me
-    groups = _groups(root)
-    status = _status(root)
-    account = me if user == me.name else None
-    if me.uid == 0:
-        names = (user, _IMAGE_USER) if host.image else (user,)
-        found = (account_named(name) for name in names)
-        account = account or next((one for one in found if one), None)
-    return replace(
-        host,
-        account=account,
-        accounts=_accounts(root, groups),
-        groups=tuple((name, gid) for name, gid, _ in groups),
-        workspace_missing=not os.path.isdir(workspace),
-        workspace_writable=writable_by(account or me, workspace),
-        workspace=folder(workspace),
-        capabilities=_effective(status) if me.uid == 0 else None,
-        no_new_privileges=status.get("NoNewPrivs") == "1",
-        names_writable=me.uid == 0 and _names_writable(root),
-        nss_wrapper=_nss_wrapper(root),
-        user_home=_writable_home(environ),
-        extra_groups=_extra_groups(me),
-        python_gid=_group_of(python) if host.image else None,
-        rootless=_is_rootless(root),
-    )
+def find_account(me: Account, user: str, image: bool) -> Account | None:
+    """Return the account of that name, else the image's own; only root can be somebody else."""
+    if user == me.name:
+        return me
+    if me.uid != 0:
+        return None
+    found = map(account_named, (user, _IMAGE_USER) if image else (user,))
+    return next((one for one in found if one), None)
 
 
 # --- accounts ------------------------------------------------------------------------------
@@ -82,7 +60,7 @@ def account_of(uid: int) -> Account:
     return account
 
 
-def _groups(root: Path) -> list[tuple[str, int, tuple[str, ...]]]:
+def read_groups(root: Path) -> list[tuple[str, int, tuple[str, ...]]]:
     """Return name, gid and members of each group."""
     lines = (line.split(":") for line in _lines(root / "etc/group"))
     return [
@@ -92,7 +70,7 @@ def _groups(root: Path) -> list[tuple[str, int, tuple[str, ...]]]:
     ]
 
 
-def _accounts(
+def read_accounts(
     root: Path, groups: Sequence[tuple[str, int, tuple[str, ...]]]
 ) -> tuple[Account, ...]:
     found = []
@@ -106,19 +84,19 @@ def _accounts(
     return tuple(found)
 
 
-def _names_writable(root: Path) -> bool:
+def names_writable(root: Path) -> bool:
     """Return whether passwd, group and shadow can be replaced: not mounted, not read-only."""
     mounted = {line.split()[4] for line in _lines(root / "proc/self/mountinfo")}
     free = not mounted & {f"/{name}" for name in _FILES}
     return free and os.access(root / "etc", os.W_OK) and os.access(root / _FILES[0], os.W_OK)
 
 
-def _nss_wrapper(root: Path) -> str | None:
+def find_nss_wrapper(root: Path) -> str | None:
     found = sorted(root.glob("usr/lib/*/libnss_wrapper.so"))
     return f"/{found[0].relative_to(root)}" if found else None
 
 
-def _extra_groups(me: Account) -> tuple[int, ...]:
+def extra_groups(me: Account) -> tuple[int, ...]:
     """Return the groups that the engine gave this process, beside the account's own."""
     return tuple(gid for gid in os.getgroups() if gid and gid not in (me.gid, *me.groups))
 
@@ -149,7 +127,7 @@ def writable_by(account: Account, path: str) -> bool:
     return found.mode & 0o003 == 0o003
 
 
-def _writable_home(environ: Mapping[str, str]) -> str | None:
+def writable_home(environ: Mapping[str, str]) -> str | None:
     """Return a home for a uid without a name: HOME as it was set, else the image user's.
 
     Docker sets HOME=/ where passwd has none.
@@ -161,7 +139,7 @@ def _writable_home(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def _group_of(python: str) -> int | None:
+def group_of_python(python: str) -> int | None:
     """Return the group that may write the environment of this interpreter; never root's."""
     prefix = folder(os.path.dirname(os.path.dirname(python)))
     return prefix.gid if prefix and prefix.gid and prefix.mode & 0o020 else None
@@ -170,13 +148,13 @@ def _group_of(python: str) -> int | None:
 # --- this process --------------------------------------------------------------------------
 
 
-def _status(root: Path) -> dict[str, str]:
+def read_status(root: Path) -> dict[str, str]:
     """Return /proc/self/status, proc_pid_status(5)."""
     fields = (line.partition(":") for line in _lines(root / "proc/self/status"))
     return {name: value.strip() for name, _, value in fields}
 
 
-def _effective(status: Mapping[str, str]) -> frozenset[str] | None:
+def effective_capabilities(status: Mapping[str, str]) -> frozenset[str] | None:
     try:
         mask = int(status["CapEff"], 16)
     except (KeyError, ValueError):
@@ -184,7 +162,7 @@ def _effective(status: Mapping[str, str]) -> frozenset[str] | None:
     return frozenset(name for name, number in _CAPABILITIES.items() if mask >> number & 1)
 
 
-def _is_rootless(root: Path) -> bool:
+def is_rootless(root: Path) -> bool:
     """Return whether root here is another uid outside: user_namespaces(7), "uid_map"."""
     lines = _lines(root / "proc/self/uid_map")
     return bool(lines) and lines[0].split()[:2] not in (["0", "0"], [])

@@ -94,20 +94,35 @@ def read_host(
     python: str = "",
 ) -> Host:
     """Return the box: platform, accounts, workspace, sshd, ports in use."""
-    host = Host(
+    me = accounts.account_of(os.geteuid())
+    image = (root / "etc/launcher/supervisord.conf").exists()
+    account = accounts.find_account(me, user, image)
+    groups = accounts.read_groups(root)
+    status = accounts.read_status(root)
+    return Host(
         platform=_platform(environ, root),
-        image=(root / "etc/launcher/supervisord.conf").exists(),
+        image=image,
         hostname=os.uname().nodename,
-        me=accounts.account_of(os.geteuid()),
-        account=None,
-        workspace_missing=True,
-        workspace_writable=False,
+        me=me,
+        account=account,
+        workspace_missing=not os.path.isdir(workspace),
+        workspace_writable=accounts.writable_by(account or me, workspace),
         sshd=next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if _executable(p)), None),
         busy_ports=frozenset(_listening_ports(root)),
         mounts=mounts.read(root),
         cache_folders=tuple(_cache_folders(f"{workspace}/{CACHE}")),
+        accounts=accounts.read_accounts(root, groups),
+        groups=tuple((name, gid) for name, gid, _ in groups),
+        workspace=accounts.folder(workspace),
+        capabilities=accounts.effective_capabilities(status) if me.uid == 0 else None,
+        no_new_privileges=status.get("NoNewPrivs") == "1",
+        names_writable=me.uid == 0 and accounts.names_writable(root),
+        nss_wrapper=accounts.find_nss_wrapper(root),
+        user_home=accounts.writable_home(environ),
+        extra_groups=accounts.extra_groups(me),
+        python_gid=accounts.group_of_python(python) if image else None,
+        rootless=accounts.is_rootless(root),
     )
-    return accounts.add_accounts(host, environ, user, workspace, python, root)
 
 
 def _cache_folders(parent: str) -> Iterator[tuple[str, Folder]]:

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.detect import detect, sysfs
 from launcher.model import codec
@@ -30,23 +30,18 @@ def ask(box: Init, root: Path = _ROOT) -> Child:
     return box.fork(lambda: _read(root))
 
 
-def machine(
-    box: Init,
-    asked: Child,
-    host: Host,
-    started: float,
-    timeout: float,
-    patience: float,
-    root: Path = _ROOT,
-) -> Machine:
-    """Return the machine, with the driver's answer; silence and a crash are answers too.
+class Patience(NamedTuple):
+    """How long the driver is waited for, in seconds from `started`."""
 
-    Args:
-        started: CLOCK_MONOTONIC, seconds; `timeout` and `patience` count from then.
-        patience: seconds after which it says that it still waits.
-    """
+    started: float  # CLOCK_MONOTONIC
+    timeout: float  # then there are no GPUs
+    silence: float  # then it is said that we still wait
+
+
+def machine(box: Init, asked: Child, host: Host, patience: Patience, root: Path = _ROOT) -> Machine:
+    """Return the machine, with the driver's answer; silence and a crash are answers too."""
     hardware, limits = detect.read_hardware(root), detect.read_limits(root)
-    report = _answer(box, asked, started, timeout, patience)
+    report = _answer(box, asked, patience)
     if report.failure:  # then nobody else names them
         hardware = replace(hardware, pci=detect.name_devices(hardware.pci, root))
     return Machine(sysfs.locate_gpus(report), hardware, limits, host)
@@ -60,12 +55,14 @@ def _read(root: Path) -> bytes:
     return codec.to_json(replace(report, nodes=nodes)).encode()
 
 
-def _answer(box: Init, asked: Child, started: float, timeout: float, patience: float) -> GpuReport:
-    def wait_until(seconds: float) -> bool:
-        return box.wait_for(asked, started + seconds - time.monotonic())
+def _answer(box: Init, asked: Child, patience: Patience) -> GpuReport:
+    timeout = patience.timeout
 
-    if not wait_until(min(patience, timeout)):
-        if patience < timeout:
+    def wait_until(seconds: float) -> bool:
+        return box.wait_for(asked, patience.started + seconds - time.monotonic())
+
+    if not wait_until(min(patience.silence, timeout)):
+        if patience.silence < timeout:
             box.out.say("launcher: still asking the NVIDIA driver …")
         if not wait_until(timeout):
             box.abandon(asked)
@@ -81,9 +78,8 @@ def detect_machine(settings: Settings, root: Path = Path("/")) -> Machine:
     box = Init(Pump(2))
     asked = ask(box, root)
     host = read_host(settings, root)
-    return machine(
-        box, asked, host, time.monotonic(), settings.detect_timeout, COMMAND_PATIENCE, root
-    )
+    patience = Patience(time.monotonic(), settings.detect_timeout, COMMAND_PATIENCE)
+    return machine(box, asked, host, patience, root)
 
 
 def read_host(settings: Settings, root: Path = Path("/")) -> Host:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from launcher.detect import detect
 from launcher.doctor import libraries as doctor_libraries
-from launcher.doctor.trials import Setting, Trier, try_cuda
+from launcher.doctor.trials import Programs, Setting, try_cuda
 from launcher.model import codec
 from launcher.model.evidence import AS_GIVEN, CLEAN, CudaTrial, Evidence, TorchReport
-from launcher.model.host import Account
 from launcher.model.machine import Machine
 from launcher.process.bounded import Child, wait_for
 
@@ -37,12 +36,8 @@ def relevant(environ: Mapping[str, str]) -> dict[str, str]:
 def collect(
     machine: Machine,
     environ: Mapping[str, str],
+    programs: Programs,
     *,
-    user: Account | None,
-    python: str,
-    guest: str,
-    waiting: Callable[[str], None] = lambda text: None,
-    deadline: float = 60.0,
     with_torch: bool = True,
     worked_before: bool = False,
     root: Path = Path("/"),
@@ -52,23 +47,20 @@ def collect(
     Args:
         machine: as the start found it; NVML was asked in a child already.
         environ: the user's environment, the whole of it.
-        user: whom the children become; None = who we are.
-        python: the user's interpreter, which has PyTorch.
-        guest: the folder of the programs that run in children.
-        waiting: told once what is waited for, where a child is slow.
-        deadline: seconds for CUDA as given, for the other tries, which run all at once, and for
-            PyTorch, each.
+        programs: their deadline counts for CUDA as given, for the other tries, which run all at
+            once, and for PyTorch, each.
     """
     if not machine.report.gpus and not all(card.name for card in machine.hardware.pci):
         named = detect.name_devices(machine.hardware.pci, root)
         machine = replace(machine, hardware=replace(machine.hardware, pci=named))
     libraries = doctor_libraries.find_libraries(environ, root)
-    seen = Evidence(machine, relevant(environ), libraries, worked_before=worked_before, user=user)
+    seen = Evidence(
+        machine, relevant(environ), libraries, worked_before=worked_before, user=programs.user
+    )
     if seen.driver_failed("hung"):  # and CUDA would, with children that cannot be killed
         return seen
     kernel = machine.hardware.kernel_driver
-    trier = Trier(guest, user, deadline, waiting)
-    trials, settings = try_cuda(trier, environ, machine.report, kernel, libraries)
+    trials, settings = try_cuda(programs, environ, machine.report, kernel, libraries)
     if trials[0].library:
         libraries = doctor_libraries.take_mapped(
             libraries, doctor_libraries.CUDA, trials[0].library
@@ -76,10 +68,7 @@ def collect(
     seen = replace(seen, libraries=libraries, trials=trials)
     setting = _where_cuda_works(seen, settings)
     if with_torch and setting:
-        torch = run_torch(
-            python, guest, setting.for_programs(), user=user, how=setting.how,
-            deadline=deadline, waiting=waiting,
-        )  # fmt: skip
+        torch = run_torch(programs, setting.for_programs(), setting.how)
         seen = replace(seen, torch=torch)
     return seen
 
@@ -100,26 +89,18 @@ def _works(trial: CudaTrial) -> bool:
     return trial.outcome == "ok" and bool(trial.devices)
 
 
-def run_torch(
-    python: str,
-    guest: str,
-    environ: Mapping[str, str],
-    *,
-    user: Account | None,
-    how: str = AS_GIVEN,
-    deadline: float = 300.0,
-    waiting: Callable[[str], None] = lambda text: None,
-) -> TorchReport:
+def run_torch(programs: Programs, environ: Mapping[str, str], how: str = AS_GIVEN) -> TorchReport:
     """Let the user's own PyTorch run a kernel on each device, as the user.
 
     Importing it from a cold network disk takes minutes.
     """
+    python, deadline = programs.python, programs.deadline
     try:
-        child = Child([python, f"{guest}/verify.py"], environ, user)
+        child = Child([python, f"{programs.folder}/verify.py"], environ, programs.user)
     except OSError as err:
         return TorchReport("broken", f"{python}: {err.strerror}", how=how)
     slow = f"PyTorch has not answered; it has {deadline:g} s"
-    (ended,) = wait_for([child], deadline, lambda: waiting(slow))
+    (ended,) = wait_for([child], deadline, lambda: programs.waiting(slow))
     answer = child.answer
     if answer is None or "outcome" not in answer:
         if not ended:

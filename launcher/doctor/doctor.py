@@ -17,6 +17,7 @@ from launcher.checks.check import Check
 from launcher.detect import driver
 from launcher.doctor import collect as doctor_collect
 from launcher.doctor import report
+from launcher.doctor.trials import Programs
 from launcher.model.errors import BadSetting
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Machine
@@ -69,16 +70,13 @@ def collect(
     """Return everything that the doctor looks at, of this machine as it is now."""
     plan = box[0] if box else None
     machine = driver.detect_machine(settings, root)
+    user = plan.identity.account if plan else machine.host.me
     return doctor_collect.collect(
         machine,
         plan.user_environment() if plan else settings.environ,
-        user=plan.identity.account if plan else machine.host.me,
-        python=settings.python,
-        guest=driver.GUEST,
-        deadline=deadline,
+        Programs(driver.GUEST, settings.python, user, deadline, say),
         with_torch=with_torch,
         worked_before=bool(box and box[1].report.gpus),
-        waiting=say,
         root=root,
     )
 

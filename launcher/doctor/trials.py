@@ -48,35 +48,47 @@ class Setting:
         return environ
 
 
+def _in_silence(text: str) -> None:
+    """Tell nobody what is waited for."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The programs that run in children, and how they are run."""
+
+    folder: str  # which they are in
+    python: str  # the user's interpreter, which has PyTorch
+    user: Account | None  # whom the children become; None = who we are
+    deadline: float = 60.0  # seconds, for each
+    waiting: Callable[[str], None] = _in_silence  # told once what is waited for, where it is slow
+
+
 @dataclass(frozen=True)
 class Trier:
     """Runs guest/cuda.py."""
 
-    guest: str
-    user: Account | None
-    deadline: float
-    waiting: Callable[[str], None]
+    programs: Programs
 
     def run(self, settings: Sequence[Setting]) -> tuple[CudaTrial, ...]:
         """Try all of them at once."""
-        argv = [sys.executable, "-I", "-S", f"{self.guest}/cuda.py"]
+        argv = [sys.executable, "-I", "-S", f"{self.programs.folder}/cuda.py"]
         children: list[Child] = []
         try:
             for setting in settings:
                 library = [setting.library] if setting.library else []
-                children.append(Child([*argv, *library], setting.environ, self.user))
+                children.append(Child([*argv, *library], setting.environ, self.programs.user))
         except OSError as err:
             for child in children:
                 child.kill()
             return tuple(_crashed(one, f"{argv[0]}: {err.strerror}") for one in settings)
-        ended = wait_for(children, self.deadline, self._say_what_is_slow)
+        ended = wait_for(children, self.programs.deadline, self._say_what_is_slow)
         return tuple(
             self._trial(setting, child, done)
             for setting, child, done in zip(settings, children, ended, strict=True)
         )
 
     def _say_what_is_slow(self) -> None:
-        self.waiting(f"cuInit has not returned; it has {self.deadline:g} s")
+        self.programs.waiting(f"cuInit has not returned; it has {self.programs.deadline:g} s")
 
     def _trial(self, setting: Setting, child: Child, ended: bool) -> CudaTrial:
         answer = child.answer
@@ -84,16 +96,16 @@ class Trier:
             return _read(setting, answer)
         if ended:
             return _crashed(setting, child.end)
-        reason = f"no answer within {self.deadline:g} s"
+        reason = f"no answer within {self.programs.deadline:g} s"
         return CudaTrial(setting.how, "hung", reason=reason, left_out=setting.left_out)
 
 
 def try_cuda(
-    trier: Trier, environ: Mapping[str, str], report: GpuReport, kernel: str | None,
+    programs: Programs, environ: Mapping[str, str], report: GpuReport, kernel: str | None,
     libraries: Sequence[Library],
 ) -> tuple[tuple[CudaTrial, ...], dict[str, Setting]]:  # fmt: skip
     """Return the trials, AS_GIVEN first, and what each was tried in."""
-    asked = Setting(AS_GIVEN, environ)
+    trier, asked = Trier(programs), Setting(AS_GIVEN, environ)
     (given,) = trier.run([asked])
     settings = {AS_GIVEN: asked}
     if is_well(given, report):
@@ -107,7 +119,7 @@ def try_cuda(
     clean = _clean(asked, own, fewer)
     twin = next((one for one in fewer if one.is_like(clean)), None)
     if given.outcome == "hung":
-        trier = replace(trier, deadline=min(trier.deadline, _AFTER_A_HANG))
+        trier = Trier(replace(programs, deadline=min(programs.deadline, _AFTER_A_HANG)))
     trials = trier.run(fewer if twin else [*fewer, clean])
     if twin:
         same = next(trial for trial in trials if trial.how == twin.how)

@@ -67,7 +67,7 @@ class Host:
     me: Account
     account: Account | None  # named by NB_USER, else the image's own; where it exists
     workspace_missing: bool
-    workspace_writable: bool  # by that account; in a plan, by who it chose
+    workspace_writable: bool  # by that account
     sshd: str | None  # path of the server
     busy_ports: frozenset[int] = frozenset()
     mounts: tuple[Mount, ...] = ()  # but for those on the system's own folders

@@ -68,10 +68,11 @@ def provide_standard_streams() -> None:
 def preview_plan(settings: Settings) -> Plan:
     """Return what a start would do here; the secrets in it are made up."""
     from launcher.model.plan import Certificate, Secret, State
+    from launcher.plan.outset import set_out
     from launcher.plan.plan import make_plan
 
     machine = driver.detect_machine(settings)
     made_up = Secret("made-at-the-start")
     certificate = Certificate("", made_up, self_signed=settings.tls_cert is None)
     state = State(made_up, made_up, None, certificate=certificate if settings.https else None)
-    return make_plan(machine, settings, state, driver.GUEST, time.monotonic())
+    return make_plan(set_out(machine, settings, driver.GUEST, time.monotonic()), state)

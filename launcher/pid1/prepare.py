@@ -15,8 +15,8 @@ from launcher.box import state as box_state
 from launcher.model.errors import LauncherError
 from launcher.model.host import Host
 from launcher.model.machine import Machine
-from launcher.model.plan import Plan, State
-from launcher.plan import identity
+from launcher.model.plan import Identity, Plan, State
+from launcher.plan.identity import name_variables
 from launcher.process import become
 from launcher.render.files import command_files, machine_file, plan_file, render
 from launcher.settings import environ
@@ -50,14 +50,13 @@ def for_a_command(plan: Plan) -> bytes:
     return b""
 
 
-def open_state(settings: Settings, host: Host) -> State:
+def open_state(settings: Settings, host: Host, who: Identity) -> State:
     """Make the account real, and return what outlives a restart."""
     _become_able_to_run_programs()
-    who = identity.plan_identity(host, settings)
     fault = None
     if host.image:
         home.write_names(who, settings.run_dir)
-        names = {var.name: var.value for var in identity.name_variables(who, host, settings)}
+        names = {var.name: var.value for var in name_variables(who, host, settings)}
         if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
             environ.replace({**environ.own(), **names})
         fault = home.make_home(who)

@@ -12,19 +12,22 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from launcher.box import files
 from launcher.detect import driver
-from launcher.detect.driver import COMMAND_PATIENCE, GUEST, read_host
+from launcher.detect.driver import COMMAND_PATIENCE, GUEST, Patience, read_host
 from launcher.model import codec
 from launcher.model.errors import BadSetting, LauncherError, StartFailed, reason
 from launcher.model.host import Host
 from launcher.model.machine import Machine
-from launcher.model.plan import Finding, Plan, State
+from launcher.model.plan import Finding, Identity, Plan, State
 from launcher.pid1 import command as commands
 from launcher.pid1 import prepare
 from launcher.pid1.supervisor import Supervisor
-from launcher.plan import environment, findings
+from launcher.plan import environment
+from launcher.plan.identity import plan_identity
+from launcher.plan.outset import Outset, set_out
 from launcher.plan.plan import make_plan, too_few_gpus
 from launcher.process import become, init
 from launcher.process.init import Child, Init
@@ -42,22 +45,23 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
     container = environ.own()
     begun = _begin(box)
-    settings = begun.settings
-    machine = driver.machine(box, asked, begun.host, started, settings.detect_timeout, _PATIENCE)
-    box.out.say(text.first_line(machine, findings.judge(machine, settings).failure))
-    _make_real(box, begun, machine, started, container)
+    timeout = begun.settings.detect_timeout
+    machine = driver.machine(box, asked, begun.host, Patience(started, timeout, _PATIENCE))
+    outset = _set_out(begun, machine, started, container)
+    box.out.say(text.first_line(machine, outset.verdict.failure))
+    _make_real(box, begun, outset)
     waited = time.monotonic()
-    if _run_hooks(box, settings, for_a_command=False):
+    if _run_hooks(box, begun.settings, for_a_command=False):
         started += time.monotonic() - waited  # from here on the services have their time
-        begun = _begin(box, said=settings.warnings)
-        settings, machine = begun.settings, replace(machine, host=begun.host)
-        _make_real(box, begun, machine, started, container)
-    supervisor.go(settings.run_dir)
+        begun = _begin(box, said=begun.settings.warnings)
+        outset = _set_out(begun, replace(machine, host=begun.host), started, container)
+        _make_real(box, begun, outset)
+    supervisor.go(begun.settings.run_dir)
     gc.enable()
 
     def on_signal(number: int) -> None:
         if number == signal.SIGHUP:
-            box.spawn(lambda: _reload(machine, started, container, supervisor.pid))
+            box.spawn(lambda: _reload(outset, supervisor.pid))
         elif number in init.STOP:
             os.kill(supervisor.pid, signal.SIGTERM)
 
@@ -85,15 +89,17 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     box.stop_timeout = settings.stop_timeout
     host = read_host(settings)
     patience = math.inf if settings.quiet else COMMAND_PATIENCE
-    machine = driver.machine(box, asked, host, started, settings.detect_timeout, patience)
-    plan = _prepare(box, machine, settings, started, container)
+    machine = driver.machine(box, asked, host, Patience(started, settings.detect_timeout, patience))
+    outset = set_out(machine, settings, GUEST, started, container=container)
+    plan = _prepare(box, outset)
     if _run_hooks(box, settings, for_a_command=True):
         settings = load.load()
         box.stop_timeout = settings.stop_timeout
         machine = replace(machine, host=read_host(settings))
-        plan = _prepare(box, machine, settings, started, container)
+        outset = set_out(machine, settings, GUEST, started, container=container)
+        plan = _prepare(box, outset)
     if not settings.quiet:
-        for line in text.summary_lines(machine, plan, findings.judge(machine, settings).failure):
+        for line in text.summary_lines(machine, plan, outset.verdict.failure):
             box.out.say(line)
     box.out.flush(timeout=0.5)
     unwanted = environment.named_by_the_user(settings)  # the rest is as for any command in Docker
@@ -103,12 +109,12 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     return commands.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
 
 
-@dataclass(frozen=True)
-class _Begun:
+class _Begun(NamedTuple):
     """What is asked for and where, while a child opens the state."""
 
     settings: Settings
     host: Host
+    identity: Identity
     opening: Child
 
 
@@ -120,32 +126,33 @@ def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
         if warning not in said:
             box.out.say(f"launcher: {warning}")
     host = read_host(settings)
-    opening = box.fork(lambda: _encode(prepare.open_state(settings, host)))
-    return _Begun(settings, host, opening)
+    identity = plan_identity(host, settings)
+    opening = box.fork(lambda: _encode(prepare.open_state(settings, host, identity)))
+    return _Begun(settings, host, identity, opening)
 
 
-def _make_real(
-    box: Init, begun: _Begun, machine: Machine, started: float, container: Mapping[str, str]
-) -> None:
+def _set_out(
+    begun: _Begun, machine: Machine, started: float, container: Mapping[str, str]
+) -> Outset:
+    return set_out(machine, begun.settings, GUEST, started, begun.identity, container)
+
+
+def _make_real(box: Init, begun: _Begun, outset: Outset) -> None:
     """Plan the services and write everything that they read."""
-    settings = begun.settings
+    settings = outset.settings
     state = codec.from_json(State, _answer(box, begun.opening, "open its state"))
-    plan = make_plan(machine, settings, state, GUEST, started)
-    plan = environment.note_hooks(plan, container, settings.environ)
-    _check_cuda(box, machine, settings, plan)
+    plan = make_plan(outset, state)
+    _check_cuda(box, outset, plan)
     files.remove_stale(settings.run_dir)
-    written = box.fork(lambda: prepare.write_files(plan, machine, settings))
+    written = box.fork(lambda: prepare.write_files(plan, outset.machine, settings))
     _answer(box, written, "write its files")
 
 
-def _prepare(
-    box: Init, machine: Machine, settings: Settings, started: float, container: Mapping[str, str]
-) -> Plan:
+def _prepare(box: Init, outset: Outset) -> Plan:
     """Return the plan of a command, and make real what it needs."""
-    plan = make_plan(machine, settings, None, GUEST, started)
-    plan = environment.note_hooks(plan, container, settings.environ)
-    _check_cuda(box, machine, settings, plan)
-    if machine.host.image:
+    plan = make_plan(outset, None)
+    _check_cuda(box, outset, plan)
+    if outset.machine.host.image:
         _answer(box, box.fork(lambda: prepare.for_a_command(plan)), "prepare the account")
     return plan
 
@@ -182,14 +189,15 @@ class _Tried:
     failure: Finding | None
 
 
-def _check_cuda(box: Init, machine: Machine, settings: Settings, plan: Plan) -> None:
+def _check_cuda(box: Init, outset: Outset, plan: Plan) -> None:
     """Try CUDA itself, where GPUs are required: NVML may count what CUDA cannot open.
 
     Raises NoUsableGpu.
     """
+    settings = outset.settings
     if not settings.require_gpu:
         return
-    child = box.fork(lambda: _try_cuda(machine, settings, plan))
+    child = box.fork(lambda: _try_cuda(outset.machine, settings, plan))
     # As given, and where that is not well, once more with less in its way.
     answer = _answer(box, child, "try CUDA", 2 * settings.detect_timeout + _DISK_TIMEOUT)
     tried = codec.from_json(_Tried, answer)
@@ -203,29 +211,27 @@ def _check_cuda(box: Init, machine: Machine, settings: Settings, plan: Plan) -> 
 def _try_cuda(machine: Machine, settings: Settings, plan: Plan) -> bytes:
     from launcher import checks
     from launcher.doctor import collect
+    from launcher.doctor.trials import Programs
 
-    seen = collect.collect(
-        machine, plan.user_environment(), user=plan.identity.account, python=settings.python,
-        guest=GUEST, deadline=settings.detect_timeout, with_torch=False,
-    )  # fmt: skip
+    user, deadline = plan.identity.account, settings.detect_timeout
+    programs = Programs(GUEST, settings.python, user, deadline)
+    seen = collect.collect(machine, plan.user_environment(), programs, with_torch=False)
     devices = len(seen.given.devices) if seen.given else 0
     return _encode(_Tried(devices, checks.judge(seen).failure))
 
 
-def _reload(
-    machine: Machine, started: float, container: Mapping[str, str], supervise_pid: int
-) -> int:
+def _reload(before: Outset, supervise_pid: int) -> int:
     """HUP: read the settings' files again, rewrite keys and configuration, tell supervise.
 
     What runs keeps running: nothing here ends a kernel or a login.
     """
     out = Pump(1)
-    idle = replace(machine.host, busy_ports=frozenset())  # those in use now are our own
-    machine = replace(machine, host=idle)
+    idle = replace(before.machine.host, busy_ports=frozenset())  # those in use are our own
+    machine = replace(before.machine, host=idle)
     try:
         settings = load.load()
-        plan = make_plan(machine, settings, prepare.open_state(settings, idle), GUEST, started)
-        plan = environment.note_hooks(plan, container, settings.environ)
+        outset = set_out(machine, settings, GUEST, before.started, container=before.container)
+        plan = make_plan(outset, prepare.open_state(settings, idle, outset.identity))
         prepare.write_files(plan, machine, settings)
     except (LauncherError, OSError) as err:
         why = reason(err) if isinstance(err, OSError) else err

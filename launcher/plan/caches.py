@@ -24,7 +24,7 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def plan_caches(
-    host: Host, account: Account, workspace: str, environ: Mapping[str, str]
+    host: Host, account: Account, workspace: str, environ: Mapping[str, str], writable: bool
 ) -> tuple[EnvVar, ...]:
     """Return the variables that move caches from the container's layer into the workspace.
 
@@ -33,10 +33,10 @@ def plan_caches(
     makes its own, as the user.
 
     Args:
-        host: whose `workspace_writable` is about that account.
         account: of the workspace user.
+        writable: the workspace, by that user.
     """
-    if not (host.image and host.workspace_writable and lasts(host.mounts, workspace)):
+    if not (host.image and writable and lasts(host.mounts, workspace)):
         return ()
     if environ.get("XDG_CACHE_HOME"):  # all four follow it
         return ()

@@ -7,10 +7,10 @@ whoever is root in the box reads them all in /proc/1/environ.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from launcher.model.plan import EnvVar, Finding, Plan
+from launcher.model.plan import EnvVar, Finding
 from launcher.settings.table import TABLE, Settings
 
 # Who may come in: tokens, passwords and keys, under our names and under those of other images.
@@ -39,13 +39,19 @@ _OF_A_SERVICE = (
 )
 
 
-@dataclass(frozen=True)
-class Inherited:
+class Inherited(NamedTuple):
     """The container's environment, sorted into what the user's programs get and what not."""
 
     variables: tuple[tuple[str, str], ...]
     left_out: tuple[str, ...]  # ways in, service links, those that the user named
     too_large: tuple[str, ...]  # what programs could not be started with, largest first
+
+
+class ChangedByHooks(NamedTuple):
+    """The variables that hooks changed."""
+
+    before: tuple[tuple[str, str | None], ...]  # as they were, of those that programs get
+    left_out: tuple[str, ...]  # those that programs do not get
 
 
 def inherit(settings: Settings, planned: Sequence[EnvVar], stack: int | None) -> Inherited:
@@ -101,20 +107,25 @@ def service_links(environ: Mapping[str, str]) -> set[str]:
     }
 
 
-def note_hooks(plan: Plan, container: Mapping[str, str], environ: Mapping[str, str]) -> Plan:
-    """Note what hooks changed: who comes in by `docker exec` still has the container's values.
+def changed_by_hooks(
+    container: Mapping[str, str],
+    environ: Mapping[str, str],
+    got: Collection[str],
+) -> ChangedByHooks:
+    """Return what hooks changed: who comes in by `docker exec` still has the container's values.
 
     Args:
         container: the environment that the container was started with.
         environ: what the hooks made of it.
+        got: names of the variables that the user's programs get.
     """
+    if container == environ:
+        return ChangedByHooks((), ())
     names = (container.keys() | environ.keys()) - OF_A_PROCESS
     changed = {name for name in names if container.get(name) != environ.get(name)}
-    got = plan.user_environment().keys()
-    return replace(
-        plan,
-        before_hooks=tuple((name, container.get(name)) for name in sorted(changed & got)),
-        left_out=(*plan.left_out, *sorted(changed - got - {*plan.left_out})),
+    return ChangedByHooks(
+        tuple((name, container.get(name)) for name in sorted(changed.intersection(got))),
+        tuple(sorted(changed.difference(got))),
     )
 
 

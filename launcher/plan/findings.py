@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from launcher import checks
-from launcher.checks import Verdict
-from launcher.model.evidence import Evidence
 from launcher.model.host import Account, Host
-from launcher.model.machine import Machine
 from launcher.model.plan import Finding, Identity, Ssh
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
 from launcher.plan.identity import BECOME_ANOTHER
+from launcher.plan.outset import Outset
 from launcher.settings.table import Settings
 
 _KEY_FIXES = {
@@ -23,31 +20,30 @@ _KEY_FIXES = {
 }
 
 
-def judge(machine: Machine, settings: Settings) -> Verdict:
-    """Judge what a start knows: the machine, with nothing tried that takes time."""
-    return checks.judge(Evidence(machine, dict(settings.environ)))
-
-
 def plan_notes(
-    machine: Machine,
-    settings: Settings,
-    ssh: Ssh | None,
-    identity: Identity,
-    home_fault: str | None = None,
+    outset: Outset, ssh: Ssh | None, writable: bool, home_fault: str | None = None
 ) -> tuple[Finding, ...]:
-    """Return everything the user should know, most important first."""
-    verdict = judge(machine, settings)
+    """Return everything the user should know, most important first.
+
+    Args:
+        writable: the workspace, by the user.
+        home_fault: why the home directory is no use.
+    """
+    host, settings, identity = outset.machine.host, outset.settings, outset.identity
+    verdict = outset.verdict
     return (
         *([verdict.failure] if verdict.failure else []),
         *verdict.warnings,
-        *_workspace_notes(machine, settings, identity.account),
-        *shortcomings(machine.host, settings, identity, ssh, home_fault),
+        *_workspace_notes(host, settings, identity.account, writable),
+        *shortcomings(host, settings, identity, ssh, home_fault),
         *_key_notes(ssh),
     )
 
 
-def _workspace_notes(machine: Machine, settings: Settings, user: Account) -> Iterator[Finding]:
-    host, path = machine.host, settings.workspace
+def _workspace_notes(
+    host: Host, settings: Settings, user: Account, writable: bool
+) -> Iterator[Finding]:
+    path = settings.workspace
     if host.workspace_missing:
         yield Finding(
             "workspace.missing",
@@ -55,7 +51,7 @@ def _workspace_notes(machine: Machine, settings: Settings, user: Account) -> Ite
             "Jupyter opens in the home directory",
             f"mount one: docker run -v $PWD:{path} …",
         )
-    elif not host.workspace_writable:
+    elif not writable:
         yield Finding(
             "workspace.readonly",
             f"{user.name} (uid {user.uid}) cannot write {path}",

@@ -6,8 +6,6 @@ machine still starts; only a contradiction with what the user asked for is an er
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from launcher.model.errors import NoUsableGpu
 from launcher.model.machine import Machine
 from launcher.model.plan import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
@@ -15,26 +13,25 @@ from launcher.model.services import PROGRAMS
 from launcher.plan.access import check_ports, plan_jupyter, plan_ssh
 from launcher.plan.caches import plan_caches
 from launcher.plan.devices import plan_devices
-from launcher.plan.environment import inherit, too_large_notes
-from launcher.plan.findings import judge, plan_notes
-from launcher.plan.identity import may_write, name_variables, plan_identity
+from launcher.plan.environment import changed_by_hooks, inherit, too_large_notes
+from launcher.plan.findings import plan_notes
+from launcher.plan.identity import may_write, name_variables
+from launcher.plan.outset import Outset
 from launcher.plan.threads import plan_threads
 from launcher.settings.table import Settings
 
 
-def make_plan(
-    machine: Machine, settings: Settings, state: State | None, guest: str, started: float
-) -> Plan:
+def make_plan(outset: Outset, state: State | None) -> Plan:
     """Return the whole plan; without a state, one that starts no service.
 
     Raises BadSetting where the settings ask for what this machine cannot give, and
     NoUsableGpu where LAUNCHER_REQUIRE_GPU is not met.
     """
-    identity = plan_identity(machine.host, settings)
+    machine, settings, identity = outset.machine, outset.settings, outset.identity
     writable = may_write(identity.account, machine.host)
-    machine = replace(machine, host=replace(machine.host, workspace_writable=writable))
     devices = plan_devices(machine.report, settings)
-    _check_required(machine, settings, devices.count)
+    if devices.count < settings.require_gpu:
+        raise too_few_gpus(settings.require_gpu, devices.count, outset.verdict.failure)
     jupyter, jupyter_off, ssh, ssh_off = None, None, None, None
     if state:
         jupyter, jupyter_off = plan_jupyter(machine, settings, state)
@@ -46,21 +43,26 @@ def make_plan(
         *plan_account(identity),
         *name_variables(identity, machine.host, settings),
         *plan_path(settings),
-        *plan_caches(machine.host, identity.account, settings.workspace, settings.environ),
+        *plan_caches(
+            machine.host, identity.account, settings.workspace, settings.environ, writable
+        ),
     )
     inherited = inherit(settings, environment, machine.limits.stack)
+    left_out = (*inherited.left_out, *inherited.too_large)
+    got = {name for name, _ in inherited.variables} | {var.name for var in environment}
+    hooks = changed_by_hooks(outset.container, settings.environ, got)
     return Plan(
-        paths=plan_paths(machine, settings, identity, guest),
+        paths=plan_paths(machine, settings, identity, outset.guest),
         identity=identity,
         environment=environment,
         inherited=inherited.variables,
-        left_out=(*inherited.left_out, *inherited.too_large),
+        left_out=(*left_out, *(name for name in hooks.left_out if name not in left_out)),
         jupyter=jupyter,
         jupyter_off=jupyter_off,
         ssh=ssh,
         ssh_off=ssh_off,
         notes=(
-            *plan_notes(machine, settings, ssh, identity, state.home_fault if state else None),
+            *plan_notes(outset, ssh, writable, state.home_fault if state else None),
             *too_large_notes(inherited.too_large, machine.limits.stack),
         ),
         devices=devices.count,
@@ -69,7 +71,8 @@ def make_plan(
         supervision=plan_supervision(settings),
         gpu_watch=settings.gpu_watch,
         color=settings.color,
-        started=started,
+        started=outset.started,
+        before_hooks=hooks.before,
     )
 
 
@@ -114,11 +117,6 @@ def plan_path(settings: Settings) -> tuple[EnvVar, ...]:
     if directory in path.split(":"):
         return ()
     return (EnvVar("PATH", f"{directory}:{path}", "the user environment's programs first"),)
-
-
-def _check_required(machine: Machine, settings: Settings, usable: int) -> None:
-    if usable < settings.require_gpu:
-        raise too_few_gpus(settings.require_gpu, usable, judge(machine, settings).failure)
 
 
 def too_few_gpus(required: int, usable: int, cause: Finding | None) -> NoUsableGpu:

@@ -115,11 +115,11 @@ def verify(plan: Plan, machine: Machine) -> str:
     """Try CUDA, and let the user's own PyTorch run a kernel on each device, as the user."""
     from launcher import checks
     from launcher.doctor import collect  # 60 ms to import: the banner does not wait for them
+    from launcher.doctor.trials import Programs
 
-    seen = collect.collect(
-        machine, plan.user_environment(), user=plan.identity.account, python=plan.paths.python,
-        guest=plan.paths.guest, deadline=_VERIFY_TIMEOUT,
-    )  # fmt: skip
+    user, paths = plan.identity.account, plan.paths
+    programs = Programs(paths.guest, paths.python, user, deadline=_VERIFY_TIMEOUT)
+    seen = collect.collect(machine, plan.user_environment(), programs)
     failure = checks.judge(seen).failure
     known = {note.id for note in plan.notes}
     return text_text.deep_line(

@@ -72,7 +72,7 @@ def as_text(seen: Seen, color: bool = False) -> str:
     for name, entry in seen.services.items():
         if name not in probed:  # the GPUs; all of them, where supervise could write nothing
             state = "well" if entry.get("ready") is True else "NOT WELL"
-            lines += _row(name, state, "", "", "", str(entry.get("detail")), color)
+            lines += _row(name, state, str(entry.get("detail")), color)
     return "\n".join(lines).rstrip()
 
 
@@ -97,7 +97,8 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
     if not program.required and name != "watch":  # which is neither: it is never given up
         detail = f"optional{f'; {detail}' if detail else ''}"
     pid, age = str(program.pid or "-"), duration(_age(program, seen))
-    yield from _row(name, program.state, pid, age, str(_restarts(program)), detail, color)
+    numbers = (pid, age, str(_restarts(program)))
+    yield from _row(name, program.state, detail, color, numbers)
     if (
         failed
         and "fix: " not in failed
@@ -108,9 +109,11 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
 
 
 def _row(
-    name: str, state: str, pid: str, age: str, restarts: str, detail: str, color: bool
+    name: str, state: str, detail: str, color: bool, numbers: tuple[str, str, str] = ("", "", "")
 ) -> Iterator[str]:
+    """Yield a row, and its detail below it where that is long; `numbers`: pid, age, restarts."""
     detail = _shown(detail)
+    pid, age, restarts = numbers
     short = detail if len(detail) <= _DETAIL else ""
     code = {"running": _GREEN, "well": _GREEN, "starting": _YELLOW}.get(state, _RED)
     cells = f"{pid:>7}  {age:<10} {restarts:>8}  {short}"

@@ -15,7 +15,7 @@ from launcher.box import run_dir
 from launcher.detect import driver
 from launcher.doctor import doctor, report
 from launcher.model.evidence import Evidence
-from launcher.plan import findings
+from launcher.plan.outset import set_out
 from launcher.settings import load
 
 
@@ -24,7 +24,7 @@ def main(root: Path, *, at_start: bool) -> int:
     if at_start:
         machine = driver.detect_machine(settings, root)
         seen = Evidence(machine, dict(settings.environ))
-        verdict = findings.judge(machine, settings)
+        verdict = set_out(machine, settings, driver.GUEST, 0.0).verdict
     else:
         box, deadline = run_dir.box(), settings.detect_timeout
         seen = doctor.collect(settings, box, _say, deadline=deadline, root=root)

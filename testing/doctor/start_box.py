@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.detect import driver
 from launcher.model import codec
+from launcher.plan.outset import set_out
 from launcher.plan.plan import make_plan
 from launcher.settings import environ, load
 
@@ -14,7 +15,7 @@ from launcher.settings import environ, load
 def main(root: Path) -> None:
     settings = load.load()
     machine = driver.detect_machine(settings, root)
-    plan = make_plan(machine, settings, None, driver.GUEST, started=0.0)
+    plan = make_plan(set_out(machine, settings, driver.GUEST, 0.0), None)
     directory = Path(environ.run_dir())
     directory.mkdir()
     for name, value in (("plan.json", plan), ("machine.json", machine)):

@@ -18,7 +18,7 @@ from launcher.model.plan import KeyLine
 from launcher.model.public_key import fingerprint
 from launcher.plan.plan import make_plan
 from launcher.render.files import render
-from testing.machines import HOST_KEY, LOGIN_KEY, STARTED, machine, settings
+from testing.machines import HOST_KEY, LOGIN_KEY, machine, outset, settings
 
 ROOT = Path(__file__).parents[3]
 ALICE = f"{LOGIN_KEY} alice@laptop"
@@ -40,7 +40,7 @@ class Box:
     def start(self) -> None:
         chosen = settings(self.environ)
         state = box_state.open_state(str(self.state), chosen.key_lines, login_key=False)
-        plan = make_plan(machine(GpuReport()), chosen, state, "/opt/guest", STARTED)
+        plan = make_plan(outset(machine(GpuReport()), chosen), state)
         files.write([file for file in render(plan) if file.uid <= 0])
 
     def keys(self, *words: str, stdin: str = "") -> str:

@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from launcher.model.host import Account
 from launcher.model.machine import DriverFailure, GpuReport, Hardware
 from sim import driver
 from testing.machines import cards, machine, pci_cards
-from testing.probing import REPORTS_ITS_ENVIRONMENT, collect, guest, stub
+from testing.probing import REPORTS_ITS_ENVIRONMENT, collect, guest, programs_from, stub
 
 MYSELF = Account("me", os.geteuid(), os.getegid(), "/", "/bin/sh", tuple(os.getgroups()))
 
@@ -49,8 +48,8 @@ def test_cards_are_named_where_no_gpu_answers(tmp_path: Path) -> None:
 
 
 def run_torch(folder: Path, verify: str, **options: object) -> doctor_collect.TorchReport:
-    given = {"user": MYSELF, "python": sys.executable, "environ": {"A": "1"}}
-    return doctor_collect.run_torch(guest=guest(folder, verify), **{**given, **options})  # type: ignore[arg-type]
+    programs = programs_from({"user": MYSELF, "guest": guest(folder, verify), **options})
+    return doctor_collect.run_torch(programs, {"A": "1"})
 
 
 def test_pytorch_runs_as_given_where_cuda_works(simulated, tmp_path: Path) -> None:

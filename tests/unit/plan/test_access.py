@@ -14,11 +14,11 @@ from testing.machines import (
     HOST_KEY,
     LOGIN_KEY,
     PASSWORD,
-    STARTED,
     STATE,
     TOKEN,
     Case,
     machine,
+    outset,
     settings,
 )
 
@@ -27,7 +27,7 @@ KEY = {"PUBLIC_KEY": f"{LOGIN_KEY} me@laptop"}
 
 def plan(environ: dict[str, str] | None = None, state: State = STATE, **host: object) -> Plan:
     found = machine(GpuReport(), **host)
-    return make_plan(found, settings(environ or {}), state, "/opt/guest", STARTED)
+    return make_plan(outset(found, settings(environ or {})), state)
 
 
 # --- ports -----------------------------------------------------------------------------------

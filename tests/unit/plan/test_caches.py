@@ -10,6 +10,7 @@ from launcher.detect import detect, mounts
 from launcher.model.host import CACHE_FOLDERS, Account, Folder, Mount
 from launcher.model.machine import GpuReport
 from launcher.plan.caches import CACHES, NAMES, lasts, plan_caches
+from launcher.plan.identity import may_write
 from launcher.text.banner import render_banner
 from testing.machines import DEV, PROBES, ROOT, STARTED, Case, machine
 
@@ -28,7 +29,7 @@ def planned(
     **host: object,
 ) -> dict[str, str]:
     box = machine(GpuReport(), mounts=found, **host).host
-    variables = plan_caches(box, account, workspace, environ or {})
+    variables = plan_caches(box, account, workspace, environ or {}, may_write(account, box))
     return {var.name: var.value for var in variables}
 
 
@@ -40,7 +41,7 @@ def test_caches_go_to_the_volume_each_with_its_reason() -> None:
         "TORCH_HOME": "/workspace/.cache/torch",
     }
     box = machine(GpuReport(), mounts=(OVERLAY, VOLUME)).host
-    whys = [var.why for var in plan_caches(box, DEV, "/workspace", {})]
+    whys = [var.why for var in plan_caches(box, DEV, "/workspace", {}, writable=True)]
     assert all(why.endswith(", on the volume /workspace") for why in whys)
     assert len(set(whys)) == len(NAMES)
 

@@ -24,6 +24,7 @@ from testing.machines import (
     gpu,
     machine,
     mig_gpu,
+    outset,
 )
 
 GPU = answering(gpu(0))
@@ -94,17 +95,16 @@ def test_a_bad_key_is_named_by_source_and_line() -> None:
     plan = case.plan()
     ssh = plan.ssh
     assert ssh is not None
-    assert plan_notes(case.machine, case.settings(), ssh, plan.identity) == ()
-    (note,) = plan_notes(
-        case.machine, case.settings(), replace(ssh, keys=state.keys), plan.identity
-    )
+    known = outset(case.machine, case.settings())
+    assert plan_notes(known, ssh, writable=True) == ()
+    (note,) = plan_notes(known, replace(ssh, keys=state.keys), writable=True)
     assert note.id == "ssh.bad_key"
     assert "/keys/bob line 7" in note.what
 
 
 def key_notes(*keys: KeyLine) -> list[Finding]:
     case = Case(machine(GPU), state=replace(STATE, keys=keys))
-    made = make_plan(case.machine, case.settings(), case.state, "/opt/guest", 0.0)
+    made = make_plan(outset(case.machine, case.settings()), case.state)
     return [note for note in made.notes if note.id == "ssh.bad_key"]
 
 

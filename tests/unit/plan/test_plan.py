@@ -19,12 +19,12 @@ from testing.machines import (
     NO_CARD,
     NO_LIBRARY,
     ROOT,
-    STARTED,
     STATE,
     answering,
     gpu,
     machine,
     mig_gpu,
+    outset,
     settings,
 )
 
@@ -36,7 +36,7 @@ NO_GPU = machine(GpuReport(failure=NO_LIBRARY), NO_CARD)
 
 
 def plan(machine: Machine = EIGHT, **environ: str) -> Plan:
-    return make_plan(machine, settings(environ), STATE, "/opt/guest", STARTED)
+    return make_plan(outset(machine, settings(environ)), STATE)
 
 
 def planned(plan: Plan, name: str) -> EnvVar | None:

@@ -15,7 +15,7 @@ from launcher.plan.plan import make_plan
 from launcher.render.files import render
 from launcher.settings import accepts
 from launcher.text.banner import jupyter_url, render_banner
-from testing.machines import PROBES, STARTED, STATE, TOKEN, machine, settings
+from testing.machines import PROBES, STARTED, STATE, TOKEN, machine, outset, settings
 
 CERTIFICATE = Certificate("the chain\n", Secret("the key\n"), self_signed=True)
 HUB = {
@@ -28,7 +28,7 @@ HUB = {
 
 def plan(environ: dict[str, str] | None = None, certificate: Certificate | None = None) -> Plan:
     state = replace(STATE, certificate=certificate)
-    return make_plan(machine(GpuReport()), settings(environ), state, "/opt/guest", STARTED)
+    return make_plan(outset(machine(GpuReport()), settings(environ)), state)
 
 
 def written(made: Plan) -> dict[str, str]:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from launcher.model.plan import EnvVar, Plan
-from launcher.plan.environment import OF_AN_ACCOUNT, note_hooks
+from launcher.plan.environment import OF_AN_ACCOUNT
+from launcher.plan.plan import make_plan
 from launcher.render.shell import (
     SETENV_BYTES,
     SETENV_VARIABLES,
@@ -18,7 +19,7 @@ from launcher.render.shell import (
     login_sh,
     setenv_variables,
 )
-from testing.machines import CASES
+from testing.machines import CASES, STATE, outset, settings
 from tests.unit.render.test_quoting import NASTY, through_shell
 
 CONTAINER_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -151,10 +152,10 @@ def test_every_variable_reaches_a_login_whatever_it_is() -> None:
 
 def after_hooks(container: Mapping[str, str], environ: Mapping[str, str]) -> Plan:
     """Return the plan of a box whose hooks made `environ` of what the container was given."""
-    secrets = {"JUPYTER_TOKEN"}
-    inherited = {name: value for name, value in environ.items() if name not in secrets}
-    plan = plan_of(inherited, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, *(secrets & environ.keys()))
-    return note_hooks(plan, container, environ)
+    chosen = settings(environ)
+    beside = {name: chosen.environ[name] for name in chosen.environ.keys() - environ.keys()}
+    found = outset(CASES["h100-8x"].machine, chosen)
+    return make_plan(found._replace(container={**beside, **container}), STATE)
 
 
 CONTAINER = {"CHANGED": "old", "GONE": "1", "SAME": "1", "JUPYTER_TOKEN": "a", "TERM": "xterm"}
@@ -184,5 +185,5 @@ def test_no_way_in_is_noted_as_changed() -> None:
 
 
 def test_hooks_that_change_nothing_leave_the_plan_as_it_is() -> None:
-    plan = plan_of(CONTAINER, {})
-    assert note_hooks(plan, CONTAINER, {**CONTAINER, "TERM": "dumb"}) == plan
+    plan = after_hooks(CONTAINER, {**CONTAINER, "TERM": "dumb"})
+    assert plan == after_hooks({**CONTAINER, "TERM": "dumb"}, {**CONTAINER, "TERM": "dumb"})

@@ -16,14 +16,14 @@ from launcher.model.plan import Plan, State
 from launcher.plan.plan import make_plan
 from launcher.render.sshd import sshd_config
 from launcher.text import banner
-from testing.machines import DEV, LOGIN_KEY, PROBES, STARTED, STATE, machine, settings
+from testing.machines import DEV, LOGIN_KEY, PROBES, STARTED, STATE, machine, outset, settings
 
 RSA = replace(STATE, rsa_host_key=LOGIN_KEY)  # any key's text will do
 
 
 def plan(state: State = STATE, environ: dict[str, str] | None = None, **host: object) -> Plan:
     found = machine(GpuReport(), **host)
-    return make_plan(found, settings(environ or {}), state, "/opt/guest", STARTED)
+    return make_plan(outset(found, settings(environ or {})), state)
 
 
 def lines(made: Plan) -> list[str]:
