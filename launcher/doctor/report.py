@@ -114,7 +114,8 @@ def _driver_text(seen: Evidence) -> str:
 
 def _runtime_text(seen: Evidence) -> str:
     opened = [node.path.removeprefix("/dev/") for node in seen.report.nodes if not node.fault]
-    return f"{plural(len(seen.gpus), 'GPU')} given" + (f"; {', '.join(opened)} open" if opened else "")
+    given = f"{plural(len(seen.gpus), 'GPU')} given"
+    return f"{given}; {', '.join(opened)} open" if opened else given
 
 
 def _libraries_text(seen: Evidence) -> str:
