@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-image run-local image image-size test lint bench clean
+.PHONY: help run run-image run-local image image-size test test-gpu lint bench clean
 
 help:  ## List the targets
 	@$(PYTHON) -c 'import re; [print(f"  make {n:<12} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -27,6 +27,9 @@ image-size:  ## Print what the image adds on top of its base and PyTorch, by par
 test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: none in containers; ARGS=…: some)
 	@$(PYTHON) -m tools.venv test
 	@$(VENV)/python -m tools.run_tests $(ARGS)
+
+test-gpu:  ## Test on this machine's GPU, without a container (WHEELHOUSE=…: without network)
+	@$(PYTHON) -m tools.test_gpu $(ARGS)
 
 lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
 	@$(PYTHON) -m tools.venv test

@@ -1,4 +1,4 @@
-"""Files that a machine with an NVIDIA driver has: /proc/driver/nvidia, PCI devices, nvidia-smi.
+"""Files that a machine with an NVIDIA driver has: /proc/driver/nvidia, PCI devices.
 
 Standard library only: the container hook imports this where nothing is installed.
 """
@@ -75,24 +75,6 @@ def _write_pci_device(folder: Path, *, device: str, kind: str, numa_node: str, c
         "local_cpulist": cpus,
     }.items():
         _write(folder / name, f"{value}\n")
-
-
-def write_nvidia_smi(path: Path, machine: str) -> None:
-    """Write a stand-in for nvidia-smi that knows `-L`, and no more."""
-    lines = []
-    for gpu in description.gpus(machine):
-        lines.append(f"GPU {gpu.index}: {gpu.get('name')} (UUID: {gpu.get('uuid')})")
-        for mig in gpu.migs:
-            profile = mig.get("name").rpartition(" ")[2]
-            lines.append(f"  MIG {profile:<11} Device {mig.index:>2}: (UUID: {mig.get('uuid')})")
-    listing = "\n".join(lines or ["No devices found."])
-    _write(
-        path,
-        "#!/bin/sh\n"
-        f'[ "$1" = -L ] || {{ echo "nvidia-smi: only -L is simulated" >&2; exit 2; }}\n'
-        f"cat <<'END'\n{listing}\nEND\n",
-    )
-    path.chmod(0o755)
 
 
 def _short(bus_id: str) -> str:

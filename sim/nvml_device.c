@@ -145,6 +145,8 @@ API nvmlDeviceGetMemoryInfo_v2(handle device, struct memory_v2 *memory) {
     long long total;
     int code = read_number(__func__, device, F_memory_total, memory, &total);
     if (code) return code;
+    /* A driver before 510 has no such function, and says nowhere what it keeps to itself. */
+    if (!device->value[F_memory_reserved].given) return FUNCTION_NOT_FOUND;
     if (memory->version != (sizeof *memory | 2u << 24)) return ARGUMENT_VERSION_MISMATCH;
     long long used = device->value[F_memory_used].number,
               reserved = device->value[F_memory_reserved].number;

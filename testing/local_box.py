@@ -218,6 +218,10 @@ class Box:
         assert status == 201, answer
         return str(json.loads(answer)["id"])
 
+    def shut_down_kernel(self, kernel: str) -> None:
+        status, answer = self._request("DELETE", f"/api/kernels/{kernel}", self.token)
+        assert status == 204, answer
+
     def run_in_kernel(self, kernel: str, code: str) -> str:
         """Return what a cell prints, as a notebook would get it."""
         with closing(self._websocket(f"/api/kernels/{kernel}/channels")) as channel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from launcher.checks.check import plural
 from launcher.model.evidence import Evidence
 from launcher.model.host import Account
 from launcher.model.machine import DeviceNode
@@ -77,7 +78,9 @@ def gpu_missing(seen: Evidence) -> str | None:
     minors = [gpu.minor for gpu in seen.gpus if gpu.minor is not None]
     paths = [f"/dev/nvidia{minor}" for minor in minors]
     missing = [path for path in paths if not seen.has_node(path)]
-    return f"NVML lists {len(seen.gpus)} GPUs; not here: {', '.join(missing)}" if missing else None
+    if not missing:
+        return None
+    return f"NVML lists {plural(len(seen.gpus), 'GPU')}; not here: {', '.join(missing)}"
 
 
 def _needed(seen: Evidence) -> list[DeviceNode]:

@@ -84,8 +84,8 @@ def _in_use(gpu: Gpu) -> bool:
 
     A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
     """
-    total, free = gpu.memory_bytes, gpu.memory_free
-    held = total is not None and free is not None and free < (1 - _IDLE_SHARE) * total
+    total, used = gpu.memory_bytes, gpu.memory_used
+    held = total is not None and used is not None and used > _IDLE_SHARE * total
     return bool(gpu.processes) or held
 
 

@@ -75,7 +75,7 @@ def _read_devices() -> GpuReport:
 
 def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
     mig = field(lambda: pynvml.nvmlDeviceGetMigMode(device)[0] == 1)
-    memory = field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
+    memory = _read_memory(device)
     nvlinks, nvlink_version = read_nvlinks(device)
     return Gpu(
         index=index,
@@ -84,6 +84,7 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         pci_bus_id=pynvml.nvmlDeviceGetPciInfo(device).busId,
         memory_bytes=memory.total if memory else None,
         memory_free=memory.free if memory else None,
+        memory_reserved=getattr(memory, "reserved", None),
         compute_capability=field(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(device)),
         mig_enabled=mig,
         mig_devices=tuple(_mig_devices(device)) if mig else (),
@@ -104,6 +105,16 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         nvlinks=nvlinks,
         nvlink_version=nvlink_version,
     )
+
+
+def _read_memory(device: Any) -> Any:
+    """Return NVML's memory info: total, free and reserved bytes.
+
+    Drivers before 510 have its first version alone, which has no `reserved`: what the driver
+    keeps to itself counts as used there (NVML API Reference, nvmlMemory_v2_t).
+    """
+    newer = field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device, pynvml.nvmlMemory_v2))
+    return newer or field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
 
 
 def _numa_node(device: Any) -> int | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from launcher.checks import LAYERS, Verdict
 from launcher.checks.cards import name
+from launcher.checks.check import plural
 from launcher.model import codec
 from launcher.model.evidence import CudaTrial, Evidence
 from launcher.model.plan import Finding
@@ -113,7 +114,8 @@ def _driver_text(seen: Evidence) -> str:
 
 def _runtime_text(seen: Evidence) -> str:
     opened = [node.path.removeprefix("/dev/") for node in seen.report.nodes if not node.fault]
-    return f"{len(seen.gpus)} GPUs given" + (f"; {', '.join(opened)} open" if opened else "")
+    given = f"{plural(len(seen.gpus), 'GPU')} given"
+    return f"{given}; {', '.join(opened)} open" if opened else given
 
 
 def _libraries_text(seen: Evidence) -> str:
@@ -127,8 +129,7 @@ def _cuda_text(seen: Evidence) -> str:
 
 def _trial_text(trial: CudaTrial) -> str:
     if trial.outcome == "ok":
-        count = len(trial.devices)
-        return f"initialises and sees {count} device{'' if count == 1 else 's'}"
+        return f"initialises and sees {plural(len(trial.devices), 'device')}"
     return trial.reason or trial.name or trial.outcome
 
 
@@ -136,8 +137,8 @@ def _pytorch_text(seen: Evidence) -> str:
     torch = seen.torch
     if torch is None:
         return ""
-    done = f"computed on {torch.devices - len(torch.failures)} of {torch.devices} devices"
-    return f"{torch.version}: {done}"
+    computed, every = torch.devices - len(torch.failures), plural(torch.devices, "device")
+    return f"{torch.version}: computed on {computed} of {every}"
 
 
 def _environment_text(seen: Evidence) -> str:

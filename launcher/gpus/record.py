@@ -79,8 +79,8 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
     if gpu.compute_capability:
         yield "compute_capability", "{}.{}".format(*gpu.compute_capability)
     yield from _given("memory_total", gpu.memory_bytes, _bytes)
-    if gpu.memory_bytes is not None and gpu.memory_free is not None:
-        yield "memory_used", _bytes(gpu.memory_bytes - gpu.memory_free)
+    yield from _given("memory_used", gpu.memory_used, _bytes)
+    yield from _given("memory_reserved", gpu.memory_reserved, _bytes)
     yield from _given("mig_mode", gpu.mig_enabled, _enabled)
     if gpu.mig_enabled:
         yield "mig_max_devices", str(_MIG_SLOTS)

@@ -45,6 +45,7 @@ class Gpu:
     mig_devices: tuple[MigDevice, ...] = ()
     minor: int | None = None  # of /dev/nvidiaN, which need not be the index
     memory_free: int | None = None  # bytes
+    memory_reserved: int | None = None  # bytes that the driver keeps to itself; None = old driver
     processes: int | None = None  # that compute on it now
     compute_mode: int | None = None  # nvmlComputeMode_t: 0 default, 2 prohibited, 3 exclusive
     pcie_width: int | None = None  # lanes in use
@@ -64,6 +65,16 @@ class Gpu:
     @property
     def mig_uuids(self) -> tuple[str, ...]:
         return tuple(device.uuid for device in self.mig_devices)
+
+    @property
+    def memory_used(self) -> int | None:
+        """Return the bytes that programs hold, as nvidia-smi counts them; None = not told.
+
+        Where the driver does not say what it keeps to itself, that is in it: hundreds of MiB.
+        """
+        if self.memory_bytes is None or self.memory_free is None:
+            return None
+        return max(0, self.memory_bytes - self.memory_free - (self.memory_reserved or 0))
 
     @property
     def nvlinks_up(self) -> int:

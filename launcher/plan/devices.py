@@ -130,9 +130,9 @@ def is_idle(gpu: Gpu) -> bool:
     """
     if gpu.processes:
         return False
-    if not gpu.memory_bytes or gpu.memory_free is None:
+    if not gpu.memory_bytes or gpu.memory_used is None:
         return True
-    return gpu.memory_free >= _IDLE_SHARE * gpu.memory_bytes
+    return gpu.memory_used <= (1 - _IDLE_SHARE) * gpu.memory_bytes
 
 
 def devices_of(gpu: Gpu) -> tuple[Device, ...]:

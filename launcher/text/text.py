@@ -70,6 +70,10 @@ def deep_line(torch: TorchReport | None, failure: Finding | None, expected: int)
     return line + ("" if said else f"; {failure.what}: {failure.means}") + f"; fix: {failure.fix}"
 
 
+def _devices(count: int) -> str:
+    return f"{count} device" if count == 1 else f"{count} devices"
+
+
 def _torch_text(torch: TorchReport, expected: int) -> str:
     if torch.version is None:
         return f"PyTorch cannot be used: {torch.error}"
@@ -77,11 +81,11 @@ def _torch_text(torch: TorchReport, expected: int) -> str:
     if torch.cuda is None:
         return f"{name}: a build without CUDA, computes on the CPU"
     if torch.error and (expected or torch.devices):
-        return f"{name}: CUDA works on 0 of {expected} devices: {torch.error}"
+        return f"{name}: CUDA works on 0 of {_devices(expected)}: {torch.error}"
     if not torch.devices and not expected:
         return f"{name}: no CUDA device, computes on the CPU"
     working = torch.devices - len(torch.failures)
-    line = f"{name}: CUDA works on {working} of {max(torch.devices, expected)} devices"
+    line = f"{name}: CUDA works on {working} of {_devices(max(torch.devices, expected))}"
     return line + "".join(f"; cuda:{failed.index}: {failed.message}" for failed in torch.failures)
 
 

@@ -87,6 +87,21 @@ def test_mig_without_instances(read: Read) -> None:
     assert not report.gpus[1].mig_enabled
 
 
+def test_what_the_driver_keeps_to_itself_is_not_used(read: Read) -> None:
+    gpu = read("h100-8x").gpus[0]
+    assert (gpu.memory_used, gpu.memory_reserved) == (1 << 20, 521 << 20)
+    assert gpu.memory_free == (81559 - 522) << 20
+
+
+@pytest.mark.parametrize("machine", ["h100-8x", "a100-mig"])
+def test_a_driver_before_510_counts_what_it_keeps_as_used(read: Read, machine: str) -> None:
+    now = read(machine).gpus[0]
+    old = read(machine, {"faults": {"nvmlDeviceGetMemoryInfo_v2": "return 13"}}).gpus[0]
+    assert (old.memory_bytes, old.memory_free) == (now.memory_bytes, now.memory_free)
+    assert old.memory_reserved is None
+    assert old.memory_used == now.memory_used + now.memory_reserved
+
+
 @pytest.mark.parametrize(
     ("function", "field"),
     [

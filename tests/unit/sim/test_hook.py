@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from sim import description, driver, host_files
+from sim import description, driver, host_files, nvidia_smi
 
 H100 = driver.find("h100-8x").read_text()
 A100_MIG = driver.find("a100-mig").read_text()
@@ -118,7 +118,7 @@ def test_the_host_files_of_a_machine(tmp_path: Path) -> None:
 
 
 def test_the_nvidia_smi_stand_in(tmp_path: Path) -> None:
-    host_files.write_nvidia_smi(tmp_path / "nvidia-smi", A100_MIG)
+    nvidia_smi.write(tmp_path / "nvidia-smi", A100_MIG)
     listing = subprocess.run(
         [tmp_path / "nvidia-smi", "-L"], capture_output=True, text=True, check=True
     ).stdout.splitlines()

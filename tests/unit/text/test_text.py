@@ -97,7 +97,7 @@ NO_KERNEL = TorchFailure(3, "no kernel image is available", 209)
     ("torch", "expected", "verdict"),
     [
         (TORCH, 8, "PyTorch 2.6.0+cu124: CUDA works on 8 of 8 devices"),
-        (replace(TORCH, devices=1), 1, "CUDA works on 1 of 1 devices"),
+        (replace(TORCH, devices=1), 1, "CUDA works on 1 of 1 device"),
         (replace(TORCH, devices=7), 8, "CUDA works on 7 of 8 devices"),
         (replace(TORCH, devices=2), 0, "CUDA works on 2 of 2 devices"),
         (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import image, image_size, ports, run_image, run_tests, system_packages
+from tools import image, image_size, ports, run_image, run_tests, system_packages, test_gpu
 
 GIB = 1 << 30
 
@@ -128,3 +128,10 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"somewhere": "no-such-program", "coreutils": "ls"}
     monkeypatch.setitem(system_packages.SETS, "example", wanted)
     assert system_packages.missing("example") == ["somewhere"]
+
+
+def test_the_suite_for_a_gpu_brings_what_the_launcher_and_a_kernel_need() -> None:
+    pins = dict(pin.split("==") for pin in test_gpu.requirements())
+    own = {"nvidia-ml-py", "supervisor", "paramiko"}
+    assert set(pins) == own | {"jupyterlab", "jupyter_server", "ipykernel", "websocket-client"}
+    assert all(pins.values())
