@@ -12,16 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sim import driver
-from testing.container import base_image, said
+from testing.container import built_image, said
 from testing.container.box import Box, Boxes, boxes
-from testing.container.engine import DOCKER, Docker, running_engine
-from tools import image as project_image
+from testing.container.engine import Docker
 
 HERE = Path(__file__).parent
-# What `--gpus` gives a container that names no other machine: NVSIM_CONTAINER_MACHINE (sim).
-MACHINE = "h100-8x"
-BUILD_TIMEOUT = 1800.0  # seconds; the default pins are three gigabytes of downloads
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,18 +49,14 @@ def _boxes_of(item: pytest.Item) -> Iterator[Box]:
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """The docker command line, with a running engine behind it."""
-    with running_engine(lambda folder: driver.install_hook(folder, MACHINE)) as command:
+    with built_image.engine() as command:
         yield command
 
 
 @pytest.fixture(scope="session")
 def image(docker: Docker) -> str:
     """The project's image, built from its Dockerfile with its default pins."""
-    base_image.provide(docker)
-    tag = os.environ.get("IMAGE", project_image.TAG)
-    build = project_image.build_command(DOCKER, tag=tag, arguments={}, environ=os.environ)
-    docker(*build[1:], timeout=BUILD_TIMEOUT)
-    return tag
+    return built_image.provide(docker)
 
 
 @pytest.fixture
