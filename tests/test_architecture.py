@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.model import run_files, state_files
+
 ROOT = Path(__file__).parents[1]
 LAUNCHER = ROOT / "launcher"
 
@@ -256,6 +258,105 @@ def test_only_formats_reveal_secrets() -> None:
         "text.banner",
         "box.state",  # hands the password to chpasswd, through a pipe
     }
+
+
+# --- names of files ----------------------------------------------------------------------------
+
+# These say what the files of the run and state directories are called; nobody spells one again.
+NAMING = {"model.run_files": run_files, "model.state_files": state_files}
+
+
+def names_of_files() -> set[str]:
+    """Return every name that the two modules have: "plan.json", "ssh", "ssh/sshd_config" …"""
+    return {
+        value
+        for module in NAMING.values()
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, str)
+    }
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Yield each string of a file but for docstrings; what an f-string computes is "{}"."""
+    tree = ast.parse(path.read_text())
+    skipped: set[ast.AST] = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            skipped |= set(node.values)
+            parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            yield "".join(map(str, parts))
+        elif isinstance(node, ast.Call) and node.args and _joins(node):
+            yield "/".join(
+                str(arg.value) if isinstance(arg, ast.Constant) else "{}" for arg in node.args
+            )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in skipped:
+            yield node.value
+
+
+def _joins(call: ast.Call) -> bool:
+    return ast.unparse(call.func).rpartition(".")[2] in ("Path", "join")
+
+
+def spelled(text: str) -> set[str]:
+    """Return the names of files that a text spells.
+
+    One with a dot is told by itself; "log" or "ssh/sshd_config" where it follows a folder.
+    """
+    return {
+        name
+        for name in names_of_files()
+        if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])" if "." in name
+                     else rf"^(?:\{{\}}|/run/launcher|/var/lib/launcher)/{name}(?![\w.-])", text)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("module", sorted({*MODULES} - {*NAMING}))
+def test_the_name_of_a_file_is_spelled_once(module: str) -> None:
+    assert {name for text in texts(MODULES[module]) for name in spelled(text)} == set()
+
+
+def test_no_two_names_are_the_same_file() -> None:
+    for module in NAMING.values():
+        values = [value for name, value in vars(module).items() if name.isupper()]
+        assert len(values) == len(set(values))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'f"{run_dir}/plan.json"', 'Path(run_dir, "plan.json")', 'read_value(Plan, "plan.json")',
+        'f"{run}/log/{name}.log"', 'os.path.join(run_dir, "banner")', '"/run/launcher/banner"',
+        'f"{state_dir}/token"', 'f"{directory}/ssh_host_rsa_key"',
+    ],
+)  # fmt: skip
+def test_a_name_that_is_spelled_again_is_found(source: str, tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(f"found = {source}\n")
+    assert {name for text in texts(path) for name in spelled(text)}
+
+
+def test_what_is_no_python_names_files_that_there_are() -> None:
+    """supervisord.conf, sudo and the shells of the image read some of them."""
+    sources = [ROOT / "supervisord.conf", *(ROOT / "image").rglob("*")]
+    named = {
+        name
+        for path in sources
+        if path.is_file() and path.suffix not in (".png", ".ico")
+        for name in re.findall(
+            r"(?:/run/launcher|%\(ENV_LAUNCHER_RUN_DIR\)s)/([\w./]+)",
+            path.read_text(errors="replace"),
+        )
+    }
+    known = names_of_files()
+    copies = {run_files.of_the_user(name) for name in known}
+    logs = {name for name in named if name == run_files.log(Path(name).stem)}
+    assert run_files.SUPERVISOR_SOCKET in named
+    assert named <= known | copies | logs
 
 
 # --- size ------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import socket
 from datetime import datetime, timedelta, timezone
 
 from launcher.box import files
+from launcher.model import state_files
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Certificate, RenderedFile, Secret
 from launcher.settings.table import Settings
@@ -23,7 +24,7 @@ def provide(settings: Settings) -> Certificate | None:
     """
     if settings.tls_cert or settings.tls_key:
         return _pair(settings.tls_cert, settings.tls_key)
-    return _self_signed(f"{settings.state_dir}/jupyter_tls.pem") if settings.tls else None
+    return _self_signed(f"{settings.state_dir}/{state_files.CERTIFICATE}") if settings.tls else None
 
 
 def _pair(chain: str | None, key: str | None) -> Certificate:

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 
+from launcher.model import run_files
 from launcher.model.errors import BadSetting, shortage
 from launcher.model.plan import RenderedFile
 
@@ -29,7 +30,10 @@ def write(files: Sequence[RenderedFile]) -> None:
             raise cannot_write(os.path.dirname(file.path), err) from err
 
 
-_STALE = ("supervisor.sock", "supervisord.pid", "banner", "health.json", "programs.json")
+_STALE = (
+    run_files.SUPERVISOR_SOCKET, run_files.SUPERVISOR_PID, run_files.BANNER, run_files.HEALTH,
+    run_files.PROGRAMS,
+)  # fmt: skip
 
 
 def remove_stale(run_dir: str) -> None:
@@ -39,7 +43,9 @@ def remove_stale(run_dir: str) -> None:
     """
     services: list[str] = []
     with contextlib.suppress(OSError):
-        services = [f"services/{name}" for name in os.listdir(f"{run_dir}/services")]
+        services = [
+            f"{run_files.SERVICES}/{name}" for name in os.listdir(f"{run_dir}/{run_files.SERVICES}")
+        ]
     for name in (*_STALE, *services):
         with contextlib.suppress(OSError):
             os.unlink(f"{run_dir}/{name}")

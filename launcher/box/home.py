@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable
 
 from launcher.box.files import write
+from launcher.model import run_files
 from launcher.model.plan import Identity, RenderedFile
 from launcher.process.fork import fork_to_answer, write_all
 from launcher.render import passwd
@@ -39,7 +40,7 @@ def write_names(identity: Identity, run_dir: str) -> None:
             if new != old:
                 write([RenderedFile(path, new, mode, 0, os.stat(path).st_gid)])
     elif identity.names == "wrapped":
-        folder = f"{run_dir}/names"
+        folder = f"{run_dir}/{run_files.NAMES}"
         files = [RenderedFile(path, None, 0o755, -1, -1) for path in (run_dir, folder)]
         for name, _, change in _FILES[:2]:
             with open(f"/etc/{name}", encoding="utf-8", errors="surrogateescape") as stream:

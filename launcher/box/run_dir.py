@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from launcher.model import run_files
 from launcher.model.errors import BadSetting
 from launcher.settings import environ
 
@@ -50,7 +51,7 @@ def box() -> tuple[Plan, Machine] | None:
 
     try:
         running = plan()
-        return (running, read_value(Machine, "machine.json")) if running else None
+        return (running, read_value(Machine, run_files.MACHINE)) if running else None
     except BadSetting:  # the workspace user may not, and has the box's environment already
         return None
 
@@ -59,6 +60,6 @@ def plan() -> Plan | None:
     """Return the plan of the running box, or None where no box runs here."""
     from launcher.model.plan import Plan
 
-    if not os.path.exists(f"{environ.run_dir()}/plan.json"):
+    if not os.path.exists(f"{environ.run_dir()}/{run_files.PLAN}"):
         return None
-    return read_value(Plan, "plan.json")
+    return read_value(Plan, run_files.PLAN)

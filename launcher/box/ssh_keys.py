@@ -9,11 +9,9 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
+from launcher.model import state_files
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import KIND, parts, unknown_option
-
-RSA_HOST_KEY = "ssh_host_rsa_key"
-ED25519_HOST_KEY = "ssh_host_ed25519_key"
 
 # A valid key that is nobody's: 32 zero bytes.
 _MARK = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"
@@ -39,7 +37,7 @@ def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> None:
     Args:
         environ: sshd's, in which the user has a name; ssh-keygen refuses to work for another.
     """
-    path = f"{state_dir}/{RSA_HOST_KEY}"
+    path = f"{state_dir}/{state_files.RSA_HOST_KEY}"
     if _is_missing(path):
         _make_pair(path, "launcher", "rsa", "-b", "3072", environ=environ)
 

@@ -13,14 +13,14 @@ import os
 from collections.abc import Iterator, Sequence
 
 from launcher.box.files import cannot_write, write, write_one
-from launcher.box.ssh_keys import ED25519_HOST_KEY, RSA_HOST_KEY, judge, kept_key, key_pair
+from launcher.box.ssh_keys import judge, kept_key, key_pair
+from launcher.model import state_files
 from launcher.model.plan import KeyLine, RenderedFile, Secret, State
 from launcher.settings.key_sources import read_text, split
 
 # /var/log/lastlog has a place for each uid up to the largest; `docker commit` copies the gaps.
 _LAST_LASTLOG_UID = 65535
 ADDED = "launcher keys"  # the source of a key that was added to a running box
-ADDED_KEYS = "authorized_keys"  # where those are kept, in the state directory
 
 
 # --- state: what outlives a restart ---------------------------------------------------------
@@ -38,12 +38,14 @@ def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) ->
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         return State(
-            token=Secret(_kept(f"{directory}/token")),
-            password=Secret(_kept(f"{directory}/password")[:22]),
-            host_key=key_pair(f"{directory}/{ED25519_HOST_KEY}", "launcher"),
-            login_key=key_pair(f"{directory}/login_key", "launcher-login") if login_key else None,
+            token=Secret(_kept(f"{directory}/{state_files.TOKEN}")),
+            password=Secret(_kept(f"{directory}/{state_files.PASSWORD}")[:22]),
+            host_key=key_pair(f"{directory}/{state_files.ED25519_HOST_KEY}", "launcher"),
+            login_key=key_pair(f"{directory}/{state_files.LOGIN_KEY}", "launcher-login")
+            if login_key
+            else None,
             keys=judge((*key_lines, *added_keys(directory))),
-            rsa_host_key=kept_key(f"{directory}/{RSA_HOST_KEY}"),
+            rsa_host_key=kept_key(f"{directory}/{state_files.RSA_HOST_KEY}"),
         )
     except OSError as err:
         raise cannot_write(directory, err) from err
@@ -64,13 +66,13 @@ def _kept(path: str) -> str:
 def added_keys(directory: str) -> Iterator[KeyLine]:
     """Yield the keys that `launcher keys add` put into the state directory."""
     with contextlib.suppress(FileNotFoundError):
-        yield from split(ADDED, read_text(f"{directory}/{ADDED_KEYS}"))
+        yield from split(ADDED, read_text(f"{directory}/{state_files.ADDED_KEYS}"))
 
 
 def keep_added_keys(directory: str, lines: Sequence[KeyLine]) -> None:
     """Write them all.  Raises BadSetting where the directory cannot be written."""
     text = "".join(f"{line.text}\n" for line in lines)
-    write([RenderedFile(f"{directory}/{ADDED_KEYS}", text, 0o600, -1, -1)])
+    write([RenderedFile(f"{directory}/{state_files.ADDED_KEYS}", text, 0o600, -1, -1)])
 
 
 # --- root's own preparations ----------------------------------------------------------------

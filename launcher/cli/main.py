@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 
 from launcher.cli.help import HELP
+from launcher.model import run_files
 from launcher.model.errors import BadSetting, LauncherError, StartFailed
 from launcher.settings import environ
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _banner(arguments: list[str]) -> int:
     from launcher.box import run_dir as box_run_dir
 
-    print(box_run_dir.read("banner"), end="")
+    print(box_run_dir.read(run_files.BANNER), end="")
     return 0
 
 
@@ -112,7 +113,7 @@ def _status(arguments: list[str]) -> int:
     if health.in_command_mode():
         raise BadSetting("this box runs a command and no services; about its GPUs: launcher doctor")
     run_dir = environ.run_dir()
-    if not os.path.exists(f"{run_dir}/plan.json"):
+    if not os.path.exists(f"{run_dir}/{run_files.PLAN}"):
         raise BadSetting(f"no box runs here: {run_dir} has no plan")
     report = health.read(run_dir)
     reason = health.reason(report, run_dir)

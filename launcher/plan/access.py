@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launcher.model import state_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
 from launcher.model.plan import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
@@ -113,7 +114,7 @@ def plan_ssh(
     login_key = None
     if state.login_key and not any(key.fault is None for key in keys):
         keys = (*keys, KeyLine("the key made for you", 1, state.login_key))
-        login_key = f"{settings.state_dir}/login_key"
+        login_key = f"{settings.state_dir}/{state_files.LOGIN_KEY}"
     ssh = Ssh(
         port=settings.ssh_port,
         listen=settings.listen,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from launcher.model import run_files
 from launcher.model.errors import BadSetting
 from launcher.model.host import Account, Host
 from launcher.model.plan import EnvVar, Identity
@@ -175,7 +176,7 @@ def name_variables(identity: Identity, host: Host, settings: Settings) -> tuple[
         return ()
     theirs = settings.environ.get("LD_PRELOAD", "")
     preload = f"{host.nss_wrapper}:{theirs}" if theirs else host.nss_wrapper
-    folder = f"{settings.run_dir}/names"
+    folder = f"{settings.run_dir}/{run_files.NAMES}"
     why = f"/etc/passwd has no uid {identity.account.uid} and cannot be written"
     return (
         EnvVar("LD_PRELOAD", preload, why),

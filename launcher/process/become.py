@@ -8,7 +8,7 @@ import stat
 import sys
 from collections.abc import Mapping, Sequence
 
-from launcher.model import codec
+from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting, StartFailed
 from launcher.model.plan import Identity, Plan, Service
 from launcher.process import tree
@@ -21,7 +21,7 @@ _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def load(run_dir: str, name: str) -> Service:
     """Read how to become `name`.  Raises BadSetting where nothing of that name is planned."""
     try:
-        with open(f"{run_dir}/services/{name}.json", encoding="utf-8") as stream:
+        with open(f"{run_dir}/{run_files.service(name)}", encoding="utf-8") as stream:
             return codec.from_json(Service, stream.read())
     except OSError as err:
         raise BadSetting(f"cannot start {name}: {err.strerror}: {err.filename}") from err

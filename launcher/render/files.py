@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 
-from launcher.model import codec
+from launcher.model import codec, run_files
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Service
-from launcher.render.jupyter import CERTIFICATE, certificate_pem, jupyter_config, jupyter_service
+from launcher.render.jupyter import certificate_pem, jupyter_config, jupyter_service
 from launcher.render.shell import environment_sh, login_sh
 from launcher.render.sshd import authorized_keys, sshd_config, sshd_service
 
@@ -22,39 +22,41 @@ def render(plan: Plan) -> tuple[RenderedFile, ...]:
     root = _Owner(run)
     files = [
         *command_files(plan),
-        root.directory("log", 0o700),
-        root.directory("services", 0o700),
-        root.file("supervision.json", codec.to_json(plan.supervision), 0o600),
+        root.directory(run_files.LOG, 0o700),
+        root.directory(run_files.SERVICES, 0o700),
+        root.file(run_files.SUPERVISION, codec.to_json(plan.supervision), 0o600),
         plan_file(plan),
-        root.directory("user", 0o755),
+        root.directory(run_files.USER, 0o755),
     ]
     # Twice, each to be read by its owner alone: root must not run what the user can write, and
     # a group that may read may have other members.
-    for name, script in (("environment.sh", environment_sh(plan)), ("login.sh", login_sh(plan))):
+    scripts = {run_files.ENVIRONMENT: environment_sh(plan), run_files.LOGIN: login_sh(plan)}
+    for name, script in scripts.items():
         files += [
             root.file(name, script, 0o600),
-            RenderedFile(f"{run}/user/{name}", script, 0o600, user.uid, user.gid),
+            RenderedFile(f"{run}/{run_files.of_the_user(name)}", script, 0o600, user.uid, user.gid),
         ]
     services: list[Service] = []
     if plan.jupyter:
         config = json.dumps(jupyter_config(plan, plan.jupyter), indent=1)
         files += [
-            RenderedFile(f"{run}/jupyter", None, 0o700, user.uid, user.gid),
-            RenderedFile(f"{run}/jupyter.json", config, 0o600, user.uid, user.gid),
+            RenderedFile(f"{run}/{run_files.JUPYTER}", None, 0o700, user.uid, user.gid),
+            RenderedFile(f"{run}/{run_files.JUPYTER_CONFIG}", config, 0o600, user.uid, user.gid),
         ]
         if plan.jupyter.certificate:
             pem = certificate_pem(plan.jupyter.certificate)
-            files.append(RenderedFile(f"{run}/{CERTIFICATE}", pem, 0o600, user.uid, user.gid))
+            path = f"{run}/{run_files.JUPYTER_CERTIFICATE}"
+            files.append(RenderedFile(path, pem, 0o600, user.uid, user.gid))
         services.append(jupyter_service(plan))
     if plan.ssh:
         files += [
-            root.directory("ssh", 0o755),
+            root.directory(run_files.SSH, 0o755),
             authorized_keys(plan, plan.ssh.keys),
-            root.file("ssh/sshd_config", sshd_config(plan, plan.ssh), 0o600),
+            root.file(run_files.SSHD_CONFIG, sshd_config(plan, plan.ssh), 0o600),
         ]
         services.append(sshd_service(plan, plan.ssh))
     files += [
-        root.file(f"services/{service.name}.json", codec.to_json(service), 0o600)
+        root.file(run_files.service(service.name), codec.to_json(service), 0o600)
         for service in services
     ]
     return tuple(files)
@@ -68,19 +70,19 @@ def command_files(plan: Plan) -> tuple[RenderedFile, ...]:
     private = plan.paths.run.startswith("/tmp/")  # everybody's folder: nobody else is to look in
     return (
         root.directory("", 0o700 if private else 0o755),
-        root.directory("sudoers", 0o755),
-        root.file("sudoers/user", f"{rule}\n", 0o440),
+        root.directory(run_files.SUDOERS, 0o755),
+        root.file(run_files.SUDOERS_USER, f"{rule}\n", 0o440),
     )
 
 
 def plan_file(plan: Plan) -> RenderedFile:
     """Return the plan as `launcher exec` and all the others will read it."""
-    return _Owner(plan.paths.run).file("plan.json", codec.to_json(plan, reveal=True), 0o600)
+    return _Owner(plan.paths.run).file(run_files.PLAN, codec.to_json(plan, reveal=True), 0o600)
 
 
 def machine_file(plan: Plan, machine: Machine) -> RenderedFile:
     """Return what detect found, as the banner and `launcher detect` will read it."""
-    return _Owner(plan.paths.run).file("machine.json", codec.to_json(machine), 0o600)
+    return _Owner(plan.paths.run).file(run_files.MACHINE, codec.to_json(machine), 0o600)
 
 
 class _Owner:

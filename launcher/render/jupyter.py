@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from launcher.model import run_files
 from launcher.model.plan import Certificate, Jupyter, Plan, Service
 
-CERTIFICATE = "jupyter.pem"  # in the run directory: the key, then the chain
 _CULL_INTERVAL = 300  # seconds between two looks at the kernels: Jupyter's default
 
 
@@ -52,7 +52,8 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
 
 def _place(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
     """Return where Jupyter is reached."""
-    encrypted = {"certfile": f"{plan.paths.run}/{CERTIFICATE}"} if jupyter.certificate else {}
+    certificate = f"{plan.paths.run}/{run_files.JUPYTER_CERTIFICATE}"
+    encrypted = {"certfile": certificate} if jupyter.certificate else {}
     return {
         "ip": jupyter.listen,
         "port": jupyter.port,
@@ -77,10 +78,11 @@ def certificate_pem(certificate: Certificate) -> str:
 
 def jupyter_service(plan: Plan) -> Service:
     run, account = plan.paths.run, plan.identity.account
-    name, value = "JUPYTER_RUNTIME_DIR", f"{run}/jupyter"
+    name, value = "JUPYTER_RUNTIME_DIR", f"{run}/{run_files.JUPYTER}"
+    program = f"{plan.paths.guest}/jupyter.py"
     return Service(
         name="jupyter",
-        argv=(plan.paths.python, f"{plan.paths.guest}/jupyter.py", f"{run}/jupyter.json"),
+        argv=(plan.paths.python, program, f"{run}/{run_files.JUPYTER_CONFIG}"),
         uid=account.uid,
         gid=account.gid,
         groups=account.groups,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from launcher.model import run_files, state_files
 from launcher.model.plan import KeyLine, Plan, RenderedFile, Service, Ssh
 from launcher.render.shell import setenv_variables
 
@@ -21,9 +22,9 @@ HostKeyAlgorithms ssh-ed25519,rsa-sha2-512,rsa-sha2-256
 def sshd_config(plan: Plan, ssh: Ssh) -> str:
     carried, _ = setenv_variables(plan)
     setenv = " ".join(_sshd_word(f"{name}={value}") for name, value in carried.items())
-    kept = ("ssh_host_ed25519_key", *(["ssh_host_rsa_key"] if ssh.rsa_host_key else []))
+    kept = [state_files.ED25519_HOST_KEY, *([state_files.RSA_HOST_KEY] if ssh.rsa_host_key else [])]
     host_keys = "\n".join(f"HostKey {_sshd_word(f'{plan.paths.state}/{name}')}" for name in kept)
-    keys = _sshd_word(f"{plan.paths.run}/ssh/authorized_keys".replace("%", "%%"))
+    keys = _sshd_word(f"{plan.paths.run}/{run_files.AUTHORIZED_KEYS}".replace("%", "%%"))
     return f"""\
 # Written by the launcher at every start.
 Port {ssh.port}
@@ -55,7 +56,7 @@ Subsystem sftp internal-sftp{_sftp_umask(plan)}
 def authorized_keys(plan: Plan, keys: Sequence[KeyLine]) -> RenderedFile:
     """Return the keys that may log in, for everybody to read: sshd reads them as the user."""
     text = "".join(f"{key.text}\n" for key in keys if key.fault is None)
-    return RenderedFile(f"{plan.paths.run}/ssh/authorized_keys", text, 0o644, -1, -1)
+    return RenderedFile(f"{plan.paths.run}/{run_files.AUTHORIZED_KEYS}", text, 0o644, -1, -1)
 
 
 def _sftp_umask(plan: Plan) -> str:
@@ -83,7 +84,7 @@ def sshd_service(plan: Plan, ssh: Ssh) -> Service:
     ]
     return Service(
         name="sshd",
-        argv=(ssh.sshd, "-D", "-e", "-f", f"{plan.paths.run}/ssh/sshd_config"),
+        argv=(ssh.sshd, "-D", "-e", "-f", f"{plan.paths.run}/{run_files.SSHD_CONFIG}"),
         uid=-1,
         gid=-1,
         groups=(),

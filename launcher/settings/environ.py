@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from launcher.model import run_files
 from launcher.settings import folders
 
 
@@ -25,5 +26,5 @@ def run_dir() -> str:
     root's, where root runs the box: a user is then told to ask with sudo.
     """
     named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
-    of_root = os.path.exists(f"{folders.RUN}/plan.json")
+    of_root = os.path.exists(f"{folders.RUN}/{run_files.PLAN}")
     return named or (folders.RUN if of_root else folders.run_dir())

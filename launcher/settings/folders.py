@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
+from launcher.model import run_files
 from launcher.model.errors import BadSetting
 
 RUN = "/run/launcher"
@@ -55,7 +56,7 @@ def state_dir(run: str) -> str:
     """Return the directory kept over restarts; without one, a place that this run can use."""
     if os.geteuid() == 0 or _is_ours(STATE) or _can_be_made(STATE):
         return STATE
-    return f"{run}/state"
+    return f"{run}/{run_files.STATE}"
 
 
 def _is_ours(path: str) -> bool:

@@ -9,7 +9,7 @@ import socket
 import xmlrpc.client
 from collections.abc import Iterable
 
-from launcher.model import services
+from launcher.model import run_files, services
 from launcher.model.errors import BadSetting, StartFailed
 from launcher.supervise import programs
 
@@ -34,7 +34,7 @@ def restart(run_dir: str, asked: str) -> None:
     group = known[name].group if known else "box"
     program = f"{group}:{name.removeprefix(f'{group}:')}"
     supervisor = xmlrpc.client.ServerProxy(
-        "http://localhost/RPC2", _Transport(f"{run_dir}/supervisor.sock")
+        "http://localhost/RPC2", _Transport(f"{run_dir}/{run_files.SUPERVISOR_SOCKET}")
     ).supervisor
     try:
         try:

@@ -21,7 +21,7 @@ from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
 from launcher.box import files
-from launcher.model import codec
+from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting, LauncherError
 from launcher.model.plan import RenderedFile, Supervision
 from launcher.process import become
@@ -52,7 +52,7 @@ def run(run_dir: str) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that hangs up must not end the box
     pump = Pump(1)
     # Those of supervisord.conf that are to run: the others are not wanted here.
-    planned = {name.removesuffix(".json") for name in os.listdir(f"{run_dir}/services")}
+    planned = {name.removesuffix(".json") for name in os.listdir(f"{run_dir}/{run_files.SERVICES}")}
     options = BoxOptions(run_dir, planned | {"watch"}, supervision, pump)
     options.poller = BoxPoller(options)
     if supervision.safe_mode and os.path.isdir(FOLDER) and os.listdir(FOLDER):
@@ -73,7 +73,7 @@ def run(run_dir: str) -> int:
 
 def _read_supervision(run_dir: str) -> Supervision:
     try:
-        with open(f"{run_dir}/supervision.json", encoding="utf-8") as stream:
+        with open(f"{run_dir}/{run_files.SUPERVISION}", encoding="utf-8") as stream:
             return codec.from_json(Supervision, stream.read())
     except (OSError, ValueError, TypeError, KeyError):
         return Supervision()
@@ -162,7 +162,7 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
             known[name if name not in known else f"{process.group.config.name}:{name}"] = (
                 process.program()
             )
-        path = f"{self.options.run_dir}/{programs.NAME}"
+        path = f"{self.options.run_dir}/{run_files.PROGRAMS}"
         try:
             files.write([RenderedFile(path, programs.to_json(known), 0o644, -1, -1)])
         except BadSetting:  # /run is full: no reason to end anything

@@ -20,6 +20,7 @@ from supervisor.states import SupervisorStates
 from launcher.box import files
 from launcher.box import run_dir as box_run_dir
 from launcher.detect import cgroup
+from launcher.model import run_files
 from launcher.model.errors import BadSetting, LauncherError, StartFailed
 from launcher.model.plan import Plan, Supervision
 from launcher.process import become
@@ -161,7 +162,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         if "stdout" in shown and (len(shown) == 2 or process.redirect_stderr):
             shown, process.redirect_stderr, process.stderr_logfile = ["stdout"], True, None
         for channel in shown:
-            path = f"{self.run_dir}/log/{process.name}.log"
+            path = f"{self.run_dir}/{run_files.log(process.name)}"
             setattr(process, f"{channel}_logfile", path)
             setattr(process, f"{channel}_logfile_maxbytes", _LOG_SIZE)
             setattr(process, f"{channel}_logfile_backups", 1)
@@ -220,7 +221,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
             if self.child.for_the_user:
                 own = environ.own()  # ours, which is no user's business
                 given = {name: value for name, value in env.items() if own.get(name) != value}
-                plan = box_run_dir.read_value(Plan, "plan.json")
+                plan = box_run_dir.read_value(Plan, run_files.PLAN)
                 cwd = None if self.child.directory else plan.paths.workspace
                 become.become_user(plan, argv, given, cwd, self.child.umask)
             if self.child.ours and argv[:2] == ["launcher", "exec"]:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from launcher.model import codec
+from launcher.model import codec, run_files
 from launcher.model.plan import RenderedFile, Service
 from launcher.process import become
 from launcher.process.become import BASH
@@ -32,7 +32,7 @@ def files(run_dir: str, environ: Mapping[str, str], root: str = "/") -> tuple[Re
         name=NAME, argv=(BASH, script), uid=-1, gid=-1, groups=(), cwd="/",
         env=tuple(environ.items()),
     )  # fmt: skip
-    path = f"{run_dir}/services/{NAME}.json"
+    path = f"{run_dir}/{run_files.service(NAME)}"
     return (RenderedFile(path, codec.to_json(service), 0o600, -1, -1),)
 
 
@@ -42,7 +42,7 @@ def run(run_dir: str) -> None:
     Raises BadSetting where there is none, StartFailed where it cannot be run.
     """
     service = become.load(run_dir, NAME)
-    while not os.path.exists(f"{run_dir}/banner"):  # a start removes the one before it
+    while not os.path.exists(f"{run_dir}/{run_files.BANNER}"):  # a start removes the one before it
         time.sleep(_POLL)
     time.sleep(_POLL)  # it is a file first, and a moment later in the log
     become.become(service)

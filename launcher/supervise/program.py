@@ -16,6 +16,7 @@ from supervisor.process import FastCGISubprocess, Subprocess
 from supervisor.states import ProcessStates, SupervisorStates
 
 from launcher.detect import cgroup
+from launcher.model import run_files
 from launcher.process.init import describe_end
 from launcher.supervise import drop_ins
 from launcher.supervise.programs import Program
@@ -220,7 +221,7 @@ class Supervised:
         """Return the file that has its last output; None where it keeps none that we may read."""
         with contextlib.suppress(AttributeError):
             for path in (self.config.stdout_logfile, self.config.stderr_logfile):
-                if path and path.startswith(f"{self.config.options.run_dir}/log/"):
+                if path and path.startswith(f"{self.config.options.run_dir}/{run_files.LOG}/"):
                     return str(path)
         return None
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-NAME = "programs.json"
+from launcher.model import run_files
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def to_json(programs: Mapping[str, Program]) -> str:
 def read(run_dir: str) -> Mapping[str, Program]:
     """Return every program by name; none where supervise has written nothing that can be read."""
     try:
-        with open(f"{run_dir}/{NAME}", encoding="utf-8") as stream:
+        with open(f"{run_dir}/{run_files.PROGRAMS}", encoding="utf-8") as stream:
             return {name: Program(**fields) for name, fields in json.load(stream).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

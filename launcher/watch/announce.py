@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launcher.box import files, ssh_keys
-from launcher.model import codec
+from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Ssh
@@ -43,14 +43,14 @@ def run(run_dir: str, parent: int, say: Callable[[str], None], tell: Tell) -> No
 
     Raises OSError, ValueError, TypeError or KeyError where the box's files cannot be read.
     """
-    plan = codec.from_json(Plan, Path(run_dir, "plan.json").read_text())
-    machine = codec.from_json(Machine, Path(run_dir, "machine.json").read_text())
+    plan = codec.from_json(Plan, Path(run_dir, run_files.PLAN).read_text())
+    machine = codec.from_json(Machine, Path(run_dir, run_files.MACHINE).read_text())
     probes = await_services(plan, lambda probes: tell(probes, False))
     text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
     if os.getppid() != parent:
         return
     try:
-        files.write([RenderedFile(f"{run_dir}/banner", text + "\n", 0o600, -1, -1)])
+        files.write([RenderedFile(f"{run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
     except BadSetting as err:
         say(f"launcher: {err}")
     say(text)
@@ -145,8 +145,6 @@ def _make_rsa_host_key(plan: Plan) -> None:
 
 def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:
     """Return the last lines of each service that is not ready."""
-    return {
-        probe.service: files.last_lines(f"{plan.paths.run}/log/{PROGRAMS[probe.service]}.log")
-        for probe in probes
-        if not probe.ready
-    }
+    silent = [probe.service for probe in probes if not probe.ready]
+    logs = {service: run_files.log(PROGRAMS[service]) for service in silent}
+    return {service: files.last_lines(f"{plan.paths.run}/{log}") for service, log in logs.items()}

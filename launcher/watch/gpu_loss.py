@@ -13,7 +13,7 @@ from launcher import checks
 from launcher.checks.how_to_run import anew
 from launcher.detect import detect, nvml
 from launcher.doctor import collect
-from launcher.model import codec
+from launcher.model import codec, run_files
 from launcher.model.evidence import Evidence
 from launcher.model.machine import DriverFailure, Gpu, GpuReport, Machine
 from launcher.model.plan import Finding, Plan
@@ -30,8 +30,8 @@ def look(run_dir: str, failure: DriverFailure | None = None) -> bytes:
 
     Raises OSError, ValueError, TypeError or KeyError where the box's files cannot be read.
     """
-    start = codec.from_json(Machine, Path(run_dir, "machine.json").read_text())
-    plan = codec.from_json(Plan, Path(run_dir, "plan.json").read_text())
+    start = codec.from_json(Machine, Path(run_dir, run_files.MACHINE).read_text())
+    plan = codec.from_json(Plan, Path(run_dir, run_files.PLAN).read_text())
     now = GpuReport(failure=failure) if failure else _ask()
     lost = find_loss(start, replace(start, report=now, hardware=detect.read_hardware()), plan)
     if lost is None:

@@ -1,6 +1,6 @@
 """health.json: what watch knows, for whoever asks; missing, foreign or old means unhealthy.
 
-The health check runs every ten seconds: it imports nothing but this, os, json and time.
+The health check runs every ten seconds: it imports nothing but this, names, os, json and time.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import time
+
+from launcher.model import run_files
 
 TYPE_CHECKING = False  # typing's own would cost the health check 5 ms
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def write(path: str, started: float, probes: Sequence[Probe], *, starting: bool 
 def read(run_dir: str) -> Mapping[str, object] | None:
     """Return the report, or None where it is missing or not one."""
     try:
-        with open(f"{run_dir}/health.json", encoding="utf-8") as stream:
+        with open(f"{run_dir}/{run_files.HEALTH}", encoding="utf-8") as stream:
             report = json.load(stream)
     except (OSError, ValueError):
         return None

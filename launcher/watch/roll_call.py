@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from launcher.model import run_files
 from launcher.settings import environ
 
 CONTROL = "/dev/nvidiactl"
@@ -33,7 +34,7 @@ def as_at_start(run_dir: str, control_fault: str) -> bool:
 
     Raises OSError or ValueError where machine.json cannot be read.
     """
-    with open(f"{run_dir}/machine.json", encoding="utf-8") as stream:
+    with open(f"{run_dir}/{run_files.MACHINE}", encoding="utf-8") as stream:
         report = json.load(stream)["report"]
     if control_fault != at_start(report):
         return False
@@ -52,7 +53,7 @@ def ask_as_the_start_did(run_dir: str) -> None:
     The loader reads LD_LIBRARY_PATH at exec alone; what is loaded from there now is what everybody
     who asks for it by name gets.  Raises OSError where others than root could have put it there.
     """
-    with open(f"{run_dir}/plan.json", encoding="utf-8") as stream:
+    with open(f"{run_dir}/{run_files.PLAN}", encoding="utf-8") as stream:
         environ.replace(dict(json.load(stream)["inherited"]))
     for folder in environ.own().get("LD_LIBRARY_PATH", "").split(":"):
         path = f"{folder}/{_LIBRARY}"

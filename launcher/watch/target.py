@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from launcher.model import run_files
 from launcher.model.errors import BadSetting
 
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -40,7 +41,7 @@ class Watched:
 
 def read(run_dir: str) -> Watched:
     """Return what the running box planned.  Raises BadSetting where there is no plan to be read."""
-    path = f"{run_dir}/plan.json"
+    path = f"{run_dir}/{run_files.PLAN}"
     try:
         with open(path, encoding="utf-8") as stream:
             return of_plan(json.load(stream))

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from launcher.model import run_files
 from launcher.model.probe import Probe
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.supervise import programs
@@ -36,7 +37,8 @@ def run(run_dir: str, say: Say) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to finish, nothing to report
     box = target.read(run_dir)
     watch = Watch(box, say)
-    if not os.path.exists(f"{run_dir}/banner"):  # else we were restarted, and it is in the log
+    # Where it is there, we were restarted, and it is in the log.
+    if not os.path.exists(f"{run_dir}/{run_files.BANNER}"):
         watch.announce()
     watch.watch_gpus()
     while True:
@@ -135,7 +137,7 @@ class Watch:
         return line is not None
 
     def _write(self, *, starting: bool = False) -> None:
-        path = f"{self._box.run_dir}/health.json"
+        path = f"{self._box.run_dir}/{run_files.HEALTH}"
         probes = [*self._probes, *([self._gpus.probe] if self._gpus else [])]
         try:
             health.write(path, self._box.started, probes, starting=starting)
@@ -176,7 +178,7 @@ def _announce(run_dir: str, parent: int, writer: int, say: Say) -> int:
 
 def _found_gpus(run_dir: str) -> bool:
     try:
-        with open(f"{run_dir}/machine.json", encoding="utf-8") as stream:
+        with open(f"{run_dir}/{run_files.MACHINE}", encoding="utf-8") as stream:
             return bool(json.load(stream)["report"]["gpus"])
     except (OSError, ValueError, TypeError, KeyError):
         return False

@@ -12,6 +12,7 @@ import pytest
 
 from launcher.box import files, keys
 from launcher.box import state as box_state
+from launcher.model import state_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import GpuReport
 from launcher.model.plan import KeyLine
@@ -69,7 +70,7 @@ def test_a_key_is_added_at_once_and_for_the_next_start(box: Box, by: str) -> Non
 
 def test_what_was_added_is_roots(box: Box) -> None:
     box.keys("add", BOB)
-    kept = box.state / box_state.ADDED_KEYS
+    kept = box.state / state_files.ADDED_KEYS
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert stat.S_IMODE((box.run / "ssh" / "authorized_keys").stat().st_mode) == 0o644
     assert sorted(os.listdir(box.run / "ssh")) == ["authorized_keys", "sshd_config"]
@@ -160,7 +161,7 @@ def test_what_is_refused_changes_nothing(box: Box, words: tuple[str, ...], says:
     assert says in str(bad.value)
     assert "hunter2" not in str(bad.value)
     assert box.let_in() == [ALICE]
-    assert not (box.state / box_state.ADDED_KEYS).exists()
+    assert not (box.state / state_files.ADDED_KEYS).exists()
 
 
 def test_two_at_once_undo_nothing_of_each_other(box: Box) -> None:

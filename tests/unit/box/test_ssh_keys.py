@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.box import ssh_keys
+from launcher.model import state_files
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import PRIVATE_KEY, fingerprint, parts, unknown_option
 from testing.machines import HOST_KEY, LOGIN_KEY
@@ -190,7 +191,7 @@ def test_a_key_that_cannot_be_read_is_not_replaced(tmp_path: Path) -> None:
 
 def test_the_rsa_host_key(tmp_path: Path) -> None:
     ssh_keys.make_rsa_host_key(str(tmp_path), os.environ)
-    path = tmp_path / ssh_keys.RSA_HOST_KEY
+    path = tmp_path / state_files.RSA_HOST_KEY
     made = ssh_keys.kept_key(str(path))
     ssh_keys.make_rsa_host_key(str(tmp_path), os.environ)
     assert ssh_keys.kept_key(str(path)) == made

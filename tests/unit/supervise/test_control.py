@@ -11,6 +11,7 @@ from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler
 
 import pytest
 
+from launcher.model import run_files
 from launcher.model.errors import BadSetting, StartFailed
 from launcher.supervise import control, programs
 from launcher.supervise.programs import Program
@@ -69,7 +70,7 @@ def known(folder: Path, **groups: str) -> None:
         name: Program(group, "running", 7, 1.0, 1, None, required=False)
         for name, group in groups.items()
     }
-    (folder / programs.NAME).write_text(programs.to_json(there))
+    (folder / run_files.PROGRAMS).write_text(programs.to_json(there))
 
 
 @pytest.mark.parametrize(
