@@ -255,6 +255,8 @@ def test_only_formats_reveal_secrets() -> None:
     assert revealing == {
         "model.codec",  # for files that only root may read
         "render.jupyter",
+        "plan.watch_target",  # makes of the token what watch sends
+        "watch.ready",
         "text.banner",
         "box.state",  # hands the password to chpasswd, through a pipe
     }

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def read(name: str) -> str:
+def read(name: str, run_dir: str | None = None) -> str:
     """Return a file of the running box.
+
+    Args:
+        run_dir: of the box; None = the one that the environment names.
 
     Raises BadSetting with what to do where there is none, or where it is root's to read.
     """
-    path = f"{environ.run_dir()}/{name}"
+    path = f"{run_dir or environ.run_dir()}/{name}"
     try:
         with open(path, encoding="utf-8") as stream:
             return stream.read()
@@ -34,14 +37,14 @@ def read(name: str) -> str:
         raise BadSetting(f"cannot read {path}: {err.strerror}; is the box ready?") from None
 
 
-def read_value(kind: type[T], name: str) -> T:
+def read_value(kind: type[T], name: str, run_dir: str | None = None) -> T:
     """Return a value of the running box.  Raises BadSetting where the file holds something else."""
     from launcher.model import codec
 
     try:
-        return codec.from_json(kind, read(name))
+        return codec.from_json(kind, read(name, run_dir))
     except (ValueError, TypeError, KeyError) as err:
-        path = f"{environ.run_dir()}/{name}"
+        path = f"{run_dir or environ.run_dir()}/{name}"
         raise BadSetting(f"cannot read {path}: not what this launcher wrote ({err!r})") from err
 
 

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from launcher.model.plan import Secret
+from launcher.model.secret import Secret
 
 T = TypeVar("T")
 

@@ -8,19 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from launcher.model.host import Account
-
-
-@dataclass(frozen=True, repr=False)
-class Secret:
-    """A value that prints as ***; only `render` and the banner reveal it."""
-
-    value: str
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def reveal(self) -> str:
-        return self.value
+from launcher.model.secret import Secret as Secret
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from launcher.model.host import Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Identity, Plan, State
 from launcher.plan.identity import name_variables
+from launcher.plan.watch_target import plan_watch
 from launcher.process import become
-from launcher.render.files import command_files, machine_file, plan_file, render
+from launcher.render.files import command_files, machine_file, plan_file, render, watch_file
 from launcher.settings import environ
 from launcher.settings.table import Settings
 from launcher.supervise import post_start
@@ -80,6 +81,7 @@ def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
             ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")
             plan = replace(plan, ssh=ssh)
     after = () if settings.safe_mode else post_start.files(plan.paths.run, settings.environ)
-    files.write((*render(plan), machine_file(plan, machine), *after))
+    watch = watch_file(plan_watch(plan, machine))
+    files.write((*render(plan), machine_file(plan, machine), watch, *after))
     files.check_room(plan.paths.run)
     return b""

@@ -10,6 +10,7 @@ import json
 from launcher.model import codec, run_files
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Service
+from launcher.model.watch_target import WatchTarget
 from launcher.render.jupyter import certificate_pem, jupyter_config, jupyter_service
 from launcher.render.shell import environment_sh, login_sh
 from launcher.render.sshd import authorized_keys, sshd_config, sshd_service
@@ -83,6 +84,12 @@ def plan_file(plan: Plan) -> RenderedFile:
 def machine_file(plan: Plan, machine: Machine) -> RenderedFile:
     """Return what detect found, as the banner and `launcher detect` will read it."""
     return _Owner(plan.paths.run).file(run_files.MACHINE, codec.to_json(machine), 0o600)
+
+
+def watch_file(target: WatchTarget) -> RenderedFile:
+    """Return what watch looks at, with the header that has Jupyter's token."""
+    content = codec.to_json(target, reveal=True)
+    return _Owner(target.run_dir).file(run_files.WATCH, content, 0o600)
 
 
 class _Owner:

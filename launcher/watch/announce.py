@@ -6,25 +6,25 @@ It takes with it, when it ends, what only this needs: the banner, the checks, th
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from launcher.box import files, ssh_keys
+from launcher.box.run_dir import read_value
 from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Ssh
 from launcher.model.probe import Probe
 from launcher.model.services import PROGRAMS
+from launcher.model.watch_target import JupyterDoor, WatchTarget
 from launcher.process.fork import fork, fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.render.sshd import sshd_service
 from launcher.text import banner
 from launcher.text import text as text_text
-from launcher.watch import ready, target
+from launcher.watch import ready
 
 _PROBE_INTERVAL = 0.03
 _REFUSED_INTERVAL = 1.0
@@ -34,23 +34,23 @@ _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minu
 Tell = Callable[[Sequence[Probe], bool], None]
 
 
-def run(run_dir: str, parent: int, say: Callable[[str], None], tell: Tell) -> None:
+def run(box: WatchTarget, parent: int, say: Callable[[str], None], tell: Tell) -> None:
     """Announce the box, then look deeper.
 
     Args:
         parent: pid of the watch that started this; another one announces in its place.
         tell: hears of every change until the banner is printed, and of that.
 
-    Raises OSError, ValueError, TypeError or KeyError where the box's files cannot be read.
+    Raises BadSetting where the box's files cannot be read.
     """
-    plan = codec.from_json(Plan, Path(run_dir, run_files.PLAN).read_text())
-    machine = codec.from_json(Machine, Path(run_dir, run_files.MACHINE).read_text())
-    probes = await_services(plan, lambda probes: tell(probes, False))
+    plan = read_value(Plan, run_files.PLAN, box.run_dir)
+    machine = read_value(Machine, run_files.MACHINE, box.run_dir)
+    probes = await_services(plan, box.jupyter, lambda probes: tell(probes, False))
     text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
     if os.getppid() != parent:
         return
     try:
-        files.write([RenderedFile(f"{run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
+        files.write([RenderedFile(f"{box.run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
     except BadSetting as err:
         say(f"launcher: {err}")
     say(text)
@@ -60,11 +60,11 @@ def run(run_dir: str, parent: int, say: Callable[[str], None], tell: Tell) -> No
     say(verify(plan, machine))
 
 
-def await_services(plan: Plan, heard: Callable[[Sequence[Probe]], None]) -> tuple[Probe, ...]:
+def await_services(
+    plan: Plan, door: JupyterDoor | None, heard: Callable[[Sequence[Probe]], None]
+) -> tuple[Probe, ...]:
     """Return once everything answers, or what does within the plan's time, counted from now."""
     deadline = time.monotonic() + plan.ready_timeout
-    asked = json.loads(codec.to_json(plan.jupyter, reveal=True))
-    door = target.door(asked) if asked else None
     handshake = _SshHandshake(plan.ssh, deadline) if plan.ssh else None
     before: list[Probe] = []
     while True:

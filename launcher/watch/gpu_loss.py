@@ -6,34 +6,36 @@ It takes a fifth of a second of CPU, so it comes after a roll call that went wro
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from launcher import checks
+from launcher.box.run_dir import read_value
 from launcher.checks.how_to_run import anew
 from launcher.detect import detect, nvml
 from launcher.doctor import collect
-from launcher.model import codec, run_files
+from launcher.model import run_files
 from launcher.model.evidence import Evidence
 from launcher.model.machine import DriverFailure, Gpu, GpuReport, Machine
-from launcher.model.plan import Finding, Plan
+from launcher.model.plan import Finding
 from launcher.text import text
 
 
-def look(run_dir: str, failure: DriverFailure | None = None) -> bytes:
+def look(run_dir: str, environ: Mapping[str, str], failure: DriverFailure | None = None) -> bytes:
     """Return what is lost, as JSON: `detail` for the health report, `line` for the log.
 
     `detail` is "" where all is as at the start.
 
     Args:
+        environ: the container's own, which the checks read.
         failure: how the driver failed to answer; then it is not asked again.
 
-    Raises OSError, ValueError, TypeError or KeyError where the box's files cannot be read.
+    Raises BadSetting where the machine of the start cannot be read.
     """
-    start = codec.from_json(Machine, Path(run_dir, run_files.MACHINE).read_text())
-    plan = codec.from_json(Plan, Path(run_dir, run_files.PLAN).read_text())
+    start = read_value(Machine, run_files.MACHINE, run_dir)
     now = GpuReport(failure=failure) if failure else _ask()
-    lost = find_loss(start, replace(start, report=now, hardware=detect.read_hardware()), plan)
+    found = replace(start, report=now, hardware=detect.read_hardware())
+    lost = find_loss(start, found, environ)
     if lost is None:
         back = f"launcher: the GPUs are back: {text.gpu_summary(start, None)}"
         return json.dumps({"detail": "", "line": back}).encode()
@@ -47,9 +49,13 @@ def _ask() -> GpuReport:
     return replace(now, nodes=detect.open_nodes(control_only=now.failure is None))
 
 
-def find_loss(start: Machine, now: Machine, plan: Plan) -> Finding | None:
-    """Return what is broken now and was not at the start."""
-    environ = collect.relevant(dict(plan.inherited))  # not the plan's: it names what is lost
+def find_loss(start: Machine, now: Machine, inherited: Mapping[str, str]) -> Finding | None:
+    """Return what is broken now and was not at the start.
+
+    Args:
+        inherited: the container's own environment, not the plan's: that names what is lost.
+    """
+    environ = collect.relevant(dict(inherited))
     seen = Evidence(now, environ, worked_before=True)
     if changed := compare(start.report, now.report, anew(seen)):
         return changed

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from launcher.model.probe import Probe
+from launcher.model.watch_target import GpusAtStart
 from launcher.process.fork import fork_to_answer
 from launcher.watch.news import GpuNews
 
@@ -37,10 +38,10 @@ class _Child:
 class GpuWatch:
     """Knows whether the log says that GPUs are lost, and when to look again."""
 
-    def __init__(self, run_dir: str, interval: float, said: str = "") -> None:
-        """Look every `interval` seconds; `said` is the loss that the log has already."""
+    def __init__(self, run_dir: str, start: GpusAtStart, said: str = "") -> None:
+        """Watch those of the start; `said` is the loss that the log has already."""
         self._run_dir = run_dir
-        self._interval = interval
+        self._start = start
         self._news = GpuNews(said)
         self._fault = ""
         self._due = 0.0
@@ -83,12 +84,12 @@ class GpuWatch:
             return self._go_on(self._child, now)
         if now < self._due:
             return None
-        self._due = now + self._interval  # where not even a child can be started, too
+        self._due = now + self._start.interval  # where not even a child can be started, too
         if self._stuck and _reap(self._stuck) is None:  # a second one would hang beside it
             return None
         self._stuck = 0
         recovering = bool(self._news.said)
-        self._child = _fork(lambda: _look(self._run_dir, recovering), asks=True)
+        self._child = _fork(lambda: _look(self._run_dir, self._start, recovering), asks=True)
         return None
 
     def _go_on(self, child: _Child, now: float) -> str | None:
@@ -101,7 +102,7 @@ class GpuWatch:
             child.killed, child.deadline = True, now + _GRACE
             return None
         os.close(child.pipe)
-        self._child, self._due = None, now + self._interval
+        self._child, self._due = None, now + self._start.interval
         if status is None:
             self._stuck = child.pid
         code = 0 if status is None else os.waitstatus_to_exitcode(status)
@@ -117,7 +118,7 @@ class GpuWatch:
         kind, reason = "hung", f"no answer within {_PATIENCE:g} s"
         if not child.killed:
             kind, reason = "crashed", f"killed by {signal.Signals(-code).name}"
-        self._child = _fork(lambda: _judge(self._run_dir, kind, reason), asks=False)
+        self._child = _fork(lambda: _judge(self._run_dir, self._start, kind, reason), asks=False)
 
     def _hear(self, child: _Child, now: float) -> str | None:
         said = json.loads(child.answer) if child.answer else {"detail": "", "line": ""}
@@ -126,30 +127,30 @@ class GpuWatch:
             self._news = self._news.see(said["detail"])
         # A driver that was silent is asked again at once: a loss is to be told within a minute.
         at_once = self._news.suspected is not None and not child.asks
-        self._due = now + (0 if at_once else self._news.pause(self._interval))
+        self._due = now + (0 if at_once else self._news.pause(self._start.interval))
         return str(said["line"]) if self._news.said != before else None
 
 
 # --- what the children do ---------------------------------------------------------------------
 
 
-def _look(run_dir: str, recovering: bool) -> bytes:
+def _look(run_dir: str, start: GpusAtStart, recovering: bool) -> bytes:
     """Return nothing where all is as at the start, and the log does not say otherwise."""
     from launcher.watch import roll_call
 
-    roll_call.ask_as_the_start_did(run_dir)
-    if roll_call.as_at_start(run_dir, control_fault()) and not recovering:
+    roll_call.ask_as_the_start_did(start)
+    if roll_call.as_at_start(start, control_fault()) and not recovering:
         return b""
     from launcher.watch import gpu_loss
 
-    return gpu_loss.look(run_dir)
+    return gpu_loss.look(run_dir, dict(start.environ))
 
 
-def _judge(run_dir: str, kind: str, reason: str) -> bytes:
+def _judge(run_dir: str, start: GpusAtStart, kind: str, reason: str) -> bytes:
     from launcher.model.machine import DriverFailure
     from launcher.watch import gpu_loss
 
-    return gpu_loss.look(run_dir, DriverFailure(kind, reason))
+    return gpu_loss.look(run_dir, dict(start.environ), DriverFailure(kind, reason))
 
 
 def control_fault() -> str:

@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from launcher.model.probe import Probe
-from launcher.watch.target import JupyterDoor
+from launcher.model.watch_target import JupyterDoor
 
 if TYPE_CHECKING:
     from launcher.model.plan import Ssh
@@ -27,8 +27,8 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
     if door.target is None:
         up = listens(door.port)
         return Probe("jupyter", up, "listens" if up else "does not listen")
-    told = f"Authorization: {door.authorization}\r\n" if door.authorization else ""
-    request = f"GET {door.target} HTTP/1.0\r\nHost: localhost:{door.port}\r\n{told}\r\n"
+    told = f"Authorization: {door.authorization.reveal()}\r\n" if door.authorization else ""
+    request = f"GET {door.target.reveal()} HTTP/1.0\r\nHost: localhost:{door.port}\r\n{told}\r\n"
     try:
         with (
             _connect(door.listen, door.port) as plain,

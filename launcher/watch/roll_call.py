@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 from collections.abc import Mapping
-from typing import Any
 
-from launcher.model import run_files
+from launcher.model.watch_target import GpusAtStart
 from launcher.settings import environ
 
-CONTROL = "/dev/nvidiactl"
 _UUID_SIZE = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
 _NOT_SUPPORTED = 3  # nvmlReturn_t: this GPU has no MIG
 
@@ -26,35 +23,30 @@ _LIBRARY = "libnvidia-ml.so.1"
 Roll = Mapping[str, frozenset[str] | None]
 
 
-def as_at_start(run_dir: str, control_fault: str) -> bool:
+def as_at_start(start: GpusAtStart, control_fault: str) -> bool:
     """Return whether every GPU of the start is there, with every MIG instance.
 
     Args:
         control_fault: what opening the control node did now.
-
-    Raises OSError or ValueError where machine.json cannot be read.
     """
-    with open(f"{run_dir}/{run_files.MACHINE}", encoding="utf-8") as stream:
-        report = json.load(stream)["report"]
-    if control_fault != at_start(report):
+    if control_fault != start.control_fault:
         return False
     try:
         now, unopened = _call()
     except (OSError, AttributeError):  # no library, or one without these functions
         return False
-    return unopened <= len(report["lost"]) and all(
-        uuid in now and _covers(now[uuid], instances) for uuid, instances in roll(report).items()
+    return unopened <= start.lost and all(
+        gpu.uuid in now and _covers(now[gpu.uuid], gpu.instances) for gpu in start.listed
     )
 
 
-def ask_as_the_start_did(run_dir: str) -> None:
+def ask_as_the_start_did(start: GpusAtStart) -> None:
     """Take the container's environment, and NVML from where it says: watch has neither.
 
     The loader reads LD_LIBRARY_PATH at exec alone; what is loaded from there now is what everybody
     who asks for it by name gets.  Raises OSError where others than root could have put it there.
     """
-    with open(f"{run_dir}/{run_files.PLAN}", encoding="utf-8") as stream:
-        environ.replace(dict(json.load(stream)["inherited"]))
+    environ.replace(dict(start.environ))
     for folder in environ.own().get("LD_LIBRARY_PATH", "").split(":"):
         path = f"{folder}/{_LIBRARY}"
         if not folder.startswith("/") or not os.path.exists(path):
@@ -70,22 +62,6 @@ def _is_ours(path: str) -> bool:
     info = os.stat(path)
     groups = 0 if info.st_gid in (0, os.getegid()) else 0o020
     return info.st_uid in (0, os.geteuid()) and not info.st_mode & (groups | 0o002)
-
-
-def at_start(report: Mapping[str, Any]) -> str:
-    """Return what opening the control node did at the start; WSL2 has none."""
-    faults = {node["path"]: str(node["fault"]) for node in report["nodes"]}
-    return faults.get(CONTROL, "ENOENT")
-
-
-def roll(report: Mapping[str, Any]) -> Roll:
-    """Return what a `GpuReport` lists, from its JSON."""
-    return {
-        gpu["uuid"]: frozenset(instance["uuid"] for instance in gpu["mig_devices"])
-        if gpu["mig_enabled"]
-        else None
-        for gpu in report["gpus"]
-    }
 
 
 def _covers(now: frozenset[str] | None, start: frozenset[str] | None) -> bool:

@@ -13,14 +13,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from launcher.box.run_dir import read_value
 from launcher.model import run_files
 from launcher.model.probe import Probe
+from launcher.model.watch_target import WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.supervise import programs
-from launcher.watch import health, news, ready, target
+from launcher.watch import health, news, ready
 from launcher.watch.gpus import NAME as GPUS
 from launcher.watch.gpus import GpuWatch
-from launcher.watch.target import Watched
 
 Say = Callable[[str], None]
 
@@ -35,7 +36,7 @@ def run(run_dir: str, say: Say) -> None:
     Raises BadSetting where no box runs.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing to finish, nothing to report
-    box = target.read(run_dir)
+    box = read_value(WatchTarget, run_files.WATCH, run_dir)
     watch = Watch(box, say)
     # Where it is there, we were restarted, and it is in the log.
     if not os.path.exists(f"{run_dir}/{run_files.BANNER}"):
@@ -49,7 +50,7 @@ def run(run_dir: str, say: Say) -> None:
 class Watch:
     """What is known of the box, and what the log says of it."""
 
-    def __init__(self, box: Watched, say: Say) -> None:
+    def __init__(self, box: WatchTarget, say: Say) -> None:
         self._box = box
         self._say = say
         self._probes: Sequence[Probe] = ()
@@ -63,8 +64,8 @@ class Watch:
 
     def announce(self) -> None:
         """Let a child print the banner, and report meanwhile how far the services are."""
-        run_dir, parent, say = self._box.run_dir, os.getpid(), self._say
-        self._announcer, reader = fork_to_answer(lambda to: _announce(run_dir, parent, to, say))
+        box, parent, say = self._box, os.getpid(), self._say
+        self._announcer, reader = fork_to_answer(lambda to: _announce(box, parent, to, say))
         announced, unread = False, b""
         while not announced:
             self._write(starting=True)
@@ -82,10 +83,9 @@ class Watch:
         self._write()
 
     def watch_gpus(self) -> None:
-        """Watch those that the start found; what failed then is no loss."""
-        if self._box.gpu_watch and _found_gpus(self._box.run_dir):
+        if self._box.gpus:
             said = _said_of_gpus(self._box)
-            self._gpus = GpuWatch(self._box.run_dir, self._box.gpu_watch, said)
+            self._gpus = GpuWatch(self._box.run_dir, self._box.gpus, said)
 
     # --- the rest of the box's life ---
 
@@ -149,7 +149,7 @@ class Watch:
             self._written = True
 
 
-def look(box: Watched) -> Iterator[Probe]:
+def look(box: WatchTarget) -> Iterator[Probe]:
     """Yield how the services are, cheaply enough for every few seconds."""
     if box.jupyter:
         yield ready.probe_jupyter(box.jupyter)
@@ -158,7 +158,7 @@ def look(box: Watched) -> Iterator[Probe]:
         yield Probe("ssh", alive, "listens" if alive else "does not listen")
 
 
-def _announce(run_dir: str, parent: int, writer: int, say: Say) -> int:
+def _announce(box: WatchTarget, parent: int, writer: int, say: Say) -> int:
     """Print the banner, and tell `writer` meanwhile what is ready.  Runs in a child."""
     hear_of_broken_pipes()
 
@@ -170,21 +170,13 @@ def _announce(run_dir: str, parent: int, writer: int, say: Say) -> int:
     try:
         from launcher.watch import announce
 
-        announce.run(run_dir, parent, say, tell)
+        announce.run(box, parent, say, tell)
     except Exception as err:
         say(f"launcher: the box is not announced: {type(err).__name__}: {err}")
     return 0
 
 
-def _found_gpus(run_dir: str) -> bool:
-    try:
-        with open(f"{run_dir}/{run_files.MACHINE}", encoding="utf-8") as stream:
-            return bool(json.load(stream)["report"]["gpus"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
-
-
-def _said_of_gpus(box: Watched) -> str:
+def _said_of_gpus(box: WatchTarget) -> str:
     """Return the loss that a watch before this one has said, or ""."""
     report = health.read(box.run_dir)
     services = report.get("services") if report and report.get("started") == box.started else None

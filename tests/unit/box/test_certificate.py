@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 import subprocess
@@ -14,10 +13,10 @@ import pytest
 from cryptography import x509
 
 from launcher.box import certificate
-from launcher.model import codec
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Address, Certificate, Jupyter, Secret
-from launcher.watch import ready, target
+from launcher.plan.watch_target import jupyter_door
+from launcher.watch import ready
 from testing.machines import settings
 
 
@@ -126,5 +125,4 @@ def test_readiness_speaks_tls(tmp_path: Path, answer: bytes, is_ready: bool) -> 
         port = server.getsockname()[1]
         address = Address("127.0.0.1", port, port, True)
         jupyter = Jupyter(port, "127.0.0.1", Secret("t"), address, "/x/", certificate=made)
-        door = target.door(json.loads(codec.to_json(jupyter, reveal=True)))
-        assert ready.probe_jupyter(door).ready is is_ready
+        assert ready.probe_jupyter(jupyter_door(jupyter)).ready is is_ready

@@ -110,7 +110,9 @@ def test_a_loss_is_named_by_the_right_check(
 ) -> None:
     hardware = cards(len(start.gpus) + len(start.lost))
     began = machine(start, hardware)
-    found = gpu_loss.find_loss(began, replace(began, report=now), Case(began).plan())
+    found = gpu_loss.find_loss(
+        began, replace(began, report=now), dict(Case(began).plan().inherited)
+    )
     assert (found.id if found else None) == id
     if found:
         assert words in found.what

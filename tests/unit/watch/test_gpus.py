@@ -15,7 +15,9 @@ import pytest
 
 from launcher.box.files import write
 from launcher.model import codec
-from launcher.render.files import machine_file, render
+from launcher.model.watch_target import GpusAtStart
+from launcher.plan.watch_target import plan_watch
+from launcher.render.files import machine_file, render, watch_file
 from launcher.watch import gpus
 from sim import driver
 from testing.machines import Case
@@ -24,9 +26,13 @@ from testing.machines import Case
 WATCH = """
 import select, sys, time
 sys.path.insert(0, sys.argv[1])
+from dataclasses import replace
+from launcher.box.run_dir import read_value
+from launcher.model.watch_target import WatchTarget
 from launcher.watch import gpus
 gpus._PATIENCE = 1.0
-watch = gpus.GpuWatch(sys.argv[2], 0.1, sys.argv[4])
+box = read_value(WatchTarget, "watch.json", sys.argv[2])
+watch = gpus.GpuWatch(box.run_dir, replace(box.gpus, interval=0.1), sys.argv[4])
 lines, ends = int(sys.argv[3]), time.monotonic() + 20
 for _ in range(10_000):
     watch.glance()
@@ -60,7 +66,9 @@ class Watched:
 
         report = codec.from_json(GpuReport, told)
         case = Case(machines.machine(report), {"LAUNCHER_RUN_DIR": str(folder), **environ})
-        write((*render(case.plan()), machine_file(case.plan(), case.machine)))
+        plan = case.plan()
+        watched = watch_file(plan_watch(plan, case.machine))
+        write((*render(plan), machine_file(plan, case.machine), watched))
         assert isinstance(case.machine, Machine)
 
     def become(self, changes: dict[str, dict[str, str | None]]) -> None:
@@ -145,7 +153,7 @@ def test_where_no_process_can_be_started_it_waits(tmp_path: Path, monkeypatch) -
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", refuse)
-    watch = gpus.GpuWatch(str(tmp_path), 30.0)
+    watch = gpus.GpuWatch(str(tmp_path), GpusAtStart(30.0, (), 0, "", ()))
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="Resource temporarily"):
         watch.step()
@@ -159,8 +167,8 @@ def test_root_loads_nothing_that_others_can_change(watched, tmp_path: Path) -> N
     folder = tmp_path / "theirs"
     shutil.copytree(box.environ["LD_LIBRARY_PATH"], folder)
     folder.chmod(0o777)
-    plan = json.loads((box.folder / "plan.json").read_text())
-    plan["inherited"] = [["LD_LIBRARY_PATH", str(folder)]]
-    (box.folder / "plan.json").write_text(json.dumps(plan))
+    planned = json.loads((box.folder / "watch.json").read_text())
+    planned["gpus"]["environ"] = [["LD_LIBRARY_PATH", str(folder)]]
+    (box.folder / "watch.json").write_text(json.dumps(planned))
     with pytest.raises(AssertionError, match="can be changed by others than root"):
         box.says()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import threading
@@ -13,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from launcher.box import state
-from launcher.model import codec
 from launcher.model import probe as model_probe
 from launcher.model.plan import Address, Hub, Jupyter, Secret, Ssh
-from launcher.watch import ready, target
+from launcher.plan.watch_target import jupyter_door
+from launcher.watch import ready
 from testing.local_box import free_ports, wait_until
 from testing.machines import HOST_KEY
 
@@ -65,8 +64,8 @@ def jupyter(port: int, token: str = "t0ken", base_url: str = "/") -> Jupyter:
 
 
 def ask_jupyter(jupyter: Jupyter) -> model_probe.Probe:
-    """Ask it where its plan says, which watch reads as JSON."""
-    return ready.probe_jupyter(target.door(json.loads(codec.to_json(jupyter, reveal=True))))
+    """Ask it where its plan says."""
+    return ready.probe_jupyter(jupyter_door(jupyter))
 
 
 # --- Jupyter ---------------------------------------------------------------------------------

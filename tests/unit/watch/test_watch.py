@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,7 +14,10 @@ from launcher.model import codec
 from launcher.model.host import Account
 from launcher.model.plan import Finding, Identity, Plan
 from launcher.model.probe import Probe
-from launcher.watch import announce, gpus, health, target, watch
+from launcher.model.watch_target import WatchTarget
+from launcher.plan.watch_target import plan_watch
+from launcher.render.files import watch_file
+from launcher.watch import announce, gpus, health, watch
 from testing.local_box import free_ports
 from testing.machines import CASES
 from testing.probing import guest
@@ -33,27 +35,40 @@ def plan(tmp_path: Path) -> Plan:
     )
 
 
-# --- what it reads of the plan -----------------------------------------------------------------
+# --- what it looks at --------------------------------------------------------------------------
 
 
-def as_watched(made: Plan) -> target.Watched:
-    return target.of_plan(json.loads(codec.to_json(made, reveal=True)))
+def as_watched(made: Plan) -> WatchTarget:
+    """Return what watch reads: it goes through the file."""
+    file = watch_file(plan_watch(made, H100.machine))
+    assert file.mode == 0o600
+    assert file.path == f"{made.paths.run}/watch.json"
+    return codec.from_json(WatchTarget, file.content or "")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_of_every_plan_watch_reads_what_it_needs(name: str) -> None:
-    made = CASES[name].plan()
-    box = as_watched(made)
-    assert (box.run_dir, box.started, box.gpu_watch) == (
-        made.paths.run,
-        made.started,
-        made.gpu_watch,
-    )
+    made, report = CASES[name].plan(), CASES[name].machine.report
+    planned = plan_watch(made, CASES[name].machine)
+    box = codec.from_json(WatchTarget, watch_file(planned).content or "")
+    assert box == planned
+    assert (box.run_dir, box.started) == (made.paths.run, made.started)
+    assert (box.gpus is None) == (not report.gpus)
+    if box.gpus:
+        assert box.gpus.interval == made.gpu_watch
+        assert [gpu.uuid for gpu in box.gpus.listed] == [gpu.uuid for gpu in report.gpus]
+        assert box.gpus.lost == len(report.lost)
+        assert box.gpus.environ == made.inherited
     assert (box.ssh_port or None) == (made.ssh.port if made.ssh else None)
     assert (box.jupyter is None) == (made.jupyter is None)
     if box.jupyter and made.jupyter:
         assert box.jupyter.port == made.jupyter.port
         assert made.jupyter.token.reveal() not in repr(box)
+        assert made.jupyter.token.reveal() not in codec.to_json(box)
+
+
+def test_gpus_that_nobody_wants_watched_are_not() -> None:
+    assert plan_watch(replace(H100.plan(), gpu_watch=0.0), H100.machine).gpus is None
 
 
 # --- the deep look ---------------------------------------------------------------------------
@@ -109,9 +124,11 @@ def quiet_plan(tmp_path: Path, timeout: float) -> Plan:
 
 
 def test_what_is_not_ready_at_the_deadline_is_said(tmp_path: Path) -> None:
-    begin = time.monotonic()
+    begin, quiet = time.monotonic(), quiet_plan(tmp_path, 1.0)
     heard: list[list[Probe]] = []
-    probes = announce.await_services(quiet_plan(tmp_path, 1.0), lambda seen: heard.append([*seen]))
+    probes = announce.await_services(
+        quiet, as_watched(quiet).jupyter, lambda seen: heard.append([*seen])
+    )
     assert {probe.service: probe.ready for probe in probes} == {"jupyter": False, "ssh": False}
     assert all(probe.detail for probe in probes)
     assert 0.9 < time.monotonic() - begin < 10
@@ -120,7 +137,7 @@ def test_what_is_not_ready_at_the_deadline_is_said(tmp_path: Path) -> None:
 
 def test_a_box_without_services_is_ready_at_once(tmp_path: Path) -> None:
     bare = replace(quiet_plan(tmp_path, timeout=60), jupyter=None, ssh=None)
-    assert announce.await_services(bare, lambda seen: None) == ()
+    assert announce.await_services(bare, None, lambda seen: None) == ()
     assert list(watch.look(as_watched(bare))) == []
 
 

@@ -1,0 +1,71 @@
+"""Decide what watch looks at while the box runs: Plan + Machine → WatchTarget.  Pure."""
+
+from __future__ import annotations
+
+from launcher.checks.device_nodes import CONTROL
+from launcher.model.machine import GpuReport, Machine
+from launcher.model.plan import Jupyter, Plan
+from launcher.model.secret import Secret
+from launcher.model.watch_target import GpusAtStart, JupyterDoor, ListedGpu, WatchTarget
+
+
+def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
+    """Return what `plan` and the machine that it was made for leave to be watched."""
+    watched = bool(plan.gpu_watch and machine.report.gpus)  # what failed at the start is no loss
+    return WatchTarget(
+        run_dir=plan.paths.run,
+        started=plan.started,
+        jupyter=jupyter_door(plan.jupyter) if plan.jupyter else None,
+        ssh_port=plan.ssh.port if plan.ssh else None,
+        gpus=_gpus_at_start(plan, machine.report) if watched else None,
+    )
+
+
+def jupyter_door(jupyter: Jupyter) -> JupyterDoor:
+    """Return how to ask: /api/status counts as no activity and is not logged when it succeeds.
+
+    Under a hub, whose tokens we have none of, /api says that it is up.
+    """
+    target: str | None = f"{jupyter.base_url}api"
+    authorization = None
+    if jupyter.hub is None:
+        token = jupyter.token.reveal()
+        target = f"{target}/status"
+        if _fits_a_header(token):  # URLs are logged, where a request fails
+            authorization = Secret(f"token {token}")
+        else:
+            target = f"{target}?token={_quoted(token)}"
+    elif jupyter.hub.mutual_tls:  # it answers nobody but the hub
+        target = None
+    return JupyterDoor(
+        port=jupyter.port,
+        listen=jupyter.listen,
+        target=None if target is None else Secret(target),
+        authorization=authorization,
+        encrypted=jupyter.certificate is not None,
+    )
+
+
+def _fits_a_header(text: str) -> bool:
+    """Say whether tornado, which reads headers as Latin-1, would read this text as it is."""
+    return max(map(ord, text), default=0) < 0x100
+
+
+def _quoted(text: str) -> str:
+    from urllib.parse import quote  # for the few whose token needs it
+
+    return quote(text, safe="")
+
+
+def _gpus_at_start(plan: Plan, report: GpuReport) -> GpusAtStart:
+    faults = {node.path: node.fault for node in report.nodes}
+    return GpusAtStart(
+        interval=plan.gpu_watch,
+        listed=tuple(
+            ListedGpu(gpu.uuid, frozenset(gpu.mig_uuids) if gpu.mig_enabled else None)
+            for gpu in report.gpus
+        ),
+        lost=len(report.lost),
+        control_fault=faults.get(CONTROL, "ENOENT"),  # WSL2 has no such node
+        environ=plan.inherited,
+    )
