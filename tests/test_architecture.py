@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ ONLY_IN = {
         "supervise.loop", "supervise.options", "supervise.output", "supervise.program",
     },
     "paramiko": {"watch.ready"},
+    "cryptography": {"box.certificate"},
     "torch": {"guest.verify"},
 }  # fmt: skip
 
@@ -210,6 +212,19 @@ def test_pure_packages_open_no_file(module: str) -> None:
 def test_a_heavy_library_has_few_doors(library: str) -> None:
     users = {name for name, path in MODULES.items() if library in imported_of_others(path)}
     assert users == ONLY_IN[library]
+
+
+def test_what_is_imported_is_declared() -> None:
+    """In pyproject.toml, and nothing besides: what a dependency brings along may go with it."""
+    theirs = {name for path in OURS.values() for name in imported_of_others(path)}
+    theirs -= {*sys.stdlib_module_names, "__future__"}
+    declared = {
+        re.split(r"[^\w-]", line)[0]
+        for line in requires("pytorch-cuda-launcher") or ()
+        if "extra" not in line
+    }
+    brought_by = packages_distributions()
+    assert {brought_by[name][0] for name in theirs} == declared
 
 
 @pytest.mark.parametrize("module", OF_GUEST)
