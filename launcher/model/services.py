@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+GROUP = "box"  # of supervisor's, which has our programs
+
 # Our programs: by which name people know the service, and watch probes it.
-SERVICES = {"jupyter": "jupyter", "sshd": "ssh"}
-PROGRAMS = {service: program for program, service in SERVICES.items()}
+_SERVICES = {"jupyter": "jupyter", "sshd": "ssh"}
+_PROGRAMS = {service: program for program, service in _SERVICES.items()}
+SERVICES = tuple(_PROGRAMS)
+
+
+def service_of(program: str) -> str:
+    """Return what people call a program: sshd is the one behind ssh."""
+    return _SERVICES.get(program, program)
+
+
+def program_of(service: str) -> str:
+    """Return the program behind a service, by either name."""
+    return _PROGRAMS.get(service, service)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from launcher.model.errors import NoUsableGpu
 from launcher.model.machine import Machine
 from launcher.model.plan import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
-from launcher.model.services import PROGRAMS
+from launcher.model.services import program_of
 from launcher.plan.access import check_ports, plan_jupyter, plan_ssh
 from launcher.plan.caches import plan_caches
 from launcher.plan.devices import plan_devices
@@ -90,7 +90,7 @@ def plan_paths(machine: Machine, settings: Settings, identity: Identity, guest: 
 def plan_supervision(settings: Settings) -> Supervision:
     return Supervision(
         programs=settings.services,
-        required=tuple(PROGRAMS.get(name, name) for name in settings.required_services),
+        required=tuple(program_of(name) for name in settings.required_services),
         restart_delay=settings.restart_delay,
         stop_timeout=settings.stop_timeout,
         safe_mode=settings.safe_mode,

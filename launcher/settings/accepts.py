@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable
 
 from launcher.model.plan import GpuRequest, Secret
-from launcher.model.services import SERVICES
+from launcher.model.services import service_of
 
 
 def _number(text: str) -> int:
@@ -225,11 +225,11 @@ _SERVICE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def services(text: str) -> tuple[str, ...]:
-    """Return names of services; sshd is the program behind ssh."""
+    """Return names of services, or of their programs."""
     names = tuple(text.replace(",", " ").split())
     if not names or not all(_SERVICE.fullmatch(name) for name in names):
         raise ValueError("names of services, such as jupyter,ssh")
-    return tuple(dict.fromkeys(SERVICES.get(name, name) for name in names))
+    return tuple(dict.fromkeys(service_of(name) for name in names))
 
 
 def services_or_none(text: str) -> tuple[str, ...]:

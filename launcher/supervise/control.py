@@ -28,10 +28,10 @@ def restart(run_dir: str, asked: str) -> None:
     not come up again.
     """
     known = programs.read(run_dir)
-    name = services.PROGRAMS.get(asked, asked)
+    name = services.program_of(asked)
     if known and (name not in known or name in _NOT_OFFERED):
         raise BadSetting(f"no {asked} runs in this box; there are: {', '.join(offered(known))}")
-    group = known[name].group if known else "box"
+    group = known[name].group if known else services.GROUP
     program = f"{group}:{name.removeprefix(f'{group}:')}"
     supervisor = xmlrpc.client.ServerProxy(
         "http://localhost/RPC2", _Transport(f"{run_dir}/{run_files.SUPERVISOR_SOCKET}")
@@ -59,7 +59,7 @@ def restart(run_dir: str, asked: str) -> None:
 
 def offered(known: Iterable[str]) -> list[str]:
     """Return what people may restart, by the names they call it."""
-    return [services.SERVICES.get(name, name) for name in known if name not in _NOT_OFFERED]
+    return [services.service_of(name) for name in known if name not in _NOT_OFFERED]
 
 
 class _Transport(xmlrpc.client.Transport):

@@ -18,7 +18,7 @@ from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Ssh
 from launcher.model.probe import Probe
-from launcher.model.services import PROGRAMS
+from launcher.model.services import program_of
 from launcher.model.watch_target import JupyterDoor, WatchTarget
 from launcher.process.fork import fork, fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.render.sshd import sshd_service
@@ -146,5 +146,5 @@ def _make_rsa_host_key(plan: Plan) -> None:
 def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:
     """Return the last lines of each service that is not ready."""
     silent = [probe.service for probe in probes if not probe.ready]
-    logs = {service: run_files.log(PROGRAMS[service]) for service in silent}
+    logs = {service: run_files.log(program_of(service)) for service in silent}
     return {service: files.last_lines(f"{plan.paths.run}/{log}") for service, log in logs.items()}

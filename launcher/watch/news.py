@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.model.probe import Probe
-from launcher.model.services import PROGRAMS, SERVICES
+from launcher.model.services import SERVICES, program_of, service_of
 from launcher.supervise.programs import Program
 
 _CONFIRMED_AFTER = 5.0  # seconds; a driver that is asked again this much later means it
@@ -28,7 +28,7 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
     That a program has ended says more than that nobody answers on its port.
     """
     down = {
-        SERVICES.get(name, name): not_running(name, program)
+        service_of(name): not_running(name, program)
         for name, program in programs.items()
         if program.required and name != "watch"
     }
@@ -39,12 +39,12 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
         else:
             yield Probe(probe.service, False, why or f"{probe.detail}; fix: {_restart(probe)}")
     for service, why in down.items():
-        if service not in PROGRAMS:
+        if service not in SERVICES:
             yield Probe(service, why is None, why or "runs")
 
 
 def _restart(probe: Probe) -> str:
-    return f"launcher restart {PROGRAMS.get(probe.service, probe.service)}"
+    return f"launcher restart {program_of(probe.service)}"
 
 
 def not_running(name: str, program: Program) -> str | None:

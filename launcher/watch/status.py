@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from launcher.model.services import SERVICES
+from launcher.model.services import GROUP, service_of
 from launcher.supervise.programs import Program
 from launcher.text.text import WIDTH, paint, wrap
 from launcher.watch.news import not_running
@@ -68,7 +68,7 @@ def as_text(seen: Seen, color: bool = False) -> str:
         lines.append(paint(_HEAD, _BOLD, color))
     for name, program in sorted(seen.programs.items(), key=lambda item: _order(*item)):
         lines += _program_lines(name, program, seen, color)
-    probed = {SERVICES.get(name, name) for name in seen.programs}
+    probed = {service_of(name) for name in seen.programs}
     for name, entry in seen.services.items():
         if name not in probed:  # the GPUs; all of them, where supervise could write nothing
             state = "well" if entry.get("ready") is True else "NOT WELL"
@@ -89,7 +89,7 @@ def _first_lines(seen: Seen, color: bool) -> Iterator[str]:
 
 
 def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iterator[str]:
-    probe = seen.services.get(SERVICES.get(name, name), {})
+    probe = seen.services.get(service_of(name), {})
     down = not_running(name, program)
     failed = down or (None if probe.get("ready", True) else str(probe.get("detail")))
     ended = f"before: {program.end}" if program.end else ""
@@ -126,7 +126,7 @@ def _row(
 
 def _order(name: str, program: Program) -> tuple[bool, str, str]:
     """Ours first, then the others by group."""
-    return program.group != "box", program.group, name
+    return program.group != GROUP, program.group, name
 
 
 def _restarts(program: Program) -> int:
