@@ -12,12 +12,17 @@ from dataclasses import dataclass
 
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Supervision
-from launcher.model.services import SERVICES
+from launcher.model.services import GROUP, SERVICES, service_of
 
 FOLDER = "/etc/launcher/supervisor.d"
-_KINDS = ("program", "group", "eventlistener", "fcgi-program")
-_OURS = ("box", "jupyter", "post_start", "ssh", "sshd", "watch")
-_CHOICES = ("jupyter", "ssh")  # of ours, what a setting may name
+_KINDS = ("program", "group")
+_ACCEPTED = " and ".join(f"[{kind}:NAME]" for kind in _KINDS)
+# Kinds of supervisor's that are none of ours, and what does the same.
+_INSTEAD = {
+    "eventlistener": "a [program:NAME] that asks `launcher status --json`",
+    "fcgi-program": "a [program:NAME] that opens its socket itself",
+}
+_OURS = (GROUP, "jupyter", "post_start", "ssh", "sshd", "watch")
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,9 @@ def check(supervision: Supervision, folder: str = FOLDER) -> None:
     there = read(folder)
     for drop_in in there:
         _refuse_ours(drop_in)
-    known = (*_CHOICES, *dict.fromkeys(drop_in.name for drop_in in there))
+    known = (*SERVICES, *dict.fromkeys(drop_in.name for drop_in in there))
     _refuse_unknown("LAUNCHER_SERVICES", supervision.programs or (), known, folder)
-    required = [SERVICES.get(name, name) for name in supervision.required]
+    required = [service_of(name) for name in supervision.required]
     _refuse_unknown("LAUNCHER_REQUIRED_SERVICES", required, known, folder)
 
 
@@ -76,10 +81,10 @@ def _sections(path: str) -> list[DropIn]:
     for section in [*(["DEFAULT"] if parser.defaults() else []), *parser.sections()]:
         kind, colon, name = section.partition(":")
         if kind not in _KINDS or not colon or not name.strip():
-            accepted = ", ".join(f"[{kind}:NAME]" for kind in _KINDS)
+            mend = f"Use {_INSTEAD[kind]} instead" if kind in _INSTEAD else "Remove it"
             raise BadSetting(
                 f"{path}: [{section}] is not accepted there, so nothing is started. "
-                f"Remove it; accepted are {accepted}"
+                f"{mend}; accepted are {_ACCEPTED}"
             )
         members = parser.get(section, "programs", fallback="") if kind == "group" else ""
         programs = tuple(part.strip() for part in members.split(",") if part.strip())

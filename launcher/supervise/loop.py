@@ -24,12 +24,13 @@ from launcher.box import files
 from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting, LauncherError
 from launcher.model.plan import RenderedFile, Supervision
+from launcher.model.services import GROUP
 from launcher.process import become
 from launcher.process.pump import Pump
 from launcher.settings import environ
 from launcher.supervise import drop_ins, programs
 from launcher.supervise.drop_ins import FOLDER
-from launcher.supervise.options import OUR_GROUP, BoxOptions
+from launcher.supervise.options import BoxOptions
 from launcher.supervise.programs import Program
 
 # Beside ours in an installed image, beside the package in a checkout.
@@ -55,6 +56,8 @@ def run(run_dir: str) -> int:
     planned = {name.removesuffix(".json") for name in os.listdir(f"{run_dir}/{run_files.SERVICES}")}
     options = BoxOptions(run_dir, planned | {"watch"}, supervision, pump)
     options.poller = BoxPoller(options)
+    supervisor = BoxSupervisor(options)
+    options.poller.due = supervisor.due
     if supervision.safe_mode and os.path.isdir(FOLDER) and os.listdir(FOLDER):
         pump.say(f"launcher: safe mode: no program of {FOLDER} is started")
     try:
@@ -62,7 +65,7 @@ def run(run_dir: str) -> int:
         options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
         options.first, options.test = True, False
         with contextlib.suppress(asyncore.ExitNow):
-            BoxSupervisor(options).main()
+            supervisor.main()
     except LauncherError as err:
         pump.say(f"launcher: {err}")
         options.exit_code = err.exit_code
@@ -112,15 +115,9 @@ class BoxPoller(poller.PollPoller):  # type: ignore[misc]
 class BoxSupervisor(Supervisor):  # type: ignore[misc]
     """The loop: what each turn of it does besides supervisor's."""
 
-    def runforever(self) -> None:
-        self.options.poller.due = lambda: min((each.due() for each in self._processes()), default=1)
-        super().runforever()
-
-    def add_process_group(self, config: Any) -> bool:
-        try:
-            return bool(super().add_process_group(config))
-        except ValueError as err:  # the socket of an [fcgi-program:…]
-            raise BadSetting(f"cannot use [fcgi-program:{config.name}] of {FOLDER}: {err}") from err
+    def due(self) -> float:
+        """Return in how many seconds the poller is to wake at the latest."""
+        return min((process.due() for process in self._processes()), default=1)
 
     def ordered_stop_groups_phase_1(self) -> None:
         """Tell all groups to stop at once: one after the other takes more than Docker gives."""
@@ -139,16 +136,9 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self.options.mood = SupervisorStates.SHUTDOWN
         elif number == signal.SIGHUP:
-            sshd = self.process_groups[OUR_GROUP].processes.get("sshd")
+            sshd = self.process_groups[GROUP].processes.get("sshd")
             if sshd is not None and sshd.pid:
                 sshd.signal(signal.SIGHUP)
-
-    def shutdown_report(self) -> list[Any]:
-        return [
-            process
-            for group in self.process_groups.values()
-            for process in group.get_unstopped_processes()
-        ]
 
     def _processes(self) -> Iterator[Any]:
         for group in self.process_groups.values():

@@ -9,12 +9,7 @@ from typing import Any
 
 from supervisor import loggers
 from supervisor.datatypes import Automatic
-from supervisor.options import (
-    EventListenerConfig,
-    FastCGIProcessConfig,
-    ProcessConfig,
-    ServerOptions,
-)
+from supervisor.options import ProcessConfig, ServerOptions
 from supervisor.states import SupervisorStates
 
 from launcher.box import files
@@ -23,15 +18,15 @@ from launcher.detect import cgroup
 from launcher.model import run_files
 from launcher.model.errors import BadSetting, LauncherError, StartFailed
 from launcher.model.plan import Plan, Supervision
+from launcher.model.services import GROUP
 from launcher.process import become
 from launcher.process.fork import restore_signals
 from launcher.process.pump import Pump
 from launcher.settings import environ
 from launcher.supervise import drop_ins
 from launcher.supervise.output import EVENTS, BoxDispatcher, PumpHandler
-from launcher.supervise.program import BoxFastCgiProcess, BoxProcess
+from launcher.supervise.program import BoxProcess
 
-OUR_GROUP = "box"
 _TO_BE_EARLIER = 1.0  # seconds: PID 1 kills what is left, and does not know its name
 _LOG_SIZE = 512 * 1024
 # As log files these would be written to without asking whether anybody reads them.
@@ -40,7 +35,7 @@ _CONTAINERS_LOG |= {"/dev/stdout", "/dev/stderr"}
 _UNIMPORTANT = ("No file matches", "AUTO logging")  # warnings of supervisor's parser
 
 
-class _Configured:
+class BoxProcessConfig(ProcessConfig):  # type: ignore[misc]
     """What ours know of a program besides its section."""
 
     options: Any
@@ -56,33 +51,11 @@ class _Configured:
         return process
 
     def make_dispatchers(self, proc: Any) -> tuple[dict[int, Any], dict[str, Any]]:
-        dispatchers, pipes = super().make_dispatchers(proc)  # type: ignore[misc]
+        dispatchers, pipes = super().make_dispatchers(proc)
         for channel in self.shown:
             fd = pipes[channel]
             dispatchers[fd] = BoxDispatcher(proc, EVENTS[channel], fd)
         return dispatchers, pipes
-
-
-class BoxProcessConfig(_Configured, ProcessConfig):  # type: ignore[misc]
-    pass
-
-
-class BoxListenerConfig(_Configured, EventListenerConfig):  # type: ignore[misc]
-    pass
-
-
-class BoxFastCgiConfig(_Configured, FastCGIProcessConfig):  # type: ignore[misc]
-    def make_process(self, group: Any = None) -> Any:
-        process = BoxFastCgiProcess(self)
-        process.group = group
-        return process
-
-
-_OURS = {
-    ProcessConfig: BoxProcessConfig,
-    EventListenerConfig: BoxListenerConfig,
-    FastCGIProcessConfig: BoxFastCgiConfig,
-}
 
 
 class BoxOptions(ServerOptions):  # type: ignore[misc]
@@ -125,18 +98,18 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         file = parser.section_to_file.get(section, "supervisord.conf")
         try:
             processes = super().processes_from_section(
-                parser, section, group_name, _OURS[klass or ProcessConfig]
+                parser, section, group_name, BoxProcessConfig
             )
         except ValueError as err:
             raise ValueError(f"{file}: [{section}]: {err}") from err
         program = section.partition(":")[2].strip()
-        if group_name == OUR_GROUP:
+        if group_name == GROUP:
             processes = [process for process in processes if process.name in self.planned]
         elif not self._is_chosen(program, group_name):
             return []
         required = bool({program, group_name} & set(self.supervision.required))
         for process in processes:
-            self._settle(process, group_name == OUR_GROUP, required)
+            self._settle(process, group_name == GROUP, required)
         return list(processes)
 
     def process_groups_from_parser(self, parser: Any) -> list[Any]:
@@ -157,8 +130,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
             process.for_the_user, process.shown = False, ("stdout",)
             return
         process.for_the_user = process.uid is None or _asks_for_it(process)
-        channels = ["stderr"] if isinstance(process, EventListenerConfig) else ["stdout", "stderr"]
-        shown = [channel for channel in channels if _is_open(process, channel)]
+        shown = [channel for channel in EVENTS if _is_open(process, channel)]
         if "stdout" in shown and (len(shown) == 2 or process.redirect_stderr):
             shown, process.redirect_stderr, process.stderr_logfile = ["stdout"], True, None
         for channel in shown:
@@ -166,8 +138,6 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
             setattr(process, f"{channel}_logfile", path)
             setattr(process, f"{channel}_logfile_maxbytes", _LOG_SIZE)
             setattr(process, f"{channel}_logfile_backups", 1)
-        if "stdout" not in channels and process.stdout_logfile is Automatic:
-            process.stdout_logfile = None  # an event listener's protocol, nothing to read
         process.shown = tuple(shown)
 
     # --- saying ---
@@ -206,14 +176,8 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
 
     # --- running ---
 
-    def set_uid_or_exit(self) -> None:
-        """Stay who we are: `launcher exec` drops privileges for each program."""
-
     def set_rlimits_or_exit(self) -> None:
         """Live within the limits that the container was given."""
-
-    def cleanup_fds(self) -> None:
-        """Close nothing: the descriptors above 2 are our own."""
 
     def execve(self, filename: str, argv: list[str], env: dict[str, str]) -> None:
         """Become the program, as `launcher exec` would, without a second interpreter."""

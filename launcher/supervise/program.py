@@ -12,7 +12,7 @@ from supervisor import process as supervisor_process
 from supervisor import rpcinterface
 from supervisor.datatypes import RestartUnconditionally
 from supervisor.options import BadCommand
-from supervisor.process import FastCGISubprocess, Subprocess
+from supervisor.process import Subprocess
 from supervisor.states import ProcessStates, SupervisorStates
 
 from launcher.detect import cgroup
@@ -58,19 +58,10 @@ supervisor_process.time = CLOCK
 rpcinterface.time = CLOCK  # it tells how long a program has been running
 
 
-class Supervised:
-    """What ours do otherwise than supervisor's Subprocess; `config` is of box_options."""
+class BoxProcess(Subprocess):  # type: ignore[misc]
+    """A program; `config` is a BoxProcessConfig."""
 
-    config: Any
-    group: Any
-    state: Any
-    pid: int
     delay: float
-    laststart: float
-    backoff: int
-    exitstatus: int | None
-    spawnerr: str | None
-    dispatchers: dict[int, Any]
 
     ends = 0  # in a row
     starts = 0
@@ -83,7 +74,7 @@ class Supervised:
     def get_execv_args(self) -> tuple[str, list[str]]:
         """Leave it to the workspace user's PATH where its program is."""
         if not self.config.for_the_user:
-            return super().get_execv_args()  # type: ignore[misc, no-any-return]
+            return super().get_execv_args()  # type: ignore[no-any-return]
         try:
             argv = shlex.split(self.config.command)
         except ValueError as err:
@@ -99,11 +90,11 @@ class Supervised:
             self.ends = self.backoff = 0  # by a person, or the first time: the past is forgotten
         self.starts += 1
         self.kills = 0
-        return super().spawn()  # type: ignore[misc, no-any-return]
+        return super().spawn()  # type: ignore[no-any-return]
 
     def _spawn_as_child(self, filename: str, argv: list[str]) -> None:
         self.config.options.child = self.config  # this process's own options, since the fork
-        super()._spawn_as_child(filename, argv)  # type: ignore[misc]
+        super()._spawn_as_child(filename, argv)
 
     # --- running ---
 
@@ -113,7 +104,7 @@ class Supervised:
         supervisor starts what has ended again at once, and for ever.
         """
         if self.state != ProcessStates.EXITED or CLOCK.time() >= self.delay:
-            super().transition()  # type: ignore[misc]
+            super().transition()
 
     def due(self) -> float:
         """Return in how many seconds `transition` has something to do; infinite where nothing."""
@@ -130,7 +121,7 @@ class Supervised:
             if self.kills == 1:
                 waited = self.config.stopwaitsecs
                 self._say(f"{self.config.name} did not stop within {waited:g} s and is killed")
-        return super().kill(sig)  # type: ignore[misc, no-any-return]
+        return super().kill(sig)  # type: ignore[no-any-return]
 
     # --- ending ---
 
@@ -140,20 +131,20 @@ class Supervised:
         if sts == signal.SIGKILL and not by_us and self.config.options.memory_kills.recent():
             self.end += f", {cgroup.reason()}"
         dispatchers = list(self.dispatchers.values())
-        super().finish(pid, sts)  # type: ignore[misc]
+        super().finish(pid, sts)
         for dispatcher in dispatchers:  # something it started may still hold the pipe
             dispatcher.close()
 
     def give_up(self) -> None:
         """Fail for good; a program that waits while everything is stopped has not failed."""
         if not self._is_stopping():
-            super().give_up()  # type: ignore[misc]
+            super().give_up()
             return
         self.delay = self.backoff = 0
         self.change_state(ProcessStates.STOPPED)
 
     def change_state(self, new_state: Any, expected: bool = True) -> bool | None:
-        changed = super().change_state(new_state, expected)  # type: ignore[misc]
+        changed = super().change_state(new_state, expected)
         self.since = time.monotonic()
         self.config.options.changed = True
         if new_state in (ProcessStates.BACKOFF, ProcessStates.EXITED):
@@ -224,14 +215,6 @@ class Supervised:
                 if path and path.startswith(f"{self.config.options.run_dir}/{run_files.LOG}/"):
                     return str(path)
         return None
-
-
-class BoxProcess(Supervised, Subprocess):  # type: ignore[misc]
-    """A program, or an event listener."""
-
-
-class BoxFastCgiProcess(Supervised, FastCGISubprocess):  # type: ignore[misc]
-    """A program that is handed a listening socket as its standard input."""
 
 
 FORGOTTEN_AFTER = 60.0  # seconds of running

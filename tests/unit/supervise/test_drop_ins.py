@@ -30,8 +30,7 @@ def check(tmp_path: Path) -> Check:
 ACCEPTED = """
 [program:tensorboard]
 command=tensorboard --logdir 'runs ;  %(nothing)s'
-[eventlistener:mail]
-[fcgi-program:web]
+[program:mail]
 [group:both]
 programs=tensorboard, mail
   [inet_http_server]
@@ -44,7 +43,7 @@ def test_programs_of_every_kind_are_taken(check: Check, tmp_path: Path) -> None:
     (tmp_path / "not-read.txt").write_text("[inet_http_server]\n")
     check()
     assert [each.name for each in drop_ins.read(str(tmp_path))] == [
-        "one", "two", "tensorboard", "mail", "web", "both",
+        "one", "two", "tensorboard", "mail", "both",
     ]  # fmt: skip
 
 
@@ -53,7 +52,7 @@ def test_programs_of_every_kind_are_taken(check: Check, tmp_path: Path) -> None:
     [
         "inet_http_server", "unix_http_server", "supervisord", "supervisorctl", "include",
         "program", "program:", "rpcinterface:supervisor", "DEFAULT", "Program:x", "ctlplugin:x",
-        " program:x",
+        " program:x", "eventlistener:x", "fcgi-program:x",
     ],
 )  # fmt: skip
 def test_other_sections_are_refused_by_name(check: Check, tmp_path: Path, section: str) -> None:
@@ -64,6 +63,18 @@ def test_other_sections_are_refused_by_name(check: Check, tmp_path: Path, sectio
     assert "[program:NAME]" in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "instead"),
+    [("eventlistener", "launcher status --json"), ("fcgi-program", "opens its socket itself")],
+)
+def test_what_else_supervisor_runs_is_refused_with_what_does_the_same(
+    check: Check, kind: str, instead: str
+) -> None:
+    with pytest.raises(BadSetting, match=instead) as refused:
+        check(bad=f"[{kind}:mine]\ncommand=cat\n")
+    assert "Use a [program:NAME] " in str(refused.value)
+
+
 def test_an_indented_section_is_one_too(check: Check) -> None:
     """configparser takes it for a section where no option is above it, and so will supervisor."""
     with pytest.raises(BadSetting, match="inet_http_server"):
@@ -71,7 +82,7 @@ def test_an_indented_section_is_one_too(check: Check) -> None:
 
 
 @pytest.mark.parametrize("name", ["jupyter", "sshd", "ssh", "watch", "post_start", "box"])
-@pytest.mark.parametrize("kind", ["program", "group", "eventlistener", "fcgi-program"])
+@pytest.mark.parametrize("kind", ["program", "group"])
 def test_our_names_are_taken(check: Check, name: str, kind: str) -> None:
     with pytest.raises(BadSetting, match=rf"\[{kind}:{name}\] uses the name {name}, "):
         check(bad=f"[{kind}:{name}]\ncommand=cat\n")

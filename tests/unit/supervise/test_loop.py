@@ -18,14 +18,8 @@ from pathlib import Path
 import pytest
 from supervisor import events, loggers, poller, process, rpcinterface
 from supervisor.dispatchers import POutputDispatcher
-from supervisor.options import (
-    EventListenerConfig,
-    FastCGIProcessConfig,
-    Options,
-    ProcessConfig,
-    ServerOptions,
-)
-from supervisor.process import FastCGISubprocess, Subprocess
+from supervisor.options import Options, ProcessConfig, ServerOptions
+from supervisor.process import Subprocess
 from supervisor.states import ProcessStates, SupervisorStates
 from supervisor.supervisord import Supervisor
 
@@ -51,10 +45,6 @@ OVERRIDDEN = {
     (POutputDispatcher, "close"): "(self)",
     (ProcessConfig, "make_dispatchers"): "(self, proc)",
     (ProcessConfig, "make_process"): "(self, group=None)",
-    (EventListenerConfig, "make_dispatchers"): "(self, proc)",
-    (EventListenerConfig, "make_process"): "(self, group=None)",
-    (FastCGIProcessConfig, "make_dispatchers"): "(self, proc)",
-    (FastCGIProcessConfig, "make_process"): "(self, group=None)",
     (Subprocess, "get_execv_args"): "(self)",
     (Subprocess, "spawn"): "(self)",
     (Subprocess, "_spawn_as_child"): "(self, filename, argv)",
@@ -72,22 +62,21 @@ OVERRIDDEN = {
     (ServerOptions, "processes_from_section"):
         "(self, parser, section, group_name, klass=None)",
     (ServerOptions, "make_logger"): "(self)",
-    (ServerOptions, "set_uid_or_exit"): "(self)",
     (ServerOptions, "set_rlimits_or_exit"): "(self)",
-    (ServerOptions, "cleanup_fds"): "(self)",
     (ServerOptions, "execve"): "(self, filename, argv, env)",
-    (Supervisor, "runforever"): "(self)",
-    (Supervisor, "add_process_group"): "(self, config)",
     (Supervisor, "ordered_stop_groups_phase_1"): "(self)",
     (Supervisor, "tick"): "(self, now=None)",
     (Supervisor, "handle_signal"): "(self)",
-    (Supervisor, "shutdown_report"): "(self)",
 }  # fmt: skip
 
 # What ours call or rely on.
 USED = {
     (Supervisor, "__init__"): "(self, options)",
     (Supervisor, "main"): "(self)",
+    (Supervisor, "runforever"): "(self)",
+    (Supervisor, "add_process_group"): "(self, config)",
+    (Supervisor, "shutdown_report"): "(self)",
+    (ServerOptions, "set_uid_or_exit"): "(self)",
     (ServerOptions, "realize"): "(self, *arg, **kw)",
     (ServerOptions, "close_httpservers"): "(self)",
     (ServerOptions, "get_signal"): "(self)",
@@ -100,11 +89,8 @@ OURS = (
     supervise_loop.BoxPoller,
     supervise_loop.BoxSupervisor,
     supervise_options.BoxProcessConfig,
-    supervise_options.BoxListenerConfig,
-    supervise_options.BoxFastCgiConfig,
     supervise_options.BoxOptions,
     supervise_program.BoxProcess,
-    supervise_program.BoxFastCgiProcess,
     output.BoxDispatcher,
     output.PumpHandler,
 )
@@ -137,10 +123,7 @@ def test_every_override_is_in_the_table(kind: type) -> None:
         if inspect.isfunction(value) and name in dir(base) and hasattr(base, name)
     }
     listed = {name for where, name in OVERRIDDEN if issubclass(base, where)}
-    if base is FastCGISubprocess:  # its own differ in what they do around a Subprocess's
-        assert overridden <= listed
-    else:
-        assert overridden == listed
+    assert overridden == listed
     for name in overridden - {"__init__"}:
         ours, theirs = (inspect.signature(getattr(each, name)) for each in (kind, base))
         assert list(ours.parameters) == list(theirs.parameters)
@@ -418,8 +401,8 @@ def test_supervisors_own_words_go_to_the_same_log(options, pipe) -> None:
 class Box:
     """A supervisor with one program, turned by hand; the clock too."""
 
-    def __init__(self, make: Make, section: str, kind: str, **supervision) -> None:
-        self.options = make(Supervision(**supervision), mine=f"[{kind}:mine]\n{section}")
+    def __init__(self, make: Make, section: str, **supervision) -> None:
+        self.options = make(Supervision(**supervision), mine=f"[program:mine]\n{section}")
         self.supervisor = supervise_loop.BoxSupervisor(self.options)
         self.supervisor.process_groups = {}
         configs = self.options.process_group_configs
@@ -447,8 +430,8 @@ class Box:
 def box(make: Make, monkeypatch) -> Iterator[Callable[..., Box]]:
     made: list[Box] = []
 
-    def start(section: str, kind: str = "program", **supervision) -> Box:
-        made.append(Box(make, f"user={os.getuid()}\n{section}", kind, **supervision))
+    def start(section: str, **supervision) -> Box:
+        made.append(Box(make, f"user={os.getuid()}\n{section}", **supervision))
         return made[-1]
 
     yield start
@@ -480,22 +463,35 @@ def test_a_program_that_cannot_start_is_given_up_and_says_why(box, pipe) -> None
     assert started.options.mood == SupervisorStates.RUNNING
 
 
-@pytest.mark.parametrize(
-    ("kind", "more"),
-    [("eventlistener", "events=TICK_5"), ("fcgi-program", "socket=unix://{}/web.sock")],
-)
-def test_programs_of_every_kind_are_supervised_alike(box, pipe, tmp_path, kind, more) -> None:
-    section = f"command=sh -c 'echo oops >&2; exit 3'\nstartretries=0\n{more.format(tmp_path)}\n"
-    box(section, kind).turn_until(ProcessStates.FATAL)
+def test_what_a_program_says_of_its_failure_is_shown(box, pipe) -> None:
+    section = "command=sh -c 'echo oops >&2; exit 3'\nstartretries=0\n"
+    box(section).turn_until(ProcessStates.FATAL)
     said = read_all(pipe[0]).decode()
     assert "mine | oops\n" in said
     assert "launcher: mine failed for good (exit status 3), and the box goes on" in said
     assert "    oops\n" in said
 
 
-def test_a_socket_that_cannot_be_made_is_a_bad_setting(box) -> None:
-    with pytest.raises(BadSetting, match=r"\[fcgi-program:mine\]"):
-        box("command=cat\nsocket=unix:///no/such/folder/web.sock\n", "fcgi-program")
+def test_supervise_stays_who_it_is(options) -> None:
+    """Neither root nor anybody else is told to become another, nor warned of being root."""
+    before = os.getresuid()
+    options.set_uid_or_exit()
+    options.make_logger()
+    assert options.uid is None
+    assert os.getresuid() == before
+
+
+def test_nothing_is_said_of_being_root(options, pipe) -> None:
+    options.set_uid_or_exit()
+    options.make_logger()
+    assert read_all(pipe[0]) == b""
+
+
+def test_what_has_not_stopped_yet_is_not_said(box, pipe) -> None:
+    started = box("command=sleep 60\nstartsecs=0\n")
+    started.turn_until(ProcessStates.RUNNING)
+    assert started.supervisor.shutdown_report() == [started.process]
+    assert read_all(pipe[0]) == b""
 
 
 def test_a_required_program_ends_the_box(box, pipe) -> None:
