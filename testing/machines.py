@@ -23,7 +23,7 @@ from launcher.model.machine import (
     PciDevice,
 )
 from launcher.model.plan import Plan, Secret, State
-from launcher.model.probe import Probe
+from launcher.model.watch import Probe
 from launcher.plan.outset import Outset, set_out
 from launcher.plan.plan import make_plan
 from launcher.settings import load

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher import checks
 from launcher.model import run_files, state_files
 
 ROOT = Path(__file__).parents[1]
@@ -189,6 +190,14 @@ def test_a_package_s_own_file_is_empty(package: str) -> None:
     assert len(MODULES[package].read_text().splitlines()) <= 1
 
 
+def test_checks_has_a_file_a_layer() -> None:
+    """And the row's type; what rows share is in `facts`, which has no row."""
+    files = {name.split(".")[1] for name in MODULES if name.startswith("checks.")} - {"facts"}
+    assert files == {*checks.LAYERS, "check"}
+    facts = [path for name, path in MODULES.items() if name.startswith("checks.facts")]
+    assert not [path for path in facts if "Check" in calls(path)]
+
+
 # --- pure packages ---------------------------------------------------------------------------
 
 
@@ -270,7 +279,7 @@ def test_only_formats_reveal_secrets() -> None:
     assert revealing == {
         "model.codec",  # for files that only root may read
         "render.jupyter",
-        "plan.watch_target",  # makes of the token what watch sends
+        "plan.watch",  # makes of the token what watch sends
         "watch.ready",
         "text.banner",
         "box.state",  # hands the password to chpasswd, through a pipe

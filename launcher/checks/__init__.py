@@ -1,9 +1,8 @@
 """The table of checks, lowest layer first; the first that fails is the cause.  Pure.
 
 A check's id is LAYER.WHAT; docs/doctor.md has a section for each, with its source.  Each layer
-has a file, and some have a second half: `answering` (hardware), `host` (driver), `injection`
-(runtime).  The other files are what rows look at (`cards`, `device_nodes`, `library_files`,
-`computing`, `mask`) and what their fixes say (`how_to_run`, `wheels`).
+has a file.  `facts` is what rows look at (`cards`, `injection`, `mask` …) and what their fixes say
+(`how_to_run`, `wheels`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from launcher.checks.check import CPU_ONLY, Check, plural
-from launcher.checks.mask import BY_BUS, ORDER, VISIBLE, list_meant, mask_of
+from launcher.checks.facts.mask import BY_BUS, ORDER, VISIBLE, list_meant, mask_of
 from launcher.model.evidence import CLEAN, NO_MASKS, NO_MPS, CudaTrial, Evidence
 
 _SHOWN = 40  # characters of a device order that messages repeat

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from launcher.checks.check import CPU_ONLY, Check
-from launcher.checks.device_nodes import cuda_works
-from launcher.checks.library_files import (
+from launcher.checks.facts.device_nodes import cuda_works
+from launcher.checks.facts.library_files import (
     CUDA,
     NVML,
     blamed,

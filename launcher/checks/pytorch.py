@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.checks.check import CPU_ONLY, Check, plural
-from launcher.checks.computing import (
+from launcher.checks.facts.computing import (
     code_of,
     computes,
     device_of,
@@ -23,7 +23,7 @@ from launcher.checks.computing import (
     without_code,
     words,
 )
-from launcher.checks.wheels import fitting_wheel
+from launcher.checks.facts.wheels import fitting_wheel
 from launcher.model.evidence import Evidence, TorchReport
 
 _PROHIBITED, _EXCLUSIVE = 2, 3  # nvmlComputeMode_t

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.checks import injection
 from launcher.checks.check import CPU_ONLY, Check, nvml_words
-from launcher.checks.device_nodes import (
+from launcher.checks.facts.device_nodes import (
     CONTROL,
     UVM,
     control_missing,
@@ -15,9 +14,26 @@ from launcher.checks.device_nodes import (
     refused,
     uvm_missing,
 )
-from launcher.checks.how_to_run import anew, give_gpus_here, with_capabilities
-from launcher.checks.injection import asked_for
-from launcher.checks.library_files import CUDA, NVML, dangling, not_found, unsearched
+from launcher.checks.facts.how_to_run import (
+    anew,
+    give_gpus,
+    give_gpus_here,
+    use_nvidia_runtime,
+    with_capabilities,
+)
+from launcher.checks.facts.injection import (
+    asked_for,
+    gvisor_refuses,
+    is_jetson,
+    none_asked_for,
+    not_followed,
+    not_injected,
+    not_requested,
+    void_asked_for,
+    wsl_blocks,
+    wsl_without_libraries,
+)
+from launcher.checks.facts.library_files import CUDA, NVML, dangling, not_found, unsearched
 from launcher.model.evidence import Evidence
 
 _NO_MIG_ACCESS = (3, 100, 101, 800, 999)  # what cuInit may say where an instance may not be used
@@ -137,7 +153,32 @@ def _sysfs_hidden(seen: Evidence) -> str | None:
 
 
 CHECKS: tuple[Check, ...] = (
-    *injection.CHECKS,
+    Check(
+        "runtime.wsl_no_libraries", wsl_without_libraries, CPU_ONLY,
+        "on Windows: update the NVIDIA driver, then wsl --update; then docker run --gpus all …",
+    ),
+    Check(
+        "runtime.wsl_blocked", wsl_blocks, f"Windows keeps the GPU back: {CPU_ONLY}",
+        "on Windows: update the NVIDIA driver, then wsl --update && wsl --shutdown; a data-center "
+        "GPU must run in WDDM mode (nvidia-smi -dm 0), not TCC",
+    ),
+    Check(
+        "runtime.jetson", is_jetson, CPU_ONLY,
+        "docker run --runtime nvidia …   (on a Jetson, not --gpus), with an image for L4T",
+    ),
+    Check(
+        "runtime.gvisor_driver", gvisor_refuses, f"gVisor does not pass the driver on: {CPU_ONLY}",
+        "on the host: runsc nvproxy list-supported-drivers; install one of them, and run runsc "
+        "with --nvproxy",
+    ),
+    Check("runtime.none", none_asked_for, CPU_ONLY, give_gpus),
+    Check("runtime.not_nvidia_runtime", not_followed, CPU_ONLY, use_nvidia_runtime),
+    Check("runtime.kubernetes_not_requested", not_requested, CPU_ONLY, give_gpus),
+    Check(
+        "runtime.void", void_asked_for, CPU_ONLY,
+        lambda seen: f"without NVIDIA_VISIBLE_DEVICES={asked_for(seen)}: {give_gpus_here(seen)}",
+    ),
+    Check("runtime.not_injected", not_injected, CPU_ONLY, give_gpus),
     Check(
         "runtime.control_node_missing", control_missing, CPU_ONLY,
         lambda seen: f"{give_gpus_here(seen)}; by hand: --device {CONTROL} --device {UVM} too",

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from launcher.checks import LAYERS, Verdict
-from launcher.checks.cards import name
 from launcher.checks.check import plural
+from launcher.checks.facts.cards import name
 from launcher.model import codec
 from launcher.model.evidence import CudaTrial, Evidence
 from launcher.model.plan import Finding

@@ -17,7 +17,7 @@ from launcher.model.host import Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Identity, Plan, State
 from launcher.plan.identity import name_variables
-from launcher.plan.watch_target import plan_watch
+from launcher.plan.watch import plan_watch
 from launcher.process import become
 from launcher.render.files import command_files, machine_file, plan_file, render, watch_file
 from launcher.settings import environ

@@ -10,7 +10,7 @@ import json
 from launcher.model import codec, run_files
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Service
-from launcher.model.watch_target import WatchTarget
+from launcher.model.watch import WatchTarget
 from launcher.render.jupyter import certificate_pem, jupyter_config, jupyter_service
 from launcher.render.shell import environment_sh, login_sh
 from launcher.render.sshd import authorized_keys, sshd_config, sshd_service

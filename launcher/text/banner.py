@@ -10,8 +10,8 @@ from launcher.gpus.topology import cpu_groups, describe, name_gpus
 from launcher.model.host import CACHE
 from launcher.model.machine import Limits, Machine
 from launcher.model.plan import Address, Jupyter, Plan, Ssh
-from launcher.model.probe import Probe
 from launcher.model.public_key import fingerprint
+from launcher.model.watch import Probe
 from launcher.plan.caches import NAMES
 from launcher.text.text import (
     BOLD,

@@ -17,9 +17,8 @@ from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Ssh
-from launcher.model.probe import Probe
 from launcher.model.services import program_of
-from launcher.model.watch_target import JupyterDoor, WatchTarget
+from launcher.model.watch import JupyterDoor, Probe, WatchTarget
 from launcher.process.fork import fork, fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.render.sshd import sshd_service
 from launcher.text import banner

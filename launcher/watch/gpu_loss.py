@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from launcher import checks
 from launcher.box.run_dir import read_value
-from launcher.checks.how_to_run import anew
+from launcher.checks.facts.how_to_run import anew
 from launcher.detect import detect, nvml
 from launcher.doctor import collect
 from launcher.model import run_files

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from launcher.model.probe import Probe
-from launcher.model.watch_target import GpusAtStart
+from launcher.model.watch import GpusAtStart, Probe
 from launcher.process.fork import fork_to_answer
 from launcher.watch.news import GpuNews
 

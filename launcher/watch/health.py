@@ -15,7 +15,7 @@ TYPE_CHECKING = False  # typing's own would cost the health check 5 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from launcher.model.probe import Probe
+    from launcher.model.watch import Probe
 
 INTERVAL = 5.0  # seconds between two looks of watch
 _STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.model.probe import Probe
 from launcher.model.services import SERVICES, program_of, service_of
+from launcher.model.watch import Probe
 from launcher.supervise.programs import Program
 
 _CONFIRMED_AFTER = 5.0  # seconds; a driver that is asked again this much later means it

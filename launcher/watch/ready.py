@@ -9,8 +9,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from launcher.model.probe import Probe
-from launcher.model.watch_target import JupyterDoor
+from launcher.model.watch import JupyterDoor, Probe
 
 if TYPE_CHECKING:
     from launcher.model.plan import Ssh

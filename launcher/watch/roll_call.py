@@ -11,7 +11,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 
-from launcher.model.watch_target import GpusAtStart
+from launcher.model.watch import GpusAtStart
 from launcher.settings import environ
 
 _UUID_SIZE = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE

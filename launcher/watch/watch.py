@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from launcher.box.run_dir import read_value
 from launcher.model import run_files
-from launcher.model.probe import Probe
-from launcher.model.watch_target import WatchTarget
+from launcher.model.watch import Probe, WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.supervise import programs
 from launcher.watch import health, news, ready

@@ -15,7 +15,7 @@ from cryptography import x509
 from launcher.box import certificate
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Address, Certificate, Jupyter, Secret
-from launcher.plan.watch_target import jupyter_door
+from launcher.plan.watch import jupyter_door
 from launcher.watch import ready
 from testing.machines import settings
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.checks import LAYERS, injection, judge, runtime
-from launcher.checks.how_to_run import cards as cards_in_words
+from launcher.checks import LAYERS, judge, runtime
+from launcher.checks.facts.how_to_run import cards as cards_in_words
 from launcher.model.evidence import Evidence
 from launcher.model.machine import GpuReport, Hardware, PciDevice
 from testing.evidences import NO_NVML, cheap, nvml_fails
@@ -98,7 +98,8 @@ def test_each_cause_is_the_one_failure(name: str, evidence: Evidence, seen: str,
 
 
 def test_every_check_has_its_scenario() -> None:
-    assert {f"runtime.{name}" for name, *_ in FAILURES} == {row.id for row in injection.CHECKS}
+    """Here those of what was not given; test_runtime has the others, and no row is in neither."""
+    assert {f"runtime.{name}" for name, *_ in FAILURES} <= {row.id for row in runtime.CHECKS}
 
 
 def test_a_library_of_the_image_does_not_hide_it() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.checks import Verdict, judge, pytorch
-from launcher.checks.wheels import (
+from launcher.checks.facts.wheels import (
     RELEASES,
     Wheel,
     capability_of,

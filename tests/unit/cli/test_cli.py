@@ -17,7 +17,7 @@ from launcher.model import codec
 from launcher.model.host import Account
 from launcher.model.machine import Machine
 from launcher.model.plan import Identity
-from launcher.model.probe import Probe
+from launcher.model.watch import Probe
 from launcher.render.files import machine_file, render
 from launcher.settings.table import TABLE
 from launcher.watch import health

@@ -24,7 +24,7 @@ from launcher.model.machine import (
     MigDevice,
 )
 from launcher.model.plan import Address, EnvVar, Finding, Identity, KeyLine, Secret
-from launcher.model.probe import Probe
+from launcher.model.watch import Probe
 from launcher.text.banner import jupyter_url, limits_text, render_banner, ssh_command
 from testing.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case, pci_cards
 from testing.strategies import values

@@ -15,8 +15,8 @@ import pytest
 
 from launcher.box.files import write
 from launcher.model import codec
-from launcher.model.watch_target import GpusAtStart
-from launcher.plan.watch_target import plan_watch
+from launcher.model.watch import GpusAtStart
+from launcher.plan.watch import plan_watch
 from launcher.render.files import machine_file, render, watch_file
 from launcher.watch import gpus
 from sim import driver
@@ -28,7 +28,7 @@ import select, sys, time
 sys.path.insert(0, sys.argv[1])
 from dataclasses import replace
 from launcher.box.run_dir import read_value
-from launcher.model.watch_target import WatchTarget
+from launcher.model.watch import WatchTarget
 from launcher.watch import gpus
 gpus._PATIENCE = 1.0
 box = read_value(WatchTarget, "watch.json", sys.argv[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.model.probe import Probe
+from launcher.model.watch import Probe
 from launcher.watch import health
 
 NOW = 1000.0

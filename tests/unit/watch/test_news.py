@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.model.probe import Probe
+from launcher.model.watch import Probe
 from launcher.supervise.programs import Program
 from launcher.watch import news
 from launcher.watch.news import GpuNews

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from launcher.box import state
-from launcher.model import probe as model_probe
 from launcher.model.plan import Address, Hub, Jupyter, Secret, Ssh
-from launcher.plan.watch_target import jupyter_door
+from launcher.model.watch import Probe
+from launcher.plan.watch import jupyter_door
 from launcher.watch import ready
 from testing.local_box import free_ports, wait_until
 from testing.machines import HOST_KEY
@@ -63,7 +63,7 @@ def jupyter(port: int, token: str = "t0ken", base_url: str = "/") -> Jupyter:
     return Jupyter(port, "127.0.0.1", Secret(token), ADDRESS, base_url)
 
 
-def ask_jupyter(jupyter: Jupyter) -> model_probe.Probe:
+def ask_jupyter(jupyter: Jupyter) -> Probe:
     """Ask it where its plan says."""
     return ready.probe_jupyter(jupyter_door(jupyter))
 

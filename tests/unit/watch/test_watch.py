@@ -13,9 +13,8 @@ import pytest
 from launcher.model import codec
 from launcher.model.host import Account
 from launcher.model.plan import Finding, Identity, Plan
-from launcher.model.probe import Probe
-from launcher.model.watch_target import WatchTarget
-from launcher.plan.watch_target import plan_watch
+from launcher.model.watch import Probe, WatchTarget
+from launcher.plan.watch import plan_watch
 from launcher.render.files import watch_file
 from launcher.watch import announce, gpus, health, watch
 from testing.local_box import free_ports

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from launcher.checks.device_nodes import CONTROL
+from launcher.checks.facts.device_nodes import CONTROL
 from launcher.model.machine import GpuReport, Machine
 from launcher.model.plan import Jupyter, Plan
 from launcher.model.secret import Secret
-from launcher.model.watch_target import GpusAtStart, JupyterDoor, ListedGpu, WatchTarget
+from launcher.model.watch import GpusAtStart, JupyterDoor, ListedGpu, WatchTarget
 
 
 def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:

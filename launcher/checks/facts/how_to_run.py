@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.checks.cards import name
+from launcher.checks.facts.cards import name
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Hardware
 

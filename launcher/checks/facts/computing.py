@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from launcher.checks.wheels import Capability, capability_of, runs
+from launcher.checks.facts.wheels import Capability, capability_of, runs
 from launcher.model.evidence import CudaDevice, CudaTrial, Evidence, TorchFailure, TorchReport
 from launcher.model.machine import Gpu
 

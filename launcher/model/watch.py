@@ -1,4 +1,4 @@
-"""What watch looks at, as it was at the start.
+"""What watch looks at, as it was at the start, and what it sees there.
 
 By itself: watch stays in memory as long as the box lives, and the plan and the machine take two
 megabytes.
@@ -50,3 +50,12 @@ class WatchTarget:
     jupyter: JupyterDoor | None
     ssh_port: int | None
     gpus: GpusAtStart | None  # None = there were none, or nobody wants them watched
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe saw of one service."""
+
+    service: str
+    ready: bool
+    detail: str  # why not, or what answered
