@@ -209,22 +209,23 @@ def test_status_ends_as_the_health_check_does(run: Run, files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "content"),
+    ("command", "name", "content"),
     [
         *(
-            (("url",), content)
+            (command, name, content)
+            for command, name in ((("url",), "plan.json"), (("watch",), "watch.json"))
             for content in ("", "{", "[]", "null", "{}", '{"paths": 3}', "\udcff")
         ),
-        *((command, "{}") for command in (("plan",), ("exec", "--", "true"), ("watch",))),
+        *((command, "plan.json", "{}") for command in (("plan",), ("exec", "--", "true"))),
     ],
 )
-def test_a_plan_that_cannot_be_read_is_no_traceback(
-    run: Run, files: Path, command, content
+def test_a_file_that_cannot_be_read_is_no_traceback(
+    run: Run, files: Path, command, name, content
 ) -> None:
-    (files / "plan.json").write_text(content, errors="surrogateescape")
+    (files / name).write_text(content, errors="surrogateescape")
     done = run(*command)
     assert done.returncode == 78
-    assert "plan.json" in done.stderr
+    assert name in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
