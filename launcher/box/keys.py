@@ -26,7 +26,7 @@ usage: launcher keys list                 who may log in, and which source says 
        launcher keys remove FINGERPRINT   one that was added here: SHA256:…, or its comment"""
 
 
-def run(arguments: Sequence[str], read_stdin: Callable[[], str]) -> str:
+def run_keys_command(arguments: Sequence[str], read_stdin: Callable[[], str]) -> str:
     """Carry out one of the commands; return what to print.
 
     Raises BadSetting that says what is wrong, where nothing is changed.
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str], read_stdin: Callable[[], str]) -> str:
         raise BadSetting(USAGE)
     if command == "remove" and not words:
         raise BadSetting(USAGE)
-    plan = run_dir.plan()
+    plan = run_dir.read_plan()
     if plan is None:
         raise BadSetting("no box runs here that keys could be for")
     with _alone(plan.paths.state):
@@ -56,7 +56,7 @@ def _list(plan: Plan) -> str:
 
 
 def _add(plan: Plan, text: str) -> str:
-    new = ssh_keys.judge(list(split(ADDED, text)))
+    new = ssh_keys.judge_keys(list(split(ADDED, text)))
     if not new:
         raise BadSetting(f"no key is given\n{USAGE}")
     for key in new:
@@ -103,7 +103,7 @@ def _of_the_start(plan: Plan) -> tuple[KeyLine, ...]:
 
 
 def _added(plan: Plan) -> tuple[KeyLine, ...]:
-    return ssh_keys.judge(list(state.added_keys(plan.paths.state)))
+    return ssh_keys.judge_keys(list(state.added_keys(plan.paths.state)))
 
 
 def _identity(key: KeyLine) -> tuple[str, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def read(name: str, run_dir: str | None = None) -> str:
+def read_file(name: str, run_dir: str | None = None) -> str:
     """Return a file of the running box.
 
     Args:
@@ -42,24 +42,24 @@ def read_value(kind: type[T], name: str, run_dir: str | None = None) -> T:
     from launcher.model import codec
 
     try:
-        return codec.from_json(kind, read(name, run_dir))
+        return codec.from_json(kind, read_file(name, run_dir))
     except (ValueError, TypeError, KeyError) as err:
         path = f"{run_dir or environ.run_dir()}/{name}"
         raise BadSetting(f"cannot read {path}: not what this launcher wrote ({err!r})") from err
 
 
-def box() -> tuple[Plan, Machine] | None:
+def read_box() -> tuple[Plan, Machine] | None:
     """Return the running box's plan and the machine it started on, where we may read them."""
     from launcher.model.machine import Machine
 
     try:
-        running = plan()
+        running = read_plan()
         return (running, read_value(Machine, run_files.MACHINE)) if running else None
     except BadSetting:  # the workspace user may not, and has the box's environment already
         return None
 
 
-def plan() -> Plan | None:
+def read_plan() -> Plan | None:
     """Return the plan of the running box, or None where no box runs here."""
     from launcher.model.plan import Plan
 

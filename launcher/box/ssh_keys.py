@@ -93,7 +93,7 @@ def _check_room(path: str) -> None:
 # --- public keys ------------------------------------------------------------------------------
 
 
-def judge(lines: Sequence[KeyLine]) -> tuple[KeyLine, ...]:
+def judge_keys(lines: Sequence[KeyLine]) -> tuple[KeyLine, ...]:
     """Return each line with its fingerprint or its fault, and each good key once.
 
     The same key with other options is another line: sshd takes the first that lets in.

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from launcher.box.files import cannot_write, write, write_one
-from launcher.box.ssh_keys import judge, kept_key, key_pair
+from launcher.box.ssh_keys import judge_keys, kept_key, key_pair
 from launcher.model import state_files
 from launcher.model.plan import KeyLine, RenderedFile, Secret, State
 from launcher.settings.key_sources import read_text, split
@@ -44,7 +44,7 @@ def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) ->
             login_key=key_pair(f"{directory}/{state_files.LOGIN_KEY}", "launcher-login")
             if login_key
             else None,
-            keys=judge((*key_lines, *added_keys(directory))),
+            keys=judge_keys((*key_lines, *added_keys(directory))),
             rsa_host_key=kept_key(f"{directory}/{state_files.RSA_HOST_KEY}"),
         )
     except OSError as err:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _banner(arguments: list[str]) -> int:
     from launcher.box import run_dir as box_run_dir
 
-    print(box_run_dir.read(run_files.BANNER), end="")
+    print(box_run_dir.read_file(run_files.BANNER), end="")
     return 0
 
 
@@ -61,7 +61,7 @@ def _url(arguments: list[str]) -> int:
     from launcher.box import run_dir as box_run_dir
     from launcher.text import banner
 
-    plan = box_run_dir.plan()
+    plan = box_run_dir.read_plan()
     if plan is None or plan.jupyter is None:
         raise BadSetting("no Jupyter runs here")
     if plan.jupyter.hub:
@@ -80,7 +80,7 @@ def _keys(arguments: list[str]) -> int:
     if os.geteuid() == 0:  # root's ssh-keygen is not to be found where a user may write
         run_dir = environ.run_dir()
         environ.replace({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
-    print(keys.run(arguments, read_stdin))
+    print(keys.run_keys_command(arguments, read_stdin))
     return 0
 
 
@@ -88,7 +88,7 @@ def _restart(arguments: list[str]) -> int:
     from launcher.supervise import control, programs
 
     if len(arguments) != 1:
-        there = control.offered(programs.read(environ.run_dir())) or ["jupyter", "ssh"]
+        there = control.offered(programs.read_programs(environ.run_dir())) or ["jupyter", "ssh"]
         raise BadSetting(f"usage: launcher restart {'|'.join(there)}")
     control.restart(environ.run_dir(), arguments[0])
     print(f"launcher: {arguments[0]} is restarted")
@@ -98,7 +98,7 @@ def _restart(arguments: list[str]) -> int:
 def _healthcheck(arguments: list[str]) -> int:
     from launcher.watch import health
 
-    reason = None if health.in_command_mode() else health.check(environ.run_dir())
+    reason = None if health.in_command_mode() else health.check_health(environ.run_dir())
     if reason:
         print(reason)
     return 1 if reason else 0
@@ -115,9 +115,9 @@ def _status(arguments: list[str]) -> int:
     run_dir = environ.run_dir()
     if not os.path.exists(f"{run_dir}/{run_files.PLAN}"):
         raise BadSetting(f"no box runs here: {run_dir} has no plan")
-    report = health.read(run_dir)
-    reason = health.reason(report, run_dir)
-    seen = status.Seen(reason, report or {}, programs.read(run_dir), time.monotonic())
+    report = health.read_health(run_dir)
+    reason = health.why_unhealthy(report, run_dir)
+    seen = status.Seen(reason, report or {}, programs.read_programs(run_dir), time.monotonic())
     color = sys.stdout.isatty() and not environ.own().get("NO_COLOR")
     print(status.as_json(seen) if arguments else status.as_text(seen, color))
     return 1 if reason else 0
@@ -126,14 +126,14 @@ def _status(arguments: list[str]) -> int:
 def _watch(arguments: list[str]) -> int:
     from launcher.watch import watch
 
-    watch.run(environ.run_dir(), lambda text: print(text, flush=True))
+    watch.watch_box(environ.run_dir(), lambda text: print(text, flush=True))
     return 0
 
 
 def _post_start(arguments: list[str]) -> int:
     from launcher.supervise import post_start
 
-    post_start.run(environ.run_dir())
+    post_start.run_post_start(environ.run_dir())
     return 0
 
 
@@ -143,7 +143,7 @@ def _exec(arguments: list[str]) -> int:
     from launcher.render import shell
 
     if arguments[:1] == ["--"] and arguments[1:]:
-        plan = box_run_dir.plan()
+        plan = box_run_dir.read_plan()
         if plan is None:
             raise BadSetting("no box runs here, so there is no environment to run in")
         become.drop_to_identity(plan.identity)
@@ -218,7 +218,7 @@ def _plan(arguments: list[str]) -> int:
     from launcher.pid1 import boot
     from launcher.settings import load
 
-    plan = box_run_dir.plan() or boot.preview_plan(load.load())
+    plan = box_run_dir.read_plan() or boot.preview_plan(load.load())
     print(codec.to_json(plan, indent=2))
     return 0
 
@@ -234,7 +234,7 @@ def _render(arguments: list[str]) -> int:
 
     if len(arguments) != 1:
         raise BadSetting("usage: launcher render DIR")
-    plan = box_run_dir.plan() or boot.preview_plan(load.load())
+    plan = box_run_dir.read_plan() or boot.preview_plan(load.load())
     top = os.path.abspath(arguments[0])
     files.write([replace(file, path=top + file.path) for file in render(plan)])
     return 0
@@ -252,7 +252,7 @@ def _doctor(arguments: list[str]) -> int:
     def say(text: str) -> None:
         print(f"doctor: {text}", file=sys.stderr, flush=True)
 
-    text, status = doctor.run(arguments, load.load(), box_run_dir.box(), say)
+    text, status = doctor.diagnose(arguments, load.load(), box_run_dir.read_box(), say)
     print(text)
     return status
 

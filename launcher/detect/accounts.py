@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.model.host import Account, Folder
+from launcher.model.host import CREATE, Account, Folder, granted
 
 # linux/capability.h: the number of each capability that something here depends on.
 _CAPABILITIES = {
@@ -120,11 +120,7 @@ def writable_by(account: Account, path: str) -> bool:
     found = folder(path)
     if found is None or os.statvfs(path).f_flag & os.ST_RDONLY:
         return False
-    if found.uid == account.uid:
-        return found.mode & 0o300 == 0o300
-    if found.gid in (account.gid, *account.groups):
-        return found.mode & 0o030 == 0o030
-    return found.mode & 0o003 == 0o003
+    return granted(found.mode, found.uid, found.gid, account) & CREATE == CREATE
 
 
 def writable_home(environ: Mapping[str, str]) -> str | None:

@@ -109,7 +109,7 @@ def read_host(
         workspace_writable=accounts.writable_by(account or me, workspace),
         sshd=next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if _executable(p)), None),
         busy_ports=frozenset(_listening_ports(root)),
-        mounts=mounts.read(root),
+        mounts=mounts.read_mounts(root),
         cache_folders=tuple(_cache_folders(f"{workspace}/{CACHE}")),
         accounts=accounts.read_accounts(root, groups),
         groups=tuple((name, gid) for name, gid, _ in groups),

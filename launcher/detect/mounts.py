@@ -17,7 +17,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _OF_THE_SYSTEM = re.compile(r"/(proc|sys|dev|run|etc|usr|lib|lib64|bin|sbin)(/|$)")
 
 
-def read(root: Path = Path("/")) -> tuple[Mount, ...]:
+def read_mounts(root: Path = Path("/")) -> tuple[Mount, ...]:
     """Return what is mounted, in the order of mounting, but for the system's own folders."""
     try:
         text = (root / "proc/self/mountinfo").read_text(errors="replace")

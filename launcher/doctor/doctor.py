@@ -28,7 +28,7 @@ _MADE_OF = ("nvidia-ml-py", "supervisor", "paramiko")
 _DEADLINE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready
 
 
-def run(
+def diagnose(
     arguments: Sequence[str],
     settings: Settings,
     box: tuple[Plan, Machine] | None,

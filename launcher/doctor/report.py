@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from launcher.checks import LAYERS, Verdict
 from launcher.checks.check import plural
-from launcher.checks.facts.cards import name
+from launcher.checks.facts.cards import card_name
 from launcher.model import codec
 from launcher.model.evidence import CudaTrial, Evidence
 from launcher.model.plan import Finding
@@ -103,7 +103,7 @@ def _evidence_lines(seen: Evidence) -> Iterator[str]:
 
 
 def _hardware_text(seen: Evidence) -> str:
-    names = [gpu.name for gpu in seen.gpus] or [name(card) for card in seen.hardware.pci]
+    names = [gpu.name for gpu in seen.gpus] or [card_name(card) for card in seen.hardware.pci]
     return ", ".join(f"{count} × {kind}" for kind, count in Counter(names).items()) or "a driver"
 
 

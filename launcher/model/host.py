@@ -20,6 +20,22 @@ class Account:
     groups: tuple[int, ...] = ()
 
 
+# Permission bits of one class of users (inode(7)); CREATE is what a folder asks for a new file.
+READ_WRITE, CREATE = 0o6, 0o3
+
+
+def granted(mode: int, uid: int, gid: int, account: Account) -> int:
+    """Return the three bits that a file's mode and owner grant an account; root needs none.
+
+    The class that applies is the first that fits (path_resolution(7), "Permissions").
+    """
+    if account.uid == uid:
+        return mode >> 6 & 0o7
+    if gid in (account.gid, *account.groups):
+        return mode >> 3 & 0o7
+    return mode & 0o7
+
+
 @dataclass(frozen=True)
 class Folder:
     """A directory, as stat(2) shows it."""
@@ -33,13 +49,7 @@ class Folder:
         """Return whether the mount and the bits let `account` create files; `me` looked."""
         if account.uid == me.uid or not self.writable:  # what root cannot is mounted read-only
             return self.writable
-        for applies, bits in (
-            (self.uid == account.uid, 0o300),
-            (self.gid in (account.gid, *account.groups), 0o030),
-        ):
-            if applies:
-                return self.mode & bits == bits
-        return self.mode & 0o003 == 0o003
+        return granted(self.mode, self.uid, self.gid, account) & CREATE == CREATE
 
 
 @dataclass(frozen=True)

@@ -34,4 +34,4 @@ def _supervise(go_reader: int, go_writer: int) -> int:
     gc.enable()
     run_dir = os.read(go_reader, 4096).decode()
     os.close(go_reader)
-    return loop.run(run_dir) if run_dir else 0
+    return loop.supervise(run_dir) if run_dir else 0

@@ -19,7 +19,7 @@ _USABLE = "usable {}"
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class Candidate:
     """What CUDA can open: a GPU, or an instance of one that is in MIG mode."""
 
     gpu: Gpu
@@ -75,7 +75,7 @@ def _order(settings: Settings) -> EnvVar:
     return EnvVar(name, _DEFAULT_ORDER, "CUDA numbers GPUs as nvidia-smi does")
 
 
-def _why_uuids(report: GpuReport, settings: Settings, chosen: Sequence[Device]) -> str | None:
+def _why_uuids(report: GpuReport, settings: Settings, chosen: Sequence[Candidate]) -> str | None:
     """Return why indices are not safe here; None where they are: most software parses them."""
     other_order = settings.environ.get("CUDA_DEVICE_ORDER") or _DEFAULT_ORDER
     reasons = (
@@ -94,7 +94,7 @@ def _why_uuids(report: GpuReport, settings: Settings, chosen: Sequence[Device]) 
 # --- choosing -------------------------------------------------------------------------------
 
 
-def choose(report: GpuReport, settings: Settings) -> tuple[tuple[Device, ...], str]:
+def choose(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate, ...], str]:
     """Return the devices that LAUNCHER_GPUS asks for, and the reason to print."""
     request = settings.gpus
     if request.wanted:
@@ -109,7 +109,7 @@ def choose(report: GpuReport, settings: Settings) -> tuple[tuple[Device, ...], s
     return _best(report, candidates, request.count, kind)
 
 
-def _candidates(report: GpuReport, settings: Settings) -> tuple[tuple[Device, ...], str]:
+def _candidates(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate, ...], str]:
     """Return what may be chosen, and what that is called: "idle {} with 20 GiB free"."""
     least = settings.gpu_min_free
     idle = settings.gpus.idle
@@ -120,7 +120,7 @@ def _candidates(report: GpuReport, settings: Settings) -> tuple[tuple[Device, ..
     ]
     free = f" with {_size(least)} free" if least else ""
     kind = f"{'idle ' if idle else ''}{{}}{free}" if idle or least else _USABLE
-    return tuple(device for gpu in gpus for device in devices_of(gpu)), kind
+    return tuple(device for gpu in gpus for device in candidates_of(gpu)), kind
 
 
 def is_idle(gpu: Gpu) -> bool:
@@ -135,15 +135,15 @@ def is_idle(gpu: Gpu) -> bool:
     return gpu.memory_used <= (1 - _IDLE_SHARE) * gpu.memory_bytes
 
 
-def devices_of(gpu: Gpu) -> tuple[Device, ...]:
+def candidates_of(gpu: Gpu) -> tuple[Candidate, ...]:
     """Return what CUDA can open of a GPU: itself, or its instances where it is in MIG mode."""
     uuids = gpu.mig_uuids if gpu.mig_enabled else (gpu.uuid,)
-    return tuple(Device(gpu, uuid) for uuid in uuids)
+    return tuple(Candidate(gpu, uuid) for uuid in uuids)
 
 
 def _best(
-    report: GpuReport, candidates: Sequence[Device], count: int, kind: str
-) -> tuple[tuple[Device, ...], str]:
+    report: GpuReport, candidates: Sequence[Candidate], count: int, kind: str
+) -> tuple[tuple[Candidate, ...], str]:
     if count > len(candidates):
         asked = f"LAUNCHER_GPUS asks for {count} {kind.format('GPUs')}"
         raise _not_here(report, f"{asked}, {len(candidates)} are here")
@@ -166,12 +166,12 @@ def _best(
     )
     link = f", connected by {cell(weakest)}" if weakest else ""
     why = f"the best {count} of {many}{link}"
-    return tuple(Device(gpu, gpu.uuid) for gpu in chosen), why
+    return tuple(Candidate(gpu, gpu.uuid) for gpu in chosen), why
 
 
-def _named(report: GpuReport, wanted: Sequence[str]) -> tuple[Device, ...]:
-    everything = [device for gpu in report.gpus for device in devices_of(gpu)]
-    chosen: list[Device] = []
+def _named(report: GpuReport, wanted: Sequence[str]) -> tuple[Candidate, ...]:
+    everything = [device for gpu in report.gpus for device in candidates_of(gpu)]
+    chosen: list[Candidate] = []
     for name in wanted:
         matches = [device for device in everything if _matches(device, name)]
         if len(matches) != 1:
@@ -182,7 +182,7 @@ def _named(report: GpuReport, wanted: Sequence[str]) -> tuple[Device, ...]:
     return tuple(chosen)
 
 
-def _matches(device: Device, name: str) -> bool:
+def _matches(device: Candidate, name: str) -> bool:
     if name.isdecimal():
         return device.gpu.index == int(name)
     if ":" in name:
@@ -196,7 +196,7 @@ def _not_here(report: GpuReport, problem: str) -> BadSetting:
         f"  {device.gpu.index}  {device.uuid}  {device.gpu.name}, "
         f"{_size(device.gpu.memory_free)} free, {device.gpu.processes or 0} processes"
         for gpu in report.gpus
-        for device in devices_of(gpu)
+        for device in candidates_of(gpu)
     ]
     return BadSetting("\n".join([f"{problem}; here are:", *(lines or ["  no usable GPU"])]))
 

@@ -27,7 +27,7 @@ def restart(run_dir: str, asked: str) -> None:
     Raises BadSetting where nothing can be told or nothing is called so, StartFailed where it does
     not come up again.
     """
-    known = programs.read(run_dir)
+    known = programs.read_programs(run_dir)
     name = services.program_of(asked)
     if known and (name not in known or name in _NOT_OFFERED):
         raise BadSetting(f"no {asked} runs in this box; there are: {', '.join(offered(known))}")

@@ -35,7 +35,7 @@ class DropIn:
     programs: tuple[str, ...] = ()  # of a group
 
 
-def check(supervision: Supervision, folder: str = FOLDER) -> None:
+def check_drop_ins(supervision: Supervision, folder: str = FOLDER) -> None:
     """Raise BadSetting where something of it cannot be used.
 
     For a section that is not a program's or that has a name of ours, for a file
@@ -43,7 +43,7 @@ def check(supervision: Supervision, folder: str = FOLDER) -> None:
     """
     if supervision.safe_mode:
         return
-    there = read(folder)
+    there = read_drop_ins(folder)
     for drop_in in there:
         _refuse_ours(drop_in)
     known = (*SERVICES, *dict.fromkeys(drop_in.name for drop_in in there))
@@ -52,7 +52,7 @@ def check(supervision: Supervision, folder: str = FOLDER) -> None:
     _refuse_unknown("LAUNCHER_REQUIRED_SERVICES", required, known, folder)
 
 
-def read(folder: str = FOLDER) -> tuple[DropIn, ...]:
+def read_drop_ins(folder: str = FOLDER) -> tuple[DropIn, ...]:
     """Return every section of every file, in supervisor's order.
 
     Raises BadSetting, naming the file, where one cannot be read or has a section of another kind.

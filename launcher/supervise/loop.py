@@ -4,7 +4,7 @@ What stock supervisord does otherwise, and we cannot use: it waits a second befo
 spawn and up to a second on a signal; it blocks on a log that nobody reads; it stays up, or
 exits 0, when a program is FATAL; it starts what has ended again at once, for ever; a clock that
 is set confuses it.  supervisor is pinned exactly, and a test fails if the internals that are
-subclassed here, in `box_options`, `supervised` and `program_output`, move.
+subclassed here, in `options`, `program` and `output`, move.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SHORTEST_WAIT = 0.01  # seconds, so that nothing makes the loop spin
 _MEMORY_LOOK = 1.0  # seconds
 
 
-def run(run_dir: str) -> int:
+def supervise(run_dir: str) -> int:
     """Supervise until told to stop.
 
     Returns 0; 70 after a required program failed for good; 78 where a file of supervisor.d
@@ -61,7 +61,7 @@ def run(run_dir: str) -> int:
     if supervision.safe_mode and os.path.isdir(FOLDER) and os.listdir(FOLDER):
         pump.say(f"launcher: safe mode: no program of {FOLDER} is started")
     try:
-        drop_ins.check(supervision)
+        drop_ins.check_drop_ins(supervision)
         options.realize(["-c", next(path for path in _CONFIGURATIONS if os.path.exists(path))])
         options.first, options.test = True, False
         with contextlib.suppress(asyncore.ExitNow):

@@ -149,7 +149,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
             self.pump.write(b"".join(prefix + line + b"\n" for line in lines))
 
     def make_logger(self) -> None:
-        """Log errors alone: what becomes of a program is said by the program (supervised)."""
+        """Log errors alone: what becomes of a program is said by the program (`program`)."""
         self.logger = loggers.getLogger(self.loglevel)
         self.logger.handlers.append(PumpHandler(self.pump))
         for message in self.parse_warnings:

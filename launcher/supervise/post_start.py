@@ -36,7 +36,7 @@ def files(run_dir: str, environ: Mapping[str, str], root: str = "/") -> tuple[Re
     return (RenderedFile(path, codec.to_json(service), 0o600, -1, -1),)
 
 
-def run(run_dir: str) -> None:
+def run_post_start(run_dir: str) -> None:
     """Wait until the banner is out, then become the script.
 
     Raises BadSetting where there is none, StartFailed where it cannot be run.

@@ -174,7 +174,7 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
             rest = (
                 "the box goes on" if self.config.ours else "it is not started again (autorestart)"
             )
-            self._say(f"{name} ended after {duration(ran)} ({how}); {rest}")
+            self._say(f"{name} ended after {rounded_duration(ran)} ({how}); {rest}")
 
     def _is_restarted(self) -> bool:
         """Say whether supervisor starts it again, after an end in the running state."""
@@ -248,10 +248,10 @@ def restart_line(name: str, ran: float, how: str, ends: int, pause: float) -> st
         rest = " (from here on every tenth end is said)"
     elif ends > _ALWAYS_SAID:
         rest = f" (its end number {ends} in a row)"
-    return f"{name} ended after {duration(ran)} ({how}); it is started again {when}{rest}"
+    return f"{name} ended after {rounded_duration(ran)} ({how}); it is started again {when}{rest}"
 
 
-def duration(seconds: float) -> str:
+def rounded_duration(seconds: float) -> str:
     """Return a time for people: 12 s, 3 min, 26 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"

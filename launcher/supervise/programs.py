@@ -29,7 +29,7 @@ def to_json(programs: Mapping[str, Program]) -> str:
     return json.dumps({name: asdict(program) for name, program in programs.items()})
 
 
-def read(run_dir: str) -> Mapping[str, Program]:
+def read_programs(run_dir: str) -> Mapping[str, Program]:
     """Return every program by name; none where supervise has written nothing that can be read."""
     try:
         with open(f"{run_dir}/{run_files.PROGRAMS}", encoding="utf-8") as stream:

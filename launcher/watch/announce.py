@@ -33,7 +33,7 @@ _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minu
 Tell = Callable[[Sequence[Probe], bool], None]
 
 
-def run(box: WatchTarget, parent: int, say: Callable[[str], None], tell: Tell) -> None:
+def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell: Tell) -> None:
     """Announce the box, then look deeper.
 
     Args:

@@ -21,7 +21,9 @@ from launcher.model.plan import Finding
 from launcher.text import text
 
 
-def look(run_dir: str, environ: Mapping[str, str], failure: DriverFailure | None = None) -> bytes:
+def look_for_loss(
+    run_dir: str, environ: Mapping[str, str], failure: DriverFailure | None = None
+) -> bytes:
     """Return what is lost, as JSON: `detail` for the health report, `line` for the log.
 
     `detail` is "" where all is as at the start.

@@ -142,14 +142,14 @@ def _look(run_dir: str, start: GpusAtStart, recovering: bool) -> bytes:
         return b""
     from launcher.watch import gpu_loss
 
-    return gpu_loss.look(run_dir, dict(start.environ))
+    return gpu_loss.look_for_loss(run_dir, dict(start.environ))
 
 
 def _judge(run_dir: str, start: GpusAtStart, kind: str, reason: str) -> bytes:
     from launcher.model.machine import DriverFailure
     from launcher.watch import gpu_loss
 
-    return gpu_loss.look(run_dir, dict(start.environ), DriverFailure(kind, reason))
+    return gpu_loss.look_for_loss(run_dir, dict(start.environ), DriverFailure(kind, reason))
 
 
 def control_fault() -> str:

@@ -21,7 +21,9 @@ INTERVAL = 5.0  # seconds between two looks of watch
 _STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not
 
 
-def write(path: str, started: float, probes: Sequence[Probe], *, starting: bool = False) -> None:
+def write_health(
+    path: str, started: float, probes: Sequence[Probe], *, starting: bool = False
+) -> None:
     """Replace the report, whole.  Raises OSError, and the old one stays and grows stale.
 
     Args:
@@ -47,7 +49,7 @@ def write(path: str, started: float, probes: Sequence[Probe], *, starting: bool 
     os.rename(new, path)
 
 
-def read(run_dir: str) -> Mapping[str, object] | None:
+def read_health(run_dir: str) -> Mapping[str, object] | None:
     """Return the report, or None where it is missing or not one."""
     try:
         with open(f"{run_dir}/{run_files.HEALTH}", encoding="utf-8") as stream:
@@ -57,7 +59,7 @@ def read(run_dir: str) -> Mapping[str, object] | None:
     return report if isinstance(report, dict) else None
 
 
-def judge(
+def judge_health(
     report: Mapping[str, object] | None, now: float, boot: str, alive: bool = True, full: str = ""
 ) -> str | None:
     """Return why the box is not healthy, in one line, or None where it is.  Pure.
@@ -98,16 +100,16 @@ def failures(services: Mapping[str, object]) -> str:
     )
 
 
-def check(run_dir: str) -> str | None:
+def check_health(run_dir: str) -> str | None:
     """Return why the box is not healthy, or None: one file, and whether watch still lives."""
-    return reason(read(run_dir), run_dir)
+    return why_unhealthy(read_health(run_dir), run_dir)
 
 
-def reason(report: Mapping[str, object] | None, run_dir: str) -> str | None:
+def why_unhealthy(report: Mapping[str, object] | None, run_dir: str) -> str | None:
     """Judge a report that was read from `run_dir`, here and now."""
     alive = report is None or os.path.exists(f"/proc/{report.get('pid')}")
     full = run_dir if _is_full(run_dir) else ""
-    return judge(report, time.monotonic(), _boot_id(), alive, full)
+    return judge_health(report, time.monotonic(), _boot_id(), alive, full)
 
 
 def in_command_mode() -> bool:

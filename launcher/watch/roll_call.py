@@ -1,7 +1,7 @@
 """Does NVML still list what it listed at the start?  The cheap look, every half minute.
 
 Runs in a forked child: the library may hang or crash.  By ctypes and not by pynvml, whose import
-alone takes five times as long as all of this; what is wrong is then for `gpu_look` to find out.
+alone takes five times as long as all of this; what is wrong is then for `gpu_loss` to find out.
 """
 
 from __future__ import annotations

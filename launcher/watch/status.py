@@ -23,7 +23,7 @@ _NOT_YET = "not ready yet: "
 class Seen:
     """What the files of a running box say, and when they were read."""
 
-    reason: str | None  # why it is not healthy, as health.reason judges
+    reason: str | None  # why it is not healthy, as health.why_unhealthy judges
     report: Mapping[str, Any]  # health.json; {} = none
     programs: Mapping[str, Program]
     now: float  # CLOCK_MONOTONIC, seconds
@@ -79,7 +79,7 @@ def as_text(seen: Seen, color: bool = False) -> str:
 def _first_lines(seen: Seen, color: bool) -> Iterator[str]:
     code = {"healthy": _GREEN, "starting": _YELLOW, "unhealthy": _RED}[seen.state]
     if seen.reason is None:
-        up = f", up {duration(seen.uptime)}" if seen.uptime is not None else ""
+        up = f", up {age_in_words(seen.uptime)}" if seen.uptime is not None else ""
         yield paint("healthy", code, color) + up
         return
     why = seen.reason.removeprefix(_NOT_YET)
@@ -96,7 +96,7 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
     detail = failed or "; ".join(filter(None, (str(probe.get("detail", "")), ended)))
     if not program.required and name != "watch":  # which is neither: it is never given up
         detail = f"optional{f'; {detail}' if detail else ''}"
-    pid, age = str(program.pid or "-"), duration(_age(program, seen))
+    pid, age = str(program.pid or "-"), age_in_words(_age(program, seen))
     numbers = (pid, age, str(_restarts(program)))
     yield from _row(name, program.state, detail, color, numbers)
     if (
@@ -137,7 +137,7 @@ def _age(program: Program, seen: Seen) -> float:
     return max(0.0, seen.now - program.since)
 
 
-def duration(seconds: float | None) -> str:
+def age_in_words(seconds: float | None) -> str:
     """Return "12 s", "3 min", "3 h 12 min", "4 d 3 h"."""
     if seconds is None:
         return "?"

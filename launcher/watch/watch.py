@@ -1,7 +1,7 @@
 """Keep health.json true, and say what changes: services, required programs, GPUs.
 
 watch lives as long as the box and stays small: what the banner needs comes and goes with a child
-(`announce`), and so does whatever asks the driver (`gpu_watch`).  It survives what it meets.
+(`announce`), and so does whatever asks the driver (`gpus`).  It survives what it meets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BLIND = "it cannot look at the services; why: docker logs"
 _MOST_TROUBLES = 20  # different ones: more are not worth the memory to tell them from old ones
 
 
-def run(run_dir: str, say: Say) -> None:
+def watch_box(run_dir: str, say: Say) -> None:
     """Never returns: ends with the signal that stops the box.
 
     Raises BadSetting where no box runs.
@@ -121,7 +121,8 @@ class Watch:
 
     def _look(self) -> bool:
         before = self._probes
-        seen = news.with_programs(list(look(self._box)), programs.read(self._box.run_dir))
+        known = programs.read_programs(self._box.run_dir)
+        seen = news.with_programs(list(probe_services(self._box)), known)
         self._probes = tuple(seen)
         for line in news.changes(before, self._probes):
             self._say(line)
@@ -139,7 +140,7 @@ class Watch:
         path = f"{self._box.run_dir}/{run_files.HEALTH}"
         probes = [*self._probes, *([self._gpus.probe] if self._gpus else [])]
         try:
-            health.write(path, self._box.started, probes, starting=starting)
+            health.write_health(path, self._box.started, probes, starting=starting)
         except OSError as err:
             if self._written:
                 self._say(f"launcher: cannot write {path}: {err.strerror}, {_UNWRITTEN}")
@@ -148,7 +149,7 @@ class Watch:
             self._written = True
 
 
-def look(box: WatchTarget) -> Iterator[Probe]:
+def probe_services(box: WatchTarget) -> Iterator[Probe]:
     """Yield how the services are, cheaply enough for every few seconds."""
     if box.jupyter:
         yield ready.probe_jupyter(box.jupyter)
@@ -169,7 +170,7 @@ def _announce(box: WatchTarget, parent: int, writer: int, say: Say) -> int:
     try:
         from launcher.watch import announce
 
-        announce.run(box, parent, say, tell)
+        announce.announce_box(box, parent, say, tell)
     except Exception as err:
         say(f"launcher: the box is not announced: {type(err).__name__}: {err}")
     return 0
@@ -177,7 +178,7 @@ def _announce(box: WatchTarget, parent: int, writer: int, say: Say) -> int:
 
 def _said_of_gpus(box: WatchTarget) -> str:
     """Return the loss that a watch before this one has said, or ""."""
-    report = health.read(box.run_dir)
+    report = health.read_health(box.run_dir)
     services = report.get("services") if report and report.get("started") == box.started else None
     gpus = services.get(GPUS) if isinstance(services, dict) else None
     if not isinstance(gpus, dict) or gpus.get("ready") is not False:

@@ -26,7 +26,7 @@ def main(root: Path, *, at_start: bool) -> int:
         seen = Evidence(machine, dict(settings.environ))
         verdict = set_out(machine, settings, driver.GUEST, 0.0).verdict
     else:
-        box, deadline = run_dir.box(), settings.detect_timeout
+        box, deadline = run_dir.read_box(), settings.detect_timeout
         seen = doctor.collect(settings, box, _say, deadline=deadline, root=root)
         verdict = checks.judge(seen)
     json.dump(report.document(seen, verdict), sys.stdout)

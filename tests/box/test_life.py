@@ -246,6 +246,6 @@ def test_a_reader_that_goes_away_stops_nothing(make_box) -> None:
 def await_health(box: Box) -> None:
     def healthy() -> bool:
         assert box.process.poll() is None
-        return health.check(f"{box.directory}/run") is None
+        return health.check_health(f"{box.directory}/run") is None
 
     wait_until(healthy, "the box is healthy", timeout=60)

@@ -119,12 +119,12 @@ def watched(
     """Return the GPUs through a minute of the watch, what it said, and how often it looked."""
     box.wait_for(r"^launcher: PyTorch .+$", timeout=120)
     wait_until(lambda: _as_before(machine, idle), "the GPUs are idle again", timeout=60)
-    pid = programs.read(f"{box.directory}/run")["watch"].pid
+    pid = programs.read_programs(f"{box.directory}/run")["watch"].pid
     faults, well = [_faults_of_children(pid)], list[bool]()
 
     def look() -> None:
         faults.append(_faults_of_children(pid))
-        seen = health.read(f"{box.directory}/run")
+        seen = health.read_health(f"{box.directory}/run")
         well.append(bool(seen and seen["services"]["gpus"]["ready"]))  # type: ignore[index]
 
     samples = sample(machine, machine.watched, look)

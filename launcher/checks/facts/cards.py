@@ -14,7 +14,7 @@ _FIRST_TURING = 0x1E00
 _FIRST_BLACKWELL = 0x2900
 
 
-def name(card: PciDevice) -> str:
+def card_name(card: PciDevice) -> str:
     """Return "NVIDIA GeForce RTX 4090"; pci.ids has the chip before it: "AD102 [GeForce …]"."""
     if not card.name:
         return f"NVIDIA GPU (10de:{card.device_id})"
@@ -24,7 +24,7 @@ def name(card: PciDevice) -> str:
 
 def in_words(cards: Sequence[PciDevice]) -> str:
     """Return the first card's name and address, and how many more there are."""
-    text = f"{name(cards[0])} at {cards[0].address}"
+    text = f"{card_name(cards[0])} at {cards[0].address}"
     return text if len(cards) == 1 else f"{text} and {len(cards) - 1} more"
 
 

@@ -6,12 +6,11 @@ import re
 
 from launcher.checks.check import plural
 from launcher.model.evidence import Evidence
-from launcher.model.host import Account
+from launcher.model.host import READ_WRITE, Account, granted
 from launcher.model.machine import DeviceNode
 
 CONTROL, UVM = "/dev/nvidiactl", "/dev/nvidia-uvm"
 _GPU_NODE = re.compile(r"/dev/nvidia\d+")
-_READ_WRITE = 0o6
 
 
 def nodes_of_nvidia(seen: Evidence) -> list[str]:
@@ -97,12 +96,5 @@ def _needed(seen: Evidence) -> list[DeviceNode]:
 
 def _keeps_out(node: DeviceNode, user: Account) -> bool:
     """Return whether mode and owner refuse this user, as open(2) judges them."""
-    if user.uid == 0:
-        return False
-    if user.uid == node.uid:
-        granted = node.mode >> 6
-    elif node.gid in (user.gid, *user.groups):
-        granted = node.mode >> 3
-    else:
-        granted = node.mode
-    return granted & _READ_WRITE != _READ_WRITE
+    allowed = granted(node.mode, node.uid, node.gid, user)
+    return user.uid != 0 and allowed & READ_WRITE != READ_WRITE

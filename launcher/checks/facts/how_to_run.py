@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.checks.facts.cards import name
+from launcher.checks.facts.cards import card_name
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Hardware
 
@@ -76,9 +76,9 @@ def anew(seen: Evidence) -> str:
     }.get(seen.platform, "on the host: docker restart …")
 
 
-def cards(hardware: Hardware) -> str:
+def cards_in_words(hardware: Hardware) -> str:
     """Return "an NVIDIA GeForce RTX 4090", "8 × NVIDIA H100 SXM5 80GB", "2 NVIDIA GPUs"."""
-    names = {name(device) for device in hardware.pci}
+    names = {card_name(device) for device in hardware.pci}
     count = len(hardware.pci)
     if len(names) > 1:
         return f"{count} NVIDIA GPUs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.checks.check import nvml_words
 from launcher.checks.facts.device_nodes import cuda_works, gpu_nodes, nodes_of_nvidia
-from launcher.checks.facts.how_to_run import cards
+from launcher.checks.facts.how_to_run import cards_in_words
 from launcher.checks.facts.library_files import NVML, not_found, unsearched
 from launcher.model.evidence import Evidence
 
@@ -60,7 +60,7 @@ def not_injected(seen: Evidence) -> str | None:
     nothing = not nodes_of_nvidia(seen) and not seen.has_node("/dev/dxg")
     if not nothing or not (seen.driver_failed("library") or seen.nvml(9)):
         return None
-    found = [cards(hardware)] if hardware.pci else []
+    found = [cards_in_words(hardware)] if hardware.pci else []
     if hardware.kernel_driver:
         found.append(f"{'' if found else 'NVIDIA '}driver {hardware.kernel_driver}")
     without = "it" if len(hardware.pci) < 2 else "them"

@@ -45,7 +45,7 @@ class Box:
         files.write([file for file in render(plan) if file.uid <= 0])
 
     def keys(self, *words: str, stdin: str = "") -> str:
-        return keys.run(words, lambda: stdin)
+        return keys.run_keys_command(words, lambda: stdin)
 
     def let_in(self) -> list[str]:
         return (self.run / "ssh" / "authorized_keys").read_text().splitlines()
@@ -180,7 +180,7 @@ def test_two_at_once_undo_nothing_of_each_other(box: Box) -> None:
 def test_where_no_box_runs_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAUNCHER_RUN_DIR", str(tmp_path))
     with pytest.raises(BadSetting, match="no box runs here"):
-        keys.run(["list"], lambda: "")
+        keys.run_keys_command(["list"], lambda: "")
 
 
 def test_added_keys_are_numbered_as_they_are_kept(box: Box) -> None:

@@ -37,7 +37,7 @@ def made_up_key(number: int) -> str:
 
 def judged(*texts: str) -> list[KeyLine]:
     lines = [KeyLine("PUBLIC_KEY", n, text) for n, text in enumerate(texts, start=1)]
-    return list(ssh_keys.judge(lines))
+    return list(ssh_keys.judge_keys(lines))
 
 
 # --- public keys -----------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_the_same_key_counts_once_and_the_first_source_is_named() -> None:
         KeyLine("SSH_KEY", 1, f"{LOGIN_KEY}   me@work"),
         KeyLine("SSH_KEY", 2, HOST_KEY),
     ]
-    assert [(key.source, key.number) for key in ssh_keys.judge(lines)] == [
+    assert [(key.source, key.number) for key in ssh_keys.judge_keys(lines)] == [
         ("PUBLIC_KEY", 1),
         ("SSH_KEY", 2),
     ]
@@ -128,7 +128,7 @@ def test_a_file_in_utf_16_is_no_key_and_spoils_no_other() -> None:
 
 def test_a_line_that_has_its_fault_is_not_asked_about() -> None:
     line = KeyLine("SSH_KEY", 1, "", PRIVATE_KEY)
-    assert ssh_keys.judge([line]) == (line,)
+    assert ssh_keys.judge_keys([line]) == (line,)
 
 
 def test_sshd_has_the_last_word_without_ssh_keygen(monkeypatch: pytest.MonkeyPatch) -> None:

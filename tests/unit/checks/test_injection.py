@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from launcher.checks import LAYERS, judge, runtime
-from launcher.checks.facts.how_to_run import cards as cards_in_words
+from launcher.checks.facts.how_to_run import cards_in_words
 from launcher.model.evidence import Evidence
 from launcher.model.machine import GpuReport, Hardware, PciDevice
 from testing.evidences import NO_NVML, cheap, nvml_fails

@@ -190,19 +190,19 @@ def test_the_banner_is_the_one_that_was_printed(run: Run, files: Path) -> None:
 
 
 def test_a_report_of_watch_is_judged(run: Run, files: Path) -> None:
-    health.write(f"{files}/health.json", 1.0, [Probe("jupyter", True, "answers")])
+    health.write_health(f"{files}/health.json", 1.0, [Probe("jupyter", True, "answers")])
     assert run("healthcheck").returncode == 0
-    health.write(f"{files}/health.json", 1.0, [Probe("jupyter", False, "refused")])
+    health.write_health(f"{files}/health.json", 1.0, [Probe("jupyter", False, "refused")])
     done = run("healthcheck")
     assert (done.returncode, done.stdout) == (1, "jupyter: refused\n")
 
 
 def test_status_ends_as_the_health_check_does(run: Run, files: Path) -> None:
     assert run("status").stdout.startswith("starting: ")
-    health.write(f"{files}/health.json", 1.0, [Probe("jupyter", True, "answers")])
+    health.write_health(f"{files}/health.json", 1.0, [Probe("jupyter", True, "answers")])
     done = run("status")
     assert (done.returncode, done.stdout.partition(",")[0]) == (0, "healthy")
-    health.write(f"{files}/health.json", 1.0, [Probe("jupyter", False, "refused")])
+    health.write_health(f"{files}/health.json", 1.0, [Probe("jupyter", False, "refused")])
     done = run("status", "--json")
     assert (done.returncode, json.loads(done.stdout)["reason"]) == (1, "jupyter: refused")
     assert run("status", "--yaml").returncode == 78

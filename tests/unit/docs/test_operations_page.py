@@ -111,7 +111,7 @@ BAD = {"healthy": False, "services": {"jupyter": {"ready": False, "detail": "no 
 STARTING = {"healthy": False, "starting": True}
 REASONS = {
     *(
-        health.judge(report, 100.0, "this")
+        health.judge_health(report, 100.0, "this")
         for report in (
             None,
             {**GOOD, "boot": "another"},
@@ -122,8 +122,8 @@ REASONS = {
             {**GOOD, "healthy": False},
         )
     ),
-    health.judge(GOOD, 100.0, "this", alive=False),
-    health.judge(GOOD, 100.0, "this", full="/run/launcher"),
+    health.judge_health(GOOD, 100.0, "this", alive=False),
+    health.judge_health(GOOD, 100.0, "this", full="/run/launcher"),
 }
 
 

@@ -343,6 +343,6 @@ def sleep(seconds):
     if len(looks) == 3:
         pathlib.Path({str(tmp_path)!r}, "banner").touch()
 post_start.time.sleep = sleep
-post_start.run({str(tmp_path)!r})
+post_start.run_post_start({str(tmp_path)!r})
 """)
     assert done.stdout == f"{tmp_path}/post_start.sh as it was / {tmp_path}/banner\n", done.stderr

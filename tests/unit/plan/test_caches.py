@@ -169,7 +169,7 @@ MOUNTINFO = """\
 def test_what_is_mounted(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text(MOUNTINFO + "not a line of it\n")
-    assert mounts.read(tmp_path) == (
+    assert mounts.read_mounts(tmp_path) == (
         OVERLAY,
         VOLUME,
         Mount("/data sets\\new\nline", "fuse.mfs"),
@@ -178,11 +178,11 @@ def test_what_is_mounted(tmp_path: Path) -> None:
 
 
 def test_where_the_kernel_hides_it(tmp_path: Path) -> None:
-    assert mounts.read(tmp_path) == ()
+    assert mounts.read_mounts(tmp_path) == ()
 
 
 def test_this_machine_has_a_root() -> None:
-    assert "/" in [mount.path for mount in mounts.read()]
+    assert "/" in [mount.path for mount in mounts.read_mounts()]
 
 
 @pytest.mark.parametrize(

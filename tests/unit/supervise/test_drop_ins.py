@@ -22,7 +22,7 @@ def check(tmp_path: Path) -> Check:
     def of(supervision: Supervision = DEFAULTS, **files: str) -> bytes:
         for name, text in files.items():
             (tmp_path / f"{name}.conf").write_bytes(text.encode("latin-1"))
-        return drop_ins.check(supervision, str(tmp_path))
+        return drop_ins.check_drop_ins(supervision, str(tmp_path))
 
     return of
 
@@ -42,7 +42,7 @@ def test_programs_of_every_kind_are_taken(check: Check, tmp_path: Path) -> None:
     (tmp_path / "c.conf").write_text(ACCEPTED)
     (tmp_path / "not-read.txt").write_text("[inet_http_server]\n")
     check()
-    assert [each.name for each in drop_ins.read(str(tmp_path))] == [
+    assert [each.name for each in drop_ins.read_drop_ins(str(tmp_path))] == [
         "one", "two", "tensorboard", "mail", "both",
     ]  # fmt: skip
 

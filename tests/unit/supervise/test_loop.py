@@ -601,13 +601,13 @@ def test_what_is_known_of_each_program_is_written(box, tmp_path: Path) -> None:
     started = box("command=sleep 60\nstartsecs=0\n", required=("mine",))
     started.turn_until(ProcessStates.RUNNING)
     started.turn()
-    (name, known), *_ = programs.read(str(tmp_path)).items()
+    (name, known), *_ = programs.read_programs(str(tmp_path)).items()
     assert (name, known.group, known.state, known.pid, known.starts, known.end, known.required) == (
         "mine", "mine", "running", started.process.pid, 1, None, True,
     )  # fmt: skip
     os.kill(started.process.pid, signal.SIGKILL)
     started.turn_until(ProcessStates.EXITED)
-    known = programs.read(str(tmp_path))["mine"]
+    known = programs.read_programs(str(tmp_path))["mine"]
     assert (known.pid, known.end, known.state) == (0, "killed by SIGKILL", "waiting")
     assert os.stat(tmp_path / "programs.json").st_mode & 0o777 == 0o644
 
@@ -619,7 +619,7 @@ def test_a_full_run_directory_ends_nothing(box, tmp_path: Path, monkeypatch) -> 
     assert started.options.changed  # so it is tried again
     monkeypatch.setattr(started.options, "run_dir", str(tmp_path))
     started.turn()
-    assert programs.read(str(tmp_path))["mine"].state == "running"
+    assert programs.read_programs(str(tmp_path))["mine"].state == "running"
 
 
 # --- the loop ---------------------------------------------------------------------------------

@@ -52,4 +52,4 @@ def test_who_ends_all_the_time_does_not_fill_the_log() -> None:
     [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5000, "83 min"), (93600, "26 h")],
 )
 def test_durations_are_for_people(seconds: float, said: str) -> None:
-    assert restarts.duration(seconds) == said
+    assert restarts.rounded_duration(seconds) == said

@@ -67,7 +67,7 @@ LOST = {"ready": False, "detail": "GPU 3: NVML 15: GPU is lost; fix: sudo reboot
     ],
 )
 def test_the_judgement(changes: dict, reason: str | None) -> None:
-    said = health.judge({**GOOD, **changes}, NOW, BOOT)
+    said = health.judge_health({**GOOD, **changes}, NOW, BOOT)
     if reason is None:
         assert said is None
     else:
@@ -78,16 +78,17 @@ def test_the_judgement(changes: dict, reason: str | None) -> None:
 
 def test_a_full_disk_is_not_taken_for_a_dead_watch() -> None:
     old = {**GOOD, "stamp": NOW - 60.0}
-    said = health.judge(old, NOW, BOOT, full="/run/launcher")
+    said = health.judge_health(old, NOW, BOOT, full="/run/launcher")
     assert said == (
         "/run/launcher is full: nothing new can start; make room there: df -h /run/launcher"
     )
-    assert health.judge(None, NOW, BOOT, full="/run/launcher") == said
-    assert health.judge(GOOD, NOW, BOOT, full="/run/launcher") == said, "kernels cannot start"
+    assert health.judge_health(None, NOW, BOOT, full="/run/launcher") == said
+    # Kernels cannot start.
+    assert health.judge_health(GOOD, NOW, BOOT, full="/run/launcher") == said
 
 
 def test_no_report_is_not_healthy() -> None:
-    assert health.judge(None, NOW, BOOT) == "not ready yet: there is no health report"
+    assert health.judge_health(None, NOW, BOOT) == "not ready yet: there is no health report"
 
 
 @pytest.mark.parametrize(
@@ -95,37 +96,37 @@ def test_no_report_is_not_healthy() -> None:
 )
 def test_a_file_that_is_no_report_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "health.json").write_text(content, errors="surrogateescape")
-    assert health.read(str(tmp_path)) is None
-    assert health.check(str(tmp_path))
+    assert health.read_health(str(tmp_path)) is None
+    assert health.check_health(str(tmp_path))
 
 
 def test_what_watch_writes_is_healthy(tmp_path: Path) -> None:
     started = time.monotonic()
-    health.write(f"{tmp_path}/health.json", started, [Probe("jupyter", True, "answers")])
-    assert health.check(str(tmp_path)) is None
-    report = health.read(str(tmp_path))
+    health.write_health(f"{tmp_path}/health.json", started, [Probe("jupyter", True, "answers")])
+    assert health.check_health(str(tmp_path)) is None
+    report = health.read_health(str(tmp_path))
     assert report is not None
     assert report["started"] == started
 
 
 def test_one_service_that_is_not_ready_is_enough(tmp_path: Path) -> None:
     probes = [Probe("jupyter", True, "answers"), Probe("ssh", False, "does not listen")]
-    health.write(f"{tmp_path}/health.json", 1.0, probes)
-    assert health.check(str(tmp_path)) == "ssh: does not listen"
+    health.write_health(f"{tmp_path}/health.json", 1.0, probes)
+    assert health.check_health(str(tmp_path)) == "ssh: does not listen"
 
 
 def test_a_box_that_starts_is_not_ready_yet(tmp_path: Path) -> None:
-    health.write(f"{tmp_path}/health.json", 1.0, [], starting=True)
-    assert health.check(str(tmp_path)) == "not ready yet: the services are starting"
+    health.write_health(f"{tmp_path}/health.json", 1.0, [], starting=True)
+    assert health.check_health(str(tmp_path)) == "not ready yet: the services are starting"
 
 
 def test_a_watch_that_is_gone_is_not_healthy(tmp_path: Path) -> None:
     path = tmp_path / "health.json"
-    health.write(str(path), 1.0, [])
+    health.write_health(str(path), 1.0, [])
     ended = subprocess.Popen(["true"])
     ended.wait()
     path.write_text(json.dumps({**json.loads(path.read_text()), "pid": ended.pid}))
-    said = health.check(str(tmp_path))
+    said = health.check_health(str(tmp_path))
     assert said is not None
     assert said.startswith("watch is gone")
 
@@ -133,25 +134,25 @@ def test_a_watch_that_is_gone_is_not_healthy(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_says_so_and_grows_old(tmp_path: Path) -> None:
     (tmp_path / "health.json").mkdir()  # stands for a full or read-only /run
     with pytest.raises(OSError, match=r"health\.json"):
-        health.write(f"{tmp_path}/health.json", 1.0, [])
-    assert health.check(str(tmp_path))
+        health.write_health(f"{tmp_path}/health.json", 1.0, [])
+    assert health.check_health(str(tmp_path))
 
 
 @pytest.mark.parametrize("lacking", [3, 6], ids=["bytes", "files"])
 def test_a_full_run_directory_is_not_healthy(tmp_path: Path, monkeypatch, lacking: int) -> None:
-    health.write(f"{tmp_path}/health.json", 1.0, [])
+    health.write_health(f"{tmp_path}/health.json", 1.0, [])
     room = [4096, 4096, 10, 10, 10, 10, 10, 10, 0, 255]  # statvfs(3)
-    assert health.check(str(tmp_path)) is None
+    assert health.check_health(str(tmp_path)) is None
     for field in (lacking, lacking + 1):
         room[field] = 0
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(room))
-    assert f"{tmp_path} is full" in health.check(str(tmp_path))
+    assert f"{tmp_path} is full" in health.check_health(str(tmp_path))
 
 
 def test_anybody_may_read_the_report(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        health.write(f"{tmp_path}/health.json", 1.0, [])
+        health.write_health(f"{tmp_path}/health.json", 1.0, [])
     finally:
         os.umask(before)
     assert (tmp_path / "health.json").stat().st_mode & 0o777 == 0o644
@@ -160,5 +161,5 @@ def test_anybody_may_read_the_report(tmp_path: Path) -> None:
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "health.json.new").symlink_to(tmp_path / "victim")
     with pytest.raises(OSError, match=r"health\.json\.new"):
-        health.write(f"{tmp_path}/health.json", 1.0, [])
+        health.write_health(f"{tmp_path}/health.json", 1.0, [])
     assert not (tmp_path / "victim").exists()

@@ -118,4 +118,4 @@ def test_json_says_all() -> None:
      (3600, "1 h 0 min"), (86_399, "23 h 59 min"), (86_400, "1 d 0 h"), (300_000, "3 d 11 h")],
 )  # fmt: skip
 def test_durations(seconds: float | None, text: str) -> None:
-    assert status.duration(seconds) == text
+    assert status.age_in_words(seconds) == text

@@ -137,11 +137,11 @@ def test_what_is_not_ready_at_the_deadline_is_said(tmp_path: Path) -> None:
 def test_a_box_without_services_is_ready_at_once(tmp_path: Path) -> None:
     bare = replace(quiet_plan(tmp_path, timeout=60), jupyter=None, ssh=None)
     assert announce.await_services(bare, None, lambda seen: None) == ()
-    assert list(watch.look(as_watched(bare))) == []
+    assert list(watch.probe_services(as_watched(bare))) == []
 
 
 def test_a_cheap_look_sees_that_nobody_listens(tmp_path: Path) -> None:
-    probes = watch.look(as_watched(quiet_plan(tmp_path, timeout=1)))
+    probes = watch.probe_services(as_watched(quiet_plan(tmp_path, timeout=1)))
     assert [(probe.service, probe.ready) for probe in probes] == [
         ("jupyter", False),
         ("ssh", False),
@@ -168,35 +168,35 @@ def test_a_report_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "health.json").rmdir()
     turning._next_look = 0.0
     turning.turn()
-    assert health.check(str(tmp_path)) is None
+    assert health.check_health(str(tmp_path)) is None
 
 
 def test_an_error_in_a_look_is_said_once_and_is_no_end(tmp_path: Path, monkeypatch) -> None:
     said: list[str] = []
     turning = make_watch(tmp_path, said)
-    looks = watch.look
-    monkeypatch.setattr(watch, "look", lambda box: 1 / 0)
+    looks = watch.probe_services
+    monkeypatch.setattr(watch, "probe_services", lambda box: 1 / 0)
     for _ in range(3):
         turning._next_look = 0.0
         turning.turn()
     assert said == ["launcher: watch cannot look, and goes on: ZeroDivisionError: division by zero"]
-    blind = health.check(str(tmp_path))
+    blind = health.check_health(str(tmp_path))
     assert blind is not None
     assert blind.startswith("watch: it cannot look")
-    monkeypatch.setattr(watch, "look", looks)
+    monkeypatch.setattr(watch, "probe_services", looks)
     turning._next_look = 0.0
     turning.turn()
-    assert health.check(str(tmp_path)) is None
+    assert health.check_health(str(tmp_path)) is None
 
 
 def test_a_watch_that_was_restarted_knows_what_it_said_of_the_gpus(tmp_path: Path) -> None:
     box = as_watched(plan(tmp_path))
     path = f"{tmp_path}/health.json"
     assert watch._said_of_gpus(box) == ""
-    health.write(path, box.started, [Probe(gpus.NAME, False, "GPU 3 is lost")])
+    health.write_health(path, box.started, [Probe(gpus.NAME, False, "GPU 3 is lost")])
     assert watch._said_of_gpus(box) == "GPU 3 is lost"
-    health.write(path, box.started, [Probe(gpus.NAME, True, "as at the start")])
+    health.write_health(path, box.started, [Probe(gpus.NAME, True, "as at the start")])
     assert watch._said_of_gpus(box) == ""
     # Of the box before `docker restart`, which may have brought the GPUs back.
-    health.write(path, box.started + 1, [Probe(gpus.NAME, False, "GPU 3 is lost")])
+    health.write_health(path, box.started + 1, [Probe(gpus.NAME, False, "GPU 3 is lost")])
     assert watch._said_of_gpus(box) == ""
