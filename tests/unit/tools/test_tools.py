@@ -132,6 +132,6 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_suite_for_a_gpu_brings_what_the_launcher_and_a_kernel_need() -> None:
     pins = dict(pin.split("==") for pin in test_gpu.requirements())
-    own = {"nvidia-ml-py", "supervisor", "paramiko"}
+    own = {"nvidia-ml-py", "supervisor", "paramiko", "cryptography"}
     assert set(pins) == own | {"jupyterlab", "jupyter_server", "ipykernel", "websocket-client"}
     assert all(pins.values())
