@@ -61,12 +61,14 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
 FROM system AS launcher
 RUN python3 -m venv /opt/launcher
 COPY pyproject.toml README.md /source/
+COPY docs/doctor.md docs/operations.md /source/docs/
 COPY launcher /source/launcher
 # pip is not needed afterwards, and root's environment is not to be changed by hand.
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
     --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
     /mnt/pip-install /opt/launcher/bin/python /source \
- && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip
+ && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip \
+ && /opt/launcher/bin/launcher completion bash > /opt/launcher/completion.bash
 
 
 # ------------------------------------------------------- the image

@@ -15,3 +15,8 @@ else
     unset _launcher_folder
 fi
 
+# A terminal completes the commands of `launcher`.
+case $- in
+    *i*) if [ -r /opt/launcher/completion.bash ]; then . /opt/launcher/completion.bash; fi ;;
+esac
+

@@ -5,6 +5,7 @@ The heavier imports are inside: the health check, every ten seconds, needs none 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, TypeVar
 
@@ -66,3 +67,38 @@ def read_plan() -> Plan | None:
     if not os.path.exists(f"{environ.run_dir()}/{run_files.PLAN}"):
         return None
     return read_value(Plan, run_files.PLAN)
+
+
+def claim(directory: str) -> None:
+    """Take the run directory for this box, as long as any process of it lives.
+
+    Raises BadSetting where another box runs there.  Where it cannot be locked, because the file
+    system has no locks or is read-only, there is nothing to do here: who writes there says so.
+    """
+    import fcntl
+
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.makedirs(directory, exist_ok=True)
+        lock = os.open(f"{directory}/{run_files.LOCK}", flags, 0o600)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # inherited by every fork, lost at exec
+    except BlockingIOError:
+        raise BadSetting(_taken(directory)) from None
+    except OSError:
+        os.close(lock)
+
+
+def _taken(directory: str) -> str:
+    from launcher.model.plan import Plan
+
+    where = ""
+    with contextlib.suppress(BadSetting):
+        jupyter = read_value(Plan, run_files.PLAN, directory).jupyter
+        where = f" with Jupyter on port {jupyter.port}" if jupyter else ""
+    return (
+        f"another box runs in {directory}{where} (its URL: launcher url). Stop it first, or give "
+        "this one a directory of its own: LAUNCHER_RUN_DIR"
+    )

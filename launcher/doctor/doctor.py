@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher import __version__, checks
 from launcher.checks import CHECKS, LAYERS
@@ -28,8 +28,18 @@ _MADE_OF = ("nvidia-ml-py", "supervisor", "paramiko")
 _DEADLINE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready
 
 
+class Asked(NamedTuple):
+    """What `launcher doctor` was asked for."""
+
+    checks: tuple[str, ...] = ()  # ids and layers; none = all
+    timeout: float = _DEADLINE  # seconds, for CUDA and PyTorch each
+    verbose: bool = False
+    json: bool = False
+    report: str | None = None  # the file to write
+
+
 def diagnose(
-    arguments: Sequence[str],
+    asked: Asked,
     settings: Settings,
     box: tuple[Plan, Machine] | None,
     say: Callable[[str], None],
@@ -40,20 +50,19 @@ def diagnose(
         box: the plan of the running box and the machine it started on, where they can be read.
         say: for what is to be told while something slow is waited for.
 
-    Raises BadSetting for a check that does not exist, SystemExit as argparse does.
+    Raises BadSetting for a check that does not exist.
     """
-    options = _parser().parse_args(list(arguments))
-    selected = _select(options.checks)
+    selected = _select(asked.checks)
     with_torch = any(check.id.startswith("pytorch.") for check in selected)
-    seen = collect(settings, box, say, deadline=options.timeout, with_torch=with_torch)
+    seen = collect(settings, box, say, deadline=asked.timeout, with_torch=with_torch)
     verdict = checks.judge(seen, selected)
-    shown = report.text(seen, verdict, verbose=options.verbose, color=settings.color)
-    if options.report:
+    shown = report.text(seen, verdict, verbose=asked.verbose, color=settings.color)
+    if asked.report:
         plain = report.text(seen, verdict)
         attachment = report.attachment(seen, verdict, _versions(), plain)
-        _write_report(options.report, json.dumps(attachment, indent=2))
-        shown = f"{shown}\n\nwritten to {options.report}: attach it to your report"
-    elif options.json:
+        _write_report(asked.report, json.dumps(attachment, indent=2))
+        shown = f"{shown}\n\nwritten to {asked.report}: attach it to your report"
+    elif asked.json:
         shown = json.dumps(report.document(seen, verdict), indent=2)
     return shown, verdict.exit_status
 
@@ -79,36 +88,6 @@ def collect(
         worked_before=bool(box and box[1].report.gpus),
         root=root,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="launcher doctor",
-        description="Say which layer of the GPU stack is broken, and the command that mends it.",
-        epilog=f"Layers, lowest first: {', '.join(LAYERS)}.  Exit status: 0 when healthy, else "
-        "10 + the number of the layer that is broken.  docs/doctor.md describes every check.",
-    )
-    parser.add_argument(
-        "checks",
-        nargs="*",
-        metavar="ID",
-        help="look at these checks or layers alone: driver, runtime.cgroup …",
-    )
-    parser.add_argument("--json", action="store_true", help="print verdict and evidence as JSON")
-    parser.add_argument("--verbose", action="store_true", help="print the evidence too")
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=_DEADLINE,
-        metavar="SECONDS",
-        help="how long CUDA and PyTorch may take each (%(default)g)",
-    )
-    parser.add_argument(
-        "--report",
-        metavar="FILE",
-        help="write one file to attach to a bug report: no secret, no serial number, no UUID",
-    )
-    return parser  # fmt: skip
 
 
 def _select(wanted: Sequence[str]) -> tuple[Check, ...]:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 
+from launcher.model import command_names
 from launcher.process.fork import fork
 from launcher.process.init import Init, exit_code
 from launcher.process.tree import kill
@@ -44,7 +45,8 @@ def _exec_command(
         drop()
         os.execvpe(argv[0], argv, dict(env))
     except (FileNotFoundError, ValueError):  # ValueError: an empty name
-        os.write(2, f"launcher: cannot run {argv[0]!r}: not found\n".encode())
+        meant = f"; did you mean: launcher {argv[0]}?" if argv[0] in command_names.NAMES else ""
+        os.write(2, f"launcher: cannot run {argv[0]!r}: not found{meant}\n".encode())
         return 127
     except OSError as err:
         os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())

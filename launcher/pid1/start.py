@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from launcher.box import files
+from launcher.box import files, run_dir
 from launcher.detect import driver
 from launcher.detect.driver import COMMAND_PATIENCE, GUEST, Patience, read_host
 from launcher.model import codec
@@ -45,6 +45,7 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
     container = environ.own()
     begun = _begin(box)
+    run_dir.claim(begun.settings.run_dir)
     timeout = begun.settings.detect_timeout
     machine = driver.machine(box, asked, begun.host, Patience(started, timeout, _PATIENCE))
     outset = _set_out(begun, machine, started, container)

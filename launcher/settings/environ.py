@@ -28,3 +28,16 @@ def run_dir() -> str:
     named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
     of_root = os.path.exists(f"{folders.RUN}/{run_files.PLAN}")
     return named or (folders.RUN if of_root else folders.run_dir())
+
+
+def wants_color(environ: Mapping[str, str], terminal: bool) -> bool:
+    """Return whether to paint: NO_COLOR and FORCE_COLOR decide (no-color.org, force-color.org).
+
+    Args:
+        terminal: what is written to is one.
+    """
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return environ["FORCE_COLOR"] != "0"
+    return terminal and environ.get("TERM") != "dumb"

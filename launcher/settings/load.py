@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from launcher.model.errors import BadSetting
 from launcher.model.plan import GpuRequest, KeyLine, Secret
 from launcher.settings import accepts, address, folders, key_sources, other_images
-from launcher.settings.environ import own
+from launcher.settings.environ import own, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
 
 _SSH_PORT_WITHOUT_ROOT = 2222
+_IMAGE_PYTHON = "/opt/venv/bin/python"
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -58,14 +59,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if "ssh_port" not in given and os.geteuid() != 0:
         values["ssh_port"] = _SSH_PORT_WITHOUT_ROOT
     if not values["python"]:
-        values["python"] = (
-            "/opt/venv/bin/python" if os.path.exists("/opt/venv/bin/python") else sys.executable
-        )
+        values["python"] = _default_python()
     if problems:
         raise BadSetting("\n".join(problems))
     return Settings(
         **values,
-        color=not env.get("NO_COLOR") and os.isatty(1),
+        color=wants_color(env, os.isatty(1)),
         given=given,
         key_lines=key_lines,
         key_source_set=key_source_set,
@@ -74,16 +73,45 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-def describe() -> list[str]:
-    """Return one line for every setting: name, value here or default, help."""
+class Described(NamedTuple):
+    """A setting, as it is here."""
+
+    name: str
+    value: str | None  # as it was set; a secret is ***; None = not set
+    given_by: str | None  # the variable it came from
+    default: str
+    help: str
+    aliases: tuple[str, ...]
+
+
+def describe() -> list[Described]:
+    """Return every setting, with its value here and its default."""
     env = own()
-    lines = []
+    found = []
     for row in TABLE:
         name = next(iter(_said(row, env, [])), None)
-        value = f"= {_shown(row, env[name])} (from {name})" if name else f"[{_default(row)}]"
+        value = _shown(row, env[name]) if name else None
+        found.append(Described(row.name, value, name, _default(row), row.help, row.aliases))
+    return found
+
+
+def as_text(settings: Iterable[Described]) -> Iterator[str]:
+    """Yield two lines for every setting: name and value, and its help."""
+    for row in settings:
+        given = f"= {row.value} (from {row.given_by})" if row.given_by else f"[{row.default}]"
         also = f" Also: {', '.join(row.aliases)}." if row.aliases else ""
-        lines += [f"{row.name} {value}", f"    {row.help}{also}"]
-    return lines
+        yield f"{row.name} {given}"
+        yield f"    {row.help}{also}"
+
+
+def user_python(environ: Mapping[str, str] | None = None) -> str:
+    """Return the interpreter of the user environment, as the settings have it."""
+    env = own() if environ is None else environ
+    return env.get("LAUNCHER_PYTHON", "").strip() or _default_python()
+
+
+def _default_python() -> str:
+    return _IMAGE_PYTHON if os.path.exists(_IMAGE_PYTHON) else sys.executable
 
 
 def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import os
+import signal
 import socket
+import time
 import xmlrpc.client
 from collections.abc import Iterable
 
@@ -15,17 +18,21 @@ from launcher.supervise import programs
 
 _NOT_OFFERED = ("watch", "post_start")  # the launcher's own
 _LOGIN = b"launcher:launcher"  # supervisord.conf says why
-_NOT_RUNNING = 70  # supervisor.xmlrpc.Faults
+_AS_IT_IS = (60, 70)  # supervisor.xmlrpc.Faults: ALREADY_STARTED, NOT_RUNNING
 _BAD_NAME = 10
 _ENDED_AT_ONCE = (40, 50)  # ABNORMAL_TERMINATION, SPAWN_ERROR
+_RELOAD_TIMEOUT = 10.0  # seconds
 _TIMEOUT = 60.0  # seconds; supervisor stops what it is told to in its stopwaitsecs
 
 
-def restart(run_dir: str, asked: str) -> None:
-    """Stop a program of the box and start it again; the others are not touched.
+def tell(run_dir: str, action: str, asked: str) -> None:
+    """Start or stop a program of the box, or both; the others are not touched.
 
-    Raises BadSetting where nothing can be told or nothing is called so, StartFailed where it does
-    not come up again.
+    Args:
+        action: "start", "stop" or "restart".
+
+    Raises BadSetting where nothing can be told or nothing is called so, StartFailed where it
+    cannot be done.
     """
     known = programs.read_programs(run_dir)
     name = services.program_of(asked)
@@ -36,25 +43,56 @@ def restart(run_dir: str, asked: str) -> None:
     supervisor = xmlrpc.client.ServerProxy(
         "http://localhost/RPC2", _Transport(f"{run_dir}/{run_files.SUPERVISOR_SOCKET}")
     ).supervisor
+    calls = {"start": ("startProcess",), "stop": ("stopProcess",)}
     try:
-        try:
-            supervisor.stopProcess(program)
-        except xmlrpc.client.Fault as fault:
-            if fault.faultCode == _BAD_NAME:
-                raise BadSetting(f"no {asked} runs in this box") from None
-            if fault.faultCode != _NOT_RUNNING:
-                raise
-        supervisor.startProcess(program)
+        for call in calls.get(action, ("stopProcess", "startProcess")):
+            try:
+                getattr(supervisor, call)(program)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode == _BAD_NAME:
+                    raise BadSetting(f"no {asked} runs in this box") from None
+                if fault.faultCode not in _AS_IT_IS:
+                    raise
     except (PermissionError, FileNotFoundError, ConnectionRefusedError):
         if os.geteuid() != 0:  # the box may be root's, in another directory
-            raise BadSetting(f"only root may; try: sudo launcher restart {asked}") from None
+            raise BadSetting(f"only root may; try: sudo launcher {action} {asked}") from None
         raise BadSetting(f"no box runs here: nothing answers at {run_dir}") from None
     except (OSError, http.client.HTTPException, xmlrpc.client.Error) as err:
         said: object = err
         if isinstance(err, xmlrpc.client.Fault):
             at_once = err.faultCode in _ENDED_AT_ONCE
             said = "it ended at once, and is tried again" if at_once else err.faultString
-        raise StartFailed(f"cannot restart {asked}: {said}; what it said: docker logs") from None
+        raise StartFailed(f"cannot {action} {asked}: {said}; what it said: docker logs") from None
+
+
+def reload(run_dir: str) -> None:
+    """Let PID 1 read keys and configuration again, as HUP does, and wait until it has.
+
+    Raises BadSetting where no box runs or we may not tell it, StartFailed where it did not.
+    """
+    plan = f"{run_dir}/{run_files.PLAN}"
+    try:
+        with open(f"{run_dir}/{run_files.SUPERVISOR_PID}", encoding="ascii") as stream:
+            init = _parent(int(stream.read()))
+        before = os.stat(plan).st_ino
+        os.kill(init, signal.SIGHUP)
+    except PermissionError:
+        raise BadSetting("only root may; try: sudo launcher reload") from None
+    except (OSError, ValueError):
+        raise BadSetting(f"no box runs here: {run_dir} has no supervisor") from None
+    deadline = time.monotonic() + _RELOAD_TIMEOUT
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if os.stat(plan).st_ino != before:  # it is written whole, and renamed
+                return
+        time.sleep(0.05)
+    raise StartFailed("not reloaded, everything stays as it was; why: docker logs")
+
+
+def _parent(pid: int) -> int:
+    """Return the parent of a process: proc_pid_stat(5), field 4.  Raises OSError, ValueError."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+        return int(stream.read().rpartition(")")[2].split()[1])
 
 
 def offered(known: Iterable[str]) -> list[str]:

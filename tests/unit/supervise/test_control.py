@@ -80,7 +80,7 @@ def known(folder: Path, **groups: str) -> None:
 def test_every_program_can_be_restarted_by_its_name(supervisor, tmp_path, asked, told) -> None:
     known(tmp_path, sshd="box", watch="box", tensorboard="tensorboard")
     running = supervisor()
-    control.restart(str(tmp_path), asked)
+    control.tell(str(tmp_path), "restart", asked)
     assert {words for _, words, _ in running.asked} == {(told,)}
 
 
@@ -89,14 +89,14 @@ def test_what_is_not_there_is_answered_with_what_is(supervisor, tmp_path: Path, 
     known(tmp_path, sshd="box", watch="box", post_start="box", tensorboard="tensorboard")
     running = supervisor()
     with pytest.raises(BadSetting, match=r"there are: ssh, tensorboard$"):
-        control.restart(str(tmp_path), asked)
+        control.tell(str(tmp_path), "restart", asked)
     assert running.asked == []
 
 
 @pytest.mark.parametrize("refusals", [{}, {"stopProcess": NOT_RUNNING}])
 def test_it_is_stopped_and_started_and_nothing_else_is(supervisor, tmp_path, refusals) -> None:
     running = supervisor(**refusals)
-    control.restart(str(tmp_path), "jupyter")
+    control.tell(str(tmp_path), "restart", "jupyter")
     asked = [(method.partition(".")[2], *words) for method, words, _ in running.asked]
     assert asked == [("stopProcess", "box:jupyter"), ("startProcess", "box:jupyter")]
     assert {login for _, _, login in running.asked} == {"Basic bGF1bmNoZXI6bGF1bmNoZXI="}
@@ -105,15 +105,15 @@ def test_it_is_stopped_and_started_and_nothing_else_is(supervisor, tmp_path, ref
 def test_what_is_not_planned_is_named(supervisor, tmp_path: Path) -> None:
     supervisor(stopProcess=Fault(10, "BAD_NAME: box:sshd"))
     with pytest.raises(BadSetting, match="no sshd runs in this box"):
-        control.restart(str(tmp_path), "sshd")
+        control.tell(str(tmp_path), "restart", "sshd")
 
 
 def test_one_that_does_not_come_up_is_an_error_with_its_reason(supervisor, tmp_path) -> None:
     supervisor(startProcess=Fault(40, "ABNORMAL_TERMINATION: jupyter"))
     with pytest.raises(StartFailed, match="it ended at once"):
-        control.restart(str(tmp_path), "jupyter")
+        control.tell(str(tmp_path), "restart", "jupyter")
 
 
 def test_without_a_box_there_is_nothing_to_restart(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="no box runs here"):
-        control.restart(str(tmp_path), "jupyter")
+        control.tell(str(tmp_path), "restart", "jupyter")

@@ -1,0 +1,67 @@
+"""Commands that supervise and the engine call, often: nothing is imported that they do not need."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from launcher.model.errors import BadSetting
+from launcher.settings import environ
+
+
+def healthcheck(arguments: Sequence[str]) -> int:
+    from launcher.watch import health
+
+    reason = None if health.in_command_mode() else health.check_health(environ.run_dir())
+    if reason:
+        print(reason)
+    return 1 if reason else 0
+
+
+def watch(arguments: Sequence[str]) -> int:
+    from launcher.watch import watch as watching
+
+    watching.watch_box(environ.run_dir(), lambda text: print(text, flush=True))
+    return 0
+
+
+def post_start(arguments: Sequence[str]) -> int:
+    from launcher.supervise import post_start
+
+    post_start.run_post_start(environ.run_dir())
+    return 0
+
+
+def become(arguments: Sequence[str]) -> int:
+    """Become a service, or with `--` any command as the workspace user."""
+    from launcher.process import become
+
+    if arguments[:1] == ["--"] and arguments[1:]:
+        return _run_as_the_user(list(arguments[1:]))
+    if len(arguments) != 1 or arguments == ["--"]:
+        raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
+    become.become(become.load(environ.run_dir(), arguments[0]))
+    return 0
+
+
+def _run_as_the_user(argv: list[str]) -> int:
+    from launcher.box import run_dir
+    from launcher.process import become
+    from launcher.process.fork import restore_signals
+    from launcher.render import shell
+
+    plan = run_dir.read_plan()
+    if plan is None:
+        raise BadSetting("no box runs here, so there is no environment to run in")
+    become.drop_to_identity(plan.identity)
+    env = shell.exec_environment(plan, environ.own())
+    restore_signals()
+    try:
+        os.execvpe(argv[0], argv, env)
+    except FileNotFoundError:
+        print(f"launcher: cannot run {argv[0]!r}: not found", file=sys.stderr)
+        return 127
+    except OSError as err:
+        print(f"launcher: cannot run {argv[0]!r}: {err.strerror}", file=sys.stderr)
+        return 126

@@ -1,0 +1,119 @@
+"""Commands about the box that runs here: what it said, how it is, who may come in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from argparse import Namespace
+
+from launcher.model import run_files, services
+from launcher.model.errors import BadSetting
+from launcher.settings import environ
+
+
+def banner(options: Namespace) -> int:
+    from launcher.box import run_dir
+
+    print(run_dir.read_file(run_files.BANNER), end="")
+    return 0
+
+
+def url(options: Namespace) -> int:
+    from launcher.box import run_dir
+    from launcher.text import banner as text
+
+    plan = run_dir.read_plan()
+    if plan is None or plan.jupyter is None:
+        raise BadSetting("no Jupyter runs here")
+    if plan.jupyter.hub:
+        raise BadSetting(f"JupyterHub opens it: {plan.jupyter.hub.url or 'ask your hub'}")
+    found = text.jupyter_url(plan.jupyter)
+    print(json.dumps({"url": found}) if options.json else found)
+    return 0
+
+
+def status(options: Namespace) -> int:
+    from launcher.supervise import programs
+    from launcher.watch import health
+    from launcher.watch import status as text
+
+    if health.in_command_mode():
+        raise BadSetting("this box runs a command and no services; about its GPUs: launcher doctor")
+    run_dir = environ.run_dir()
+    if not os.path.exists(f"{run_dir}/{run_files.PLAN}"):
+        raise BadSetting(f"no box runs here: {run_dir} has no plan")
+    report = health.read_health(run_dir)
+    reason = health.why_unhealthy(report, run_dir)
+    seen = text.Seen(reason, report or {}, programs.read_programs(run_dir), time.monotonic())
+    color = environ.wants_color(environ.own(), sys.stdout.isatty())
+    print(text.as_json(seen) if options.json else text.as_text(seen, color))
+    return 1 if reason else 0
+
+
+def keys(options: Namespace) -> int:
+    from launcher.box import keys as box_keys
+    from launcher.process import become
+
+    def read_stdin() -> str:
+        return sys.stdin.buffer.read(1 << 20).decode(errors="surrogateescape")
+
+    if os.geteuid() == 0:  # root's ssh-keygen is not to be found where a user may write
+        run_dir = environ.run_dir()
+        environ.replace({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
+    print(box_keys.run_keys_command([options.what, *options.key], read_stdin))
+    return 0
+
+
+def logs(options: Namespace) -> int:
+    from launcher.box import program_logs
+
+    run_dir = environ.run_dir()
+    there = program_logs.names(run_dir)
+    if not there:
+        raise BadSetting(f"no box runs here that keeps logs: {run_dir}/{run_files.LOG} has none")
+    name = services.program_of(options.name) if options.name else None
+    if name is not None and name not in there:
+        known = ", ".join(map(services.service_of, there))
+        raise BadSetting(f"there is no log of {options.name}; there are those of: {known}")
+    for line in program_logs.read(run_dir, [name] if name else there, options.lines):
+        print(line)
+    if options.follow:
+        sys.stdout.flush()
+        for line in program_logs.follow(run_dir, [name] if name else there):
+            print(line, flush=True)
+    return 0
+
+
+def start(options: Namespace) -> int:
+    """Without a name, be the box; with one, start a program of the box that runs."""
+    if options.name is None:
+        from launcher.pid1 import boot
+
+        return boot.run((), time.monotonic())
+    return _tell("start", "is started", options.name)
+
+
+def stop(options: Namespace) -> int:
+    return _tell("stop", "is stopped", options.name)
+
+
+def restart(options: Namespace) -> int:
+    return _tell("restart", "is restarted", options.name)
+
+
+def _tell(action: str, done: str, name: str) -> int:
+    from launcher.supervise import control
+
+    control.tell(environ.run_dir(), action, name)
+    print(f"launcher: {name} {done}")
+    return 0
+
+
+def reload(options: Namespace) -> int:
+    from launcher.supervise import control
+
+    control.reload(environ.run_dir())
+    print("launcher: keys and configuration reloaded")
+    return 0

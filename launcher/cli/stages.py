@@ -1,0 +1,99 @@
+"""Commands that run the pipeline, one stage at a time, and the doctor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+
+from launcher.model.errors import StartFailed
+
+
+def detect(options: Namespace) -> int:
+    from launcher.detect import driver
+    from launcher.model import codec
+    from launcher.settings import load
+
+    print(codec.to_json(driver.detect_machine(load.load()), indent=2))
+    return 0
+
+
+def topo(options: Namespace) -> int:
+    from launcher.detect import driver, sysfs
+    from launcher.model import codec
+    from launcher.settings import load
+    from launcher.text import topology
+
+    report = driver.detect_machine(load.load()).report
+    if report.failure:
+        raise StartFailed(
+            f"cannot read the topology: {report.failure.reason}; see: launcher doctor"
+        )
+    nics = sysfs.read_nics(report)
+    if options.json:
+        print(codec.to_json(topology.survey(report, nics), indent=2))
+    else:
+        print("\n".join(topology.topology_lines(report, nics)))
+    return 0
+
+
+def record(options: Namespace) -> int:
+    from launcher.detect import driver
+    from launcher.gpus import record as description
+    from launcher.settings import load
+
+    machine = driver.detect_machine(load.load())
+    print(description.describe(machine.report, machine.hardware.kernel_driver), end="")
+    return 0
+
+
+def plan(options: Namespace) -> int:
+    from launcher.box import run_dir
+    from launcher.model import codec
+    from launcher.pid1 import boot
+    from launcher.settings import load
+
+    print(codec.to_json(run_dir.read_plan() or boot.preview_plan(load.load()), indent=2))
+    return 0
+
+
+def render(options: Namespace) -> int:
+    from dataclasses import replace
+
+    from launcher.box import files, run_dir
+    from launcher.pid1 import boot
+    from launcher.render.files import render as render_plan
+    from launcher.settings import load
+
+    plan = run_dir.read_plan() or boot.preview_plan(load.load())
+    top = os.path.abspath(options.directory)
+    files.write([replace(file, path=top + file.path) for file in render_plan(plan)])
+    return 0
+
+
+def doctor(options: Namespace) -> int:
+    from launcher.box import run_dir
+    from launcher.doctor import doctor as examination
+    from launcher.settings import load
+
+    def say(text: str) -> None:
+        print(f"doctor: {text}", file=sys.stderr, flush=True)
+
+    asked = examination.Asked(
+        tuple(options.checks), options.timeout, options.verbose, options.json, options.report
+    )
+    text, status = examination.diagnose(asked, load.load(), run_dir.read_box(), say)
+    print(text)
+    return status
+
+
+def settings(options: Namespace) -> int:
+    import json
+
+    from launcher.settings import load
+
+    if options.json:
+        print(json.dumps([row._asdict() for row in load.describe()], indent=2))
+    else:
+        print("\n".join(load.as_text(load.describe())))
+    return 0

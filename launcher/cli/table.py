@@ -1,0 +1,118 @@
+"""The table of commands: what there is, what each takes, what it does."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+
+from launcher.cli import about, bash, inside, running, stages
+from launcher.cli.command import Argument, Command, Section
+
+_DOCTOR_PATIENCE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready
+
+
+_JSON = Argument(("--json",), "print JSON, for programs", {"action": "store_true"})
+_NAME = Argument(("name",), "jupyter, ssh, or a program of supervisor.d", {"metavar": "NAME"})
+
+
+def _hot(run: Callable[[Sequence[str]], int]) -> Callable[[Namespace], int]:
+    """Adapt what is mostly called without a parser."""
+    return lambda options: run(getattr(options, "words", ()))
+
+
+def _completion(options: Namespace) -> int:
+    print(bash.script(COMMANDS), end="")
+    return 0
+
+
+# fmt: off
+SECTIONS: tuple[Section, ...] = (
+    Section("", (
+        Command("banner", "", "print the banner again: URL, SSH line, devices", running.banner),
+        Command("url", "[--json]", "print the Jupyter URL alone", running.url, (_JSON,)),
+        Command("status", "[--json]", "what runs since when, what is wrong; 0 when well",
+                running.status, (_JSON,)),
+        Command("logs", "[NAME] [-f]", "what the programs said last; -f: and go on",
+                running.logs, (
+                    Argument(("name",), "jupyter, ssh, watch …; none: all of them",
+                             {"nargs": "?", "metavar": "NAME"}),
+                    Argument(("-f", "--follow"), "go on with what is said from now on",
+                             {"action": "store_true"}),
+                    Argument(("-n", "--lines"), "how many lines of each (%(default)s)",
+                             {"type": int, "default": 50, "metavar": "N"}),
+                )),
+        Command("start", "NAME", "start a program of the box again (as root)", running.start,
+                (Argument(("name",), "the program; none: be the box itself",
+                          {"nargs": "?", "metavar": "NAME"}),),
+                "Without NAME it is the box: what the container's entrypoint does."),
+        Command("stop", "NAME", "stop one, until it is started again (as root)", running.stop,
+                (_NAME,)),
+        Command("restart", "NAME", "stop and start one; the others go on (as root)",
+                running.restart, (_NAME,)),
+        Command("reload", "", "read keys and configuration again (as root)", running.reload),
+        Command("keys", "list|add|remove", "who may log in; let somebody in, or out (as root)",
+                running.keys, (
+                    Argument(("what",), "list, add or remove",
+                             {"choices": ("list", "add", "remove")}),
+                    Argument(("key",), "add: the line of a .pub file; none: lines of standard "
+                             "input.  remove: SHA256:…, or the key's comment",
+                             {"nargs": "*", "metavar": "KEY"}),
+                )),
+        Command("exec", "-- CMD …", "run CMD as the workspace user, as it was planned",
+                _hot(inside.become),
+                (Argument(("words",), "`-- CMD ARGUMENT …`; or the name of a service, which "
+                          "supervise calls", {"nargs": "*", "metavar": "-- CMD"}),)),
+        Command("healthcheck", "", "exit 0 when the box is healthy, 1 with the reason",
+                _hot(inside.healthcheck)),
+    )),
+    Section("When something is wrong:", (
+        Command("doctor", "[ID …]", "which layer is broken, and what mends it",
+                stages.doctor, (
+                    Argument(("checks",), "look at these checks or layers alone: driver, "
+                             "runtime.cgroup …", {"nargs": "*", "metavar": "ID"}),
+                    Argument(("--json",), "print verdict and evidence as JSON",
+                             {"action": "store_true"}),
+                    Argument(("--verbose",), "print the evidence too", {"action": "store_true"}),
+                    Argument(("--timeout",), "how long CUDA and PyTorch may take each "
+                             "(%(default)g)",
+                             {"type": float, "default": _DOCTOR_PATIENCE, "metavar": "SECONDS"}),
+                    Argument(("--report",), "write one file to attach to a bug report: no secret, "
+                             "no serial number, no UUID", {"metavar": "FILE"}),
+                ),
+                "Layers, lowest first: hardware, driver, runtime, libraries, cuda, pytorch, "
+                "environment, resources.  Exit status: 0 when healthy, else 10 + the number of "
+                "the layer that is broken.  `launcher explain ID` describes every check."),
+        Command("explain", "ID", "what a finding, or a line of the log, means", about.explain, (
+                    Argument(("what",), "a finding's id, or the line itself",
+                             {"nargs": "*", "metavar": "ID"}),
+                    Argument(("--list",), "print every finding's id", {"action": "store_true"}),
+                )),
+        Command("topo", "[--json]", "how the GPUs are connected, and what is odd about it",
+                stages.topo, (_JSON,)),
+        Command("record", "", "describe this machine for a bug report, no serial",
+                stages.record),
+        Command("settings", "[--json]", "every setting, its default and its value here",
+                stages.settings, (_JSON,)),
+    )),
+    Section("The pipeline, one stage at a time (JSON):", (
+        Command("detect", "", "what this machine is", stages.detect, (_JSON,)),
+        Command("plan", "", "what will be done, and why", stages.plan, (_JSON,)),
+        Command("render", "DIR", "write what the services would read, below DIR", stages.render,
+                (Argument(("directory",), "is made where it is not there", {"metavar": "DIR"}),)),
+    )),
+    Section("About:", (
+        Command("version", "[--json]", "of the launcher, and of the user's PyTorch", about.version,
+                (_JSON,)),
+        Command("completion", "bash", "print what lets the shell complete commands",
+                _completion,
+                (Argument(("shell",), "the only one so far", {"choices": ("bash",)}),)),
+    )),
+    Section("Inside the box, called by supervise:", (
+        Command("watch", "", "readiness, banner, health", _hot(inside.watch)),
+        Command("post-start", "", "after the banner, become /post_start.sh",
+                _hot(inside.post_start)),
+    )),
+)
+# fmt: on
+
+COMMANDS = {command.name: command for section in SECTIONS for command in section.commands}

@@ -1,0 +1,57 @@
+"""What is installed in the user's Python, told by its files: importing PyTorch takes seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+# Where packages are, below an interpreter's prefix; the last two are Debian's.
+_PACKAGES = (
+    "lib/python3*/site-packages", "lib/python3*/dist-packages", "lib/python3/dist-packages",
+)  # fmt: skip
+_ASSIGNED = re.compile(r"^(\w+)(\s*:[^=\n]*)?\s*=\s*['\"]([^'\"\n]+)['\"]", re.MULTILINE)
+
+
+class Versions(NamedTuple):
+    """None = it is not there, or does not say."""
+
+    python: str | None
+    pytorch: str | None
+    cuda: str | None  # that PyTorch was built for
+
+
+def read(python: str) -> Versions:
+    """Return the versions of an interpreter and of its PyTorch."""
+    prefix = Path(python).parent.parent
+    found = _assigned(next(_files(prefix, "torch/version.py"), None))
+    return Versions(_python(prefix), found.get("__version__"), found.get("cuda"))
+
+
+def _files(prefix: Path, name: str) -> Iterator[Path]:
+    for pattern in _PACKAGES:
+        yield from sorted(prefix.glob(f"{pattern}/{name}"))
+
+
+def _python(prefix: Path) -> str | None:
+    """Return what pyvenv.cfg says, else what the library's folder is called."""
+    with contextlib.suppress(OSError):
+        for line in (prefix / "pyvenv.cfg").read_text(errors="replace").splitlines():
+            name, _, value = line.partition("=")
+            if name.strip() in ("version", "version_info"):
+                return value.strip()
+    found = sorted(prefix.glob("lib/python3.*"))
+    return found[-1].name.removeprefix("python") if found else None
+
+
+def _assigned(path: Path | None) -> dict[str, str]:
+    """Return the strings that PyTorch's version.py assigns."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return {}
+    return {name: value for name, _, value in _ASSIGNED.findall(text)}
