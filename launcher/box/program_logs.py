@@ -22,47 +22,44 @@ def names(run_dir: str) -> list[str]:
     return []
 
 
-def read(run_dir: str, programs: Sequence[str], lines: int) -> Iterator[str]:
-    """Yield the last lines of each; several are told apart by their names."""
-    for name in programs:
-        with contextlib.suppress(OSError), open(_path(run_dir, name), "rb") as log:
-            for line in deque(log, maxlen=max(0, lines)):
-                yield _shown(line, name, programs)
+class Logs:
+    """The logs of some programs; several are told apart by their names."""
 
+    def __init__(self, run_dir: str, programs: Sequence[str]) -> None:
+        self._paths = {name: f"{run_dir}/{run_files.log(name)}" for name in programs}
+        self._places = dict.fromkeys(programs, (0, 0))  # inode, and how far it has been read
 
-def follow(run_dir: str, programs: Sequence[str]) -> Iterator[str]:
-    """Yield what is written from now on, for ever; a file that is replaced is read anew."""
-    places = {name: _end(_path(run_dir, name)) for name in programs}
-    while True:
-        for name, (inode, offset) in places.items():
-            with contextlib.suppress(OSError), open(_path(run_dir, name), "rb") as log:
+    def last(self, lines: int) -> Iterator[str]:
+        """Yield the last lines of each."""
+        for name in self._paths:
+            yield from deque(self._new(name), maxlen=max(0, lines))
+
+    def follow(self) -> Iterator[str]:
+        """Yield what comes after `last`, for ever; a file that is replaced is read anew."""
+        while True:
+            for name in self._paths:
+                yield from self._new(name)
+            time.sleep(_INTERVAL)
+
+    def _new(self, name: str) -> Iterator[str]:
+        """Yield the whole lines that were not read yet."""
+        inode, offset = self._places[name]
+        try:
+            with open(self._paths[name], "rb") as log:
                 info = os.fstat(log.fileno())
                 if info.st_ino != inode or info.st_size < offset:
                     offset = 0
                 log.seek(offset)
-                for line in log:
-                    if not line.endswith(b"\n"):  # the rest is still to come
-                        break
-                    offset += len(line)
-                    yield _shown(line, name, programs)
-                places[name] = (info.st_ino, offset)
-        time.sleep(_INTERVAL)
+                content = log.read()
+        except OSError:
+            return
+        *whole, rest = content.split(b"\n")  # the rest is still to come
+        self._places[name] = (info.st_ino, offset + len(content) - len(rest))
+        for line in whole:
+            yield self._shown(name, line)
 
-
-def _path(run_dir: str, name: str) -> str:
-    return f"{run_dir}/{run_files.log(name)}"
-
-
-def _end(path: str) -> tuple[int, int]:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return 0, 0
-    return info.st_ino, info.st_size
-
-
-def _shown(line: bytes, name: str, programs: Sequence[str]) -> str:
-    """Return the line without what a terminal would obey."""
-    text = line.decode(errors="replace").rstrip("\r\n")
-    text = "".join(char if char.isprintable() or char == "\t" else "?" for char in text)
-    return f"{name} | {text}" if len(programs) > 1 else text
+    def _shown(self, name: str, line: bytes) -> str:
+        """Return the line without what a terminal would obey."""
+        text = line.decode(errors="replace").rstrip("\r")
+        text = "".join(char if char.isprintable() or char == "\t" else "?" for char in text)
+        return f"{name} | {text}" if len(self._paths) > 1 else text

@@ -77,11 +77,12 @@ def logs(options: Namespace) -> int:
     if name is not None and name not in there:
         known = ", ".join(map(services.service_of, there))
         raise BadSetting(f"there is no log of {options.name}; there are those of: {known}")
-    for line in program_logs.read(run_dir, [name] if name else there, options.lines):
+    found = program_logs.Logs(run_dir, [name] if name else there)
+    for line in found.last(options.lines):
         print(line)
     if options.follow:
         sys.stdout.flush()
-        for line in program_logs.follow(run_dir, [name] if name else there):
+        for line in found.follow():
             print(line, flush=True)
     return 0
 
