@@ -100,7 +100,7 @@ ENTRYPOINT ["/usr/bin/env", "--block-signal=TERM,INT,QUIT", \
     "/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
 
 ARG BASE_IMAGE
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 ARG CREATED=unknown
 LABEL org.opencontainers.image.title="pytorch-cuda" \

@@ -1,3 +1,4 @@
 """Container entrypoint and launcher daemon for PyTorch-CUDA images."""
 
-__version__ = "0.1.0"
+# The one place of the version: pyproject.toml and the image's label (tools/image.py) read it.
+__version__ = "0.2.0"

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from launcher import __version__
 from tools.engine import NoEngineError, docker_environment, find_docker
 
 PROJECT = Path(__file__).parents[1]
@@ -62,8 +63,7 @@ def default_torch() -> str:
 
 
 def _labels() -> dict[str, str]:
-    found = re.search(r'^version = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
-    labels = {"VERSION": found[1] if found else "unknown"}
+    labels = {"VERSION": __version__}
     revision, created = _git("rev-parse", "HEAD"), _git("log", "-1", "--format=%ct")
     if revision and created:
         # The commit's time, not the build's: the same source gives the same labels.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from launcher import __version__
 from testing.container.engine import Docker
 from tools import image_size
 
@@ -84,6 +85,12 @@ def test_labels(config: dict[str, Any]) -> None:
     for name in ("title", "description", "licenses", "version", "revision", "created"):
         assert labels[prefix + name] not in ("", "unknown"), name
     assert labels[prefix + "base.name"] == "debian:bookworm-slim"
+    assert labels[prefix + "version"] == __version__
+
+
+def test_the_version_of_the_launcher(as_root: Shell) -> None:
+    ask = "from importlib.metadata import version; print(version('pytorch-cuda-launcher'))"
+    assert as_root(f'/opt/launcher/bin/python -I -c "{ask}"') == __version__
 
 
 def test_no_layer_has_secrets_or_leftovers(docker: Docker, image: str) -> None:
