@@ -12,23 +12,29 @@ from pathlib import Path
 
 import pytest
 
-from sim import driver
-from testing.container import base_image, said
+from testing.container import image as project_image
+from testing.container import said
 from testing.container.box import Box, Boxes, boxes
-from testing.container.engine import DOCKER, Docker, running_engine
-from tools import image as project_image
+from testing.container.engine import Docker, running_engine
 
 HERE = Path(__file__).parent
-# What `--gpus` gives a container that names no other machine: NVSIM_CONTAINER_MACHINE (sim).
-MACHINE = "h100-8x"
-BUILD_TIMEOUT = 1800.0  # seconds; the default pins are three gigabytes of downloads
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("SKIP_CONTAINERS") == "1":
-        for item in items:
-            if item.path.is_relative_to(HERE):
-                item.add_marker(pytest.mark.skip(reason="SKIP_CONTAINERS=1"))
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in ours:
+        if os.environ.get("SKIP_CONTAINERS") == "1":
+            item.add_marker(pytest.mark.skip(reason="SKIP_CONTAINERS=1"))
+        if _shares_a_container(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    # What one worker must run from first to last begins first; the rest fills the gaps.
+    ours.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    items[:] = [item for item in items if not item.path.is_relative_to(HERE)] + ours
+
+
+def _shares_a_container(item: pytest.Item) -> bool:
+    """Say whether the test uses a container (or a hub of them) that others of its module use."""
+    return not {"shared_box", "hub"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,18 +60,14 @@ def _boxes_of(item: pytest.Item) -> Iterator[Box]:
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """The docker command line, with a running engine behind it."""
-    with running_engine(lambda folder: driver.install_hook(folder, MACHINE)) as command:
+    with running_engine(project_image.install_gpu_hook) as command:
         yield command
 
 
 @pytest.fixture(scope="session")
 def image(docker: Docker) -> str:
     """The project's image, built from its Dockerfile with its default pins."""
-    base_image.provide(docker)
-    tag = os.environ.get("IMAGE", project_image.TAG)
-    build = project_image.build_command(DOCKER, tag=tag, arguments={}, environ=os.environ)
-    docker(*build[1:], timeout=BUILD_TIMEOUT)
-    return tag
+    return project_image.provide(docker)
 
 
 @pytest.fixture
