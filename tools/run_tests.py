@@ -1,7 +1,8 @@
 """Run the tests: `make test`, or some of them: `make test ARGS="tests/unit/plan -k omp"`.
 
-Running them all fails as well where the container suite did not run: a green run without it says
-little.
+All of them run in three passes, several tests beside each other in each of the first two.  The
+image is built during the first, which needs no container.  Running them all fails as well where the
+container suite did not run: a green run without it says little.
 """
 
 from __future__ import annotations
@@ -9,14 +10,48 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tools import system_packages, torch_build
 
 PROJECT = Path(__file__).parents[1]
-REPORT = PROJECT / "build" / "tests.xml"
+BUILD = PROJECT / "build"
+IMAGE_LOG = BUILD / "image.log"
 CONTAINER_SUITE = "tests.container."
+CONTAINERS = "tests/container"
+CPUS = os.cpu_count() or 1
+TOLD_EVERY = 15.0  # seconds, while the image is waited for
+OUTCOMES = ("failed", "passed", "skipped", "errors")
+
+
+class Pass(NamedTuple):
+    """Tests that run together: what pytest is told, and how many of them at once."""
+
+    name: str
+    workers: int
+    arguments: tuple[str, ...]
+
+    @property
+    def report(self) -> Path:
+        return BUILD / f"tests-{self.name}.xml"
+
+
+BESIDE_THE_BUILD = Pass("units", CPUS, (f"--ignore={CONTAINERS}", "--dist=loadfile"))
+# A container test waits more than it computes.  Measured on two cores: four workers.
+IN_CONTAINERS = (
+    Pass(
+        "containers",
+        2 * CPUS,
+        (CONTAINERS, "-m", "not alone", "--dist=loadgroup", "--no-loadscope-reorder"),
+    ),
+    Pass("alone", 0, (CONTAINERS, "-m", "alone")),
+)
 
 
 def count_container_tests(report: Path) -> int:
@@ -28,23 +63,109 @@ def count_container_tests(report: Path) -> int:
     )
 
 
+def summary(reports: Iterable[Path], seconds: float) -> str:
+    """Return pytest's last line, for all passes together."""
+    counts: Counter[str] = Counter()
+    for report in reports:
+        for suite in ElementTree.parse(report).iter("testsuite"):
+            found = {name: int(suite.get(name, 0)) for name in ("failures", "errors", "skipped")}
+            counts["failed"] += found["failures"]
+            counts["errors"] += found["errors"]
+            counts["skipped"] += found["skipped"]
+            counts["passed"] += int(suite.get("tests", 0)) - sum(found.values())
+    said = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name])
+    return f" {said or 'no tests ran'} in {seconds:.0f}s ".center(80, "=")
+
+
+def run_all(passes: Iterable[Pass]) -> int:
+    """Run the passes one after the other, all of them even where one fails."""
+    begin = time.monotonic()
+    done = []
+    codes = []
+    for each in passes:
+        print(f"--- {each.name}", flush=True)
+        each.report.unlink(missing_ok=True)
+        workers = f"-n{each.workers}"
+        codes.append(_pytest(f"--junitxml={each.report}", workers, *each.arguments))
+        if each.report.exists():
+            done.append(each.report)
+    print(summary(done, time.monotonic() - begin), flush=True)
+    return next(filter(None, codes), 0)
+
+
+def passes_with_containers(image: subprocess.Popen[bytes]) -> Iterator[Pass]:
+    """Give the passes, those in containers once the image is built."""
+    yield BESIDE_THE_BUILD
+    if _await_image(image):
+        yield from IN_CONTAINERS
+
+
+@contextmanager
+def _image_being_built() -> Iterator[subprocess.Popen[bytes]]:
+    print(f"building the image meanwhile: {IMAGE_LOG.relative_to(PROJECT)}", flush=True)
+    with IMAGE_LOG.open("wb") as log:
+        build = subprocess.Popen(
+            [sys.executable, "-m", "testing.container.image"],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield build
+    finally:
+        build.terminate()
+        build.wait()
+
+
+def _await_image(build: subprocess.Popen[bytes]) -> bool:
+    """Wait for the image, and tell how far it is; return whether it was built."""
+    while build.poll() is None:
+        try:
+            build.wait(TOLD_EVERY)
+        except subprocess.TimeoutExpired:
+            print(f"waiting for the image: {''.join(_last_lines(1))[:100]}", flush=True)
+    if build.returncode:
+        print("\n".join(["error: the image was not built:", *_last_lines(40)]), file=sys.stderr)
+    return build.returncode == 0
+
+
+def _last_lines(count: int) -> list[str]:
+    lines = IMAGE_LOG.read_text(errors="replace").splitlines()
+    return [line for line in lines if line.strip()][-count:]
+
+
+def _pytest(*arguments: str) -> int:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, cwd=PROJECT, check=False).returncode
+
+
+def _run_all_with_containers() -> int:
+    with _image_being_built() as image:
+        code = run_all(passes_with_containers(image))
+        if not code and image.poll():
+            return 1
+    reports = [each.report for each in IN_CONTAINERS if each.report.exists()]
+    if not code and not sum(map(count_container_tests, reports)):
+        print("error: no container test ran; SKIP_CONTAINERS=1 leaves them out", file=sys.stderr)
+        return 1
+    return code
+
+
 def main(arguments: list[str]) -> int:
     with_containers = os.environ.get("SKIP_CONTAINERS") != "1"
     system_packages.provide("test")
     if with_containers:
         system_packages.provide("containers")
     torch_build.provide_folder()
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.unlink(missing_ok=True)
-    code = subprocess.run(
-        [sys.executable, "-m", "pytest", f"--junitxml={REPORT}", *arguments],
-        cwd=PROJECT,
-        check=False,
-    ).returncode
-    if code == 0 and with_containers and not arguments and not count_container_tests(REPORT):
-        print("error: no container test ran; SKIP_CONTAINERS=1 leaves them out", file=sys.stderr)
-        return 1
-    return code
+    BUILD.mkdir(exist_ok=True)
+    if arguments:
+        return _pytest(*arguments)
+    if not with_containers:
+        return run_all([BESIDE_THE_BUILD])
+    for each in IN_CONTAINERS:
+        each.report.unlink(missing_ok=True)
+    return _run_all_with_containers()
 
 
 if __name__ == "__main__":

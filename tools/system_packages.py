@@ -5,11 +5,14 @@ Only root on a machine with apt gets anything installed; anybody else is told wh
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Each package with the program that shows it is there.
@@ -43,6 +46,7 @@ SHOWN_OTHERWISE = {
 }
 # Packages that start a server at once and at every boot, where only the program is wanted.
 SERVERS = {"openssh-server": "ssh.service", "docker.io": "docker.service"}
+LOCK = Path(__file__).parents[1] / ".cache" / "apt.lock"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # not on everybody's PATH
 
 
@@ -59,6 +63,23 @@ def provide(name: str) -> bool:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         print(f"missing: {' '.join(packages)} (as root: apt-get install {' '.join(packages)})")
         return False
+    with _turn():  # apt-get fails where another one runs
+        _install(missing(name))
+    return not missing(name)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Let one of this checkout's processes install at a time."""
+    LOCK.parent.mkdir(exist_ok=True)
+    with open(LOCK, "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+def _install(packages: list[str]) -> None:
+    if not packages:
+        return  # another process has done it
     print(f"installing through apt: {' '.join(packages)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for task in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
@@ -69,7 +90,6 @@ def provide(name: str) -> bool:
         if done.returncode:
             print(done.stdout + done.stderr, file=sys.stderr)
     _keep_from_serving(packages)
-    return not missing(name)
 
 
 def _keep_from_serving(packages: list[str]) -> None:

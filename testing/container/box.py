@@ -9,8 +9,11 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
 
-from testing.container.engine import DOCKER, Docker, poll
+from testing.container import api
+from testing.container.engine import DOCKER, SOCKET, Docker, poll
 from testing.container.terminal import Terminal
 
 # From its first rule to its third and last: it is there whole, or not yet.
@@ -27,17 +30,12 @@ class Box:
 
     def logs(self) -> str:
         """Return what `docker logs` shows, both streams in the order they were written."""
-        done = subprocess.run(
-            [DOCKER, "logs", self.name],
-            env=self.docker.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=60,
-            check=False,
-        )
-        return done.stdout
+        return api.logs(SOCKET, self.name, terminal=self._has_terminal)
+
+    @cached_property
+    def _has_terminal(self) -> bool:
+        found = api.inspect(SOCKET, self.name)
+        return found is not None and bool(found["Config"]["Tty"])
 
     def wait_for_log(self, pattern: str | re.Pattern[str], timeout: float = 60) -> re.Match[str]:
         """Return the first match of `pattern` in the log; fail where it ends without it."""
@@ -87,13 +85,24 @@ class Box:
 
     def exists(self) -> bool:
         """Say whether it is still there: `docker run --rm` takes its container away."""
-        return self.docker("inspect", self.name, check=False).returncode == 0
+        return api.inspect(SOCKET, self.name) is not None
 
     def is_running(self) -> bool:
-        return self.inspect("{{.State.Running}}") == "true"
+        return bool(self.state()["Running"])
 
     def exit_code(self) -> int:
-        return int(self.inspect("{{.State.ExitCode}}"))
+        return int(self.state()["ExitCode"])
+
+    def state(self) -> dict[str, Any]:
+        """Return `.State` of `docker inspect`."""
+        found = api.inspect(SOCKET, self.name)
+        assert found is not None, f"there is no container {self.name}"
+        state: dict[str, Any] = found["State"]
+        return state
+
+    def health(self) -> str:
+        """Return starting, healthy or unhealthy, as `docker ps` shows it."""
+        return str(self.state()["Health"]["Status"])
 
     def wait(self, timeout: float = 60) -> int:
         """Wait for the container to end; return its exit code."""

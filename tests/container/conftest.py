@@ -12,18 +12,29 @@ from pathlib import Path
 
 import pytest
 
-from testing.container import built_image, said
+from testing.container import image as project_image
+from testing.container import said
 from testing.container.box import Box, Boxes, boxes
-from testing.container.engine import Docker
+from testing.container.engine import Docker, running_engine
 
 HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("SKIP_CONTAINERS") == "1":
-        for item in items:
-            if item.path.is_relative_to(HERE):
-                item.add_marker(pytest.mark.skip(reason="SKIP_CONTAINERS=1"))
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in ours:
+        if os.environ.get("SKIP_CONTAINERS") == "1":
+            item.add_marker(pytest.mark.skip(reason="SKIP_CONTAINERS=1"))
+        if _shares_a_container(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    # What one worker must run from first to last begins first; the rest fills the gaps.
+    ours.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    items[:] = [item for item in items if not item.path.is_relative_to(HERE)] + ours
+
+
+def _shares_a_container(item: pytest.Item) -> bool:
+    """Say whether the test uses a container (or a hub of them) that others of its module use."""
+    return not {"shared_box", "hub"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,14 +60,14 @@ def _boxes_of(item: pytest.Item) -> Iterator[Box]:
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Docker]:
     """The docker command line, with a running engine behind it."""
-    with built_image.engine() as command:
+    with running_engine(project_image.install_gpu_hook) as command:
         yield command
 
 
 @pytest.fixture(scope="session")
 def image(docker: Docker) -> str:
     """The project's image, built from its Dockerfile with its default pins."""
-    return built_image.provide(docker)
+    return project_image.provide(docker)
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ def test_a_box_with_a_command_is_healthy(box: Boxes, options: Sequence[str]) -> 
 
 
 def health(running: Box) -> str:
-    return running.inspect("{{.State.Health.Status}}")
+    return running.health()
 
 
 def test_every_machine_description_runs_a_command(box: Boxes) -> None:

@@ -152,7 +152,7 @@ def _await_news(box: Box, before: list[str], count: int = 1) -> list[str]:
 
 def _await_health(box: Box, state: str) -> None:
     def reached() -> bool:
-        return box.inspect("{{.State.Health.Status}}") == state
+        return box.health() == state
 
     assert poll(reached, timeout=40), box.inspect("{{json .State.Health}}")
 

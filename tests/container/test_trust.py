@@ -82,7 +82,7 @@ def test_root_imports_nothing_of_the_workspace(box: Boxes, hostile_workspace: Pa
     started.exec("launcher", "exec", "--", "true")
     started.kill("HUP")
     started.wait_for_log("reloaded")
-    assert poll(lambda: started.inspect("{{.State.Health.Status}}") == "healthy", timeout=20)
+    assert poll(lambda: started.health() == "healthy", timeout=20)
     assert box.run("launcher", "doctor", options=hostile(hostile_workspace)).returncode == 11
     imported = {path.name for path in (hostile_workspace / "imported").iterdir()}
     assert "1000-json" in imported, "the trap does not work"
