@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from launcher.checks.check import CPU_ONLY, Check
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
-from launcher.checks.facts.device_nodes import is_gpu_node
+from launcher.checks.facts.device_nodes import is_gpu_node, started_without_node
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu, PciDevice
 
@@ -115,6 +115,8 @@ def _no_adapter(seen: Evidence) -> str | None:
     nodes = seen.hardware.device_nodes
     if seen.hardware.pci_hidden and nodes and not any(map(is_gpu_node, nodes)):
         return None  # then the likelier cause is that no GPU was given
+    if started_without_node(seen):  # the card is well, and its node is not here
+        return None
     driver = seen.hardware.kernel_driver or seen.report.driver_version
     known = [in_words(cards)] if cards else []
     known += [f"driver {driver}"] if driver else []

@@ -35,7 +35,20 @@ def read_hardware(root: Path = Path("/")) -> Hardware:
         open_module="Open Kernel Module" in version if match else None,
         modules=_modules(root),
         device_nodes=tuple(f"/{node.relative_to(root)}" for node in _device_nodes(root)),
+        started=tuple(sorted(_started_minors(root))),
     )
+
+
+def _started_minors(root: Path) -> Iterator[int]:
+    """Yield the minors of the GPUs that the kernel module has started, and so has a UUID of.
+
+    Of the others it says GPU-????????-… (open-gpu-kernel-modules, kernel-open/nvidia/nv-procfs.c).
+    """
+    for path in root.glob("proc/driver/nvidia/gpus/*/information"):
+        text = read_text(path) or ""
+        minor = re.search(r"^Device Minor:\s*(\d+)$", text, re.MULTILINE)
+        if minor and re.search(r"^GPU UUID:\s*GPU-[0-9a-f]", text, re.MULTILINE):
+            yield int(minor[1])
 
 
 def open_nodes(root: Path = Path("/"), control_only: bool = False) -> tuple[DeviceNode, ...]:

@@ -184,6 +184,7 @@ class Hardware:
     open_module: bool | None = None  # NVIDIA's open kernel module
     modules: tuple[str, ...] | None = None  # "nvidia", "nvidia_uvm" …; None = /proc hides them
     device_nodes: tuple[str, ...] = ()  # "/dev/nvidia0", "/dev/nvidiactl" …
+    started: tuple[int, ...] = ()  # minors of the GPUs that the kernel module has started
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,23 @@ def uvm_missing(seen: Evidence) -> str | None:
     return f"{CONTROL} is here, {UVM} is not{failed}"
 
 
+def started_without_node(seen: Evidence) -> list[str]:
+    """Return the nodes that are missing of GPUs which the kernel module has started.
+
+    NVML counts what it can open: without /dev/nvidia0 it counts no GPU 0, and says nothing.
+    """
+    paths = (f"/dev/nvidia{minor}" for minor in seen.hardware.started)
+    return [path for path in paths if seen.has_node(CONTROL) and not seen.has_node(path)]
+
+
 def gpu_missing(seen: Evidence) -> str | None:
     """Return the GPUs that NVML lists without a node, or that there is no node of any."""
     if seen.report.failure or not seen.has_node(CONTROL) or cuda_works(seen):
         return None
     if not seen.gpus and not seen.lost and not gpu_nodes(seen):
-        return f"{CONTROL} is here, no /dev/nvidia0 is; NVML counts no GPU"
+        started = ", ".join(started_without_node(seen))
+        missing = f"{started} not" if started else "no /dev/nvidia0 is"
+        return f"{CONTROL} is here, {missing}; NVML counts no GPU"
     minors = [gpu.minor for gpu in seen.gpus if gpu.minor is not None]
     paths = [f"/dev/nvidia{minor}" for minor in minors]
     missing = [path for path in paths if not seen.has_node(path)]

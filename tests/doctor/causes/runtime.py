@@ -6,6 +6,7 @@ from testing.doctor.scenario import Scenario
 from testing.doctor.tree import (
     CONTROL,
     LIBRARIES,
+    PCI,
     UVM,
     answering,
     blocked,
@@ -16,7 +17,7 @@ from testing.doctor.tree import (
     removed,
     written,
 )
-from tests.doctor.causes.hardware import NOTHING_INJECTED
+from tests.doctor.causes.hardware import NO_GPU_ANSWERS, NOTHING_INJECTED
 
 # root without the capability that lets it open everything: what a rootless container's root is.
 NOT_ALMIGHTY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
@@ -124,6 +125,18 @@ RUNTIME = (
         "no-gpu-node", "A GPU without its device node.", "runtime.gpu_node_missing",
         changes={"gpu 1": {"state": "no-cuda"}}, tree=(removed("dev/nvidia1"),),
         seen=("/dev/nvidia1",), names=("--device",),
+    ),
+    Scenario(
+        "only-gpu-node", "The only GPU's node is missing, so NVML counts none.",
+        "runtime.gpu_node_missing", gpus=NO_GPU_ANSWERS,
+        seen=("/dev/nvidia0",), names=("--gpus all",),
+        tree=(
+            written(f"{PCI}/0000:0a:00.0/vendor", "0x10de\n"),
+            written(f"{PCI}/0000:0a:00.0/class", "0x030000\n"),
+            written(f"{PCI}/0000:0a:00.0/device", "0x2335\n"),
+            written("proc/driver/nvidia/gpus/0000:0a:00.0/information",
+                    "GPU UUID: \t GPU-6968c59a\nDevice Minor: \t 0\n"),
+        ),
     ),
     Scenario(
         "dead-node", "A device node without a device behind it.", "runtime.dead_node",

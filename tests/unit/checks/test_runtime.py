@@ -194,6 +194,12 @@ FAILURES = [
         "--gpus all",
     ),
     (
+        "gpu_node_missing",  # as on a real H200: the card shows, and the kernel module started it
+        cheap(answering(), replace(without("/dev/nvidia0", count=1), started=(0,))),
+        "/dev/nvidia0 not; NVML counts no GPU",
+        "--gpus all",
+    ),
+    (
         "mig_caps",
         failing(full(MIG, cards(1)), 100, "CUDA_ERROR_NO_DEVICE"),
         "2 MIG instances, no /dev/nvidia-caps/nvidia-cap*; CUDA 100: CUDA_ERROR_NO_DEVICE",

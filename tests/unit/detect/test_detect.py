@@ -256,3 +256,17 @@ def test_a_workspace_that_is_not_there(tmp_path: Path) -> None:
     host = detect.read_host({}, "nobody", str(tmp_path / "missing"))
     assert host.workspace_missing
     assert not host.workspace_writable
+
+
+INFORMATION = "Model: \t\t NVIDIA H200\nGPU UUID: \t {}\nDevice Minor: \t {}\nGPU Excluded:\t No\n"
+
+
+def test_what_the_kernel_module_has_started_is_told_by_its_uuid(tmp_path: Path) -> None:
+    gpus = "proc/driver/nvidia/gpus"
+    unknown = "GPU-????????-????-????-????-????????????"
+    files = {
+        f"{gpus}/0000:00:06.0/information": INFORMATION.format("GPU-6968c59a-ac02-c5dc", 3),
+        f"{gpus}/0000:00:07.0/information": INFORMATION.format(unknown, 1),
+        f"{gpus}/0000:00:08.0/power": "",
+    }
+    assert detect.read_hardware(tree(tmp_path, files)).started == (3,)
