@@ -76,7 +76,7 @@ def _finding_lines(finding: Finding, failed: bool, color: bool) -> Iterator[str]
     yield from wrap("   means  ", finding.means, " " * 10)
     # A command is for pasting: it is broken between words only.
     yield from wrap("   fix    ", finding.fix, " " * 10)
-    yield f"   more   {section(finding.id)}"
+    yield f"   more   launcher explain {finding.id}"
 
 
 def section(check_id: str) -> str:

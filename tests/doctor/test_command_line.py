@@ -43,7 +43,7 @@ def test_it_names_the_layer_and_the_fix(name: str, tmp_path: Path) -> None:
     assert done.returncode == scenario.exit_status, done.stderr
     assert scenario.expects
     assert scenario.expects in done.stdout
-    assert f"docs/doctor.md#{scenario.expects.replace('.', '')}" in done.stdout
+    assert f"launcher explain {scenario.expects}\n" in done.stdout
     # Lines are broken between words only: what is to be pasted is whole.
     for word in scenario.names:
         assert word in " ".join(done.stdout.split())

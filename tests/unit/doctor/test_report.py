@@ -64,7 +64,7 @@ def test_every_finding_says_what_to_type_and_where_to_read_on() -> None:
     for finding in (FAILURE, WARNING):
         for part in (finding.id, finding.what, finding.means, finding.fix):
             assert " ".join(part.split()) in words
-        assert report.section(finding.id) in words
+        assert f"launcher explain {finding.id}" in words
 
 
 def test_verbose_shows_the_evidence() -> None:
