@@ -146,6 +146,7 @@ class Ssh:
     login_key_file: str | None = None  # to be named in the ssh line
     strict_modes: bool = True  # the folders above the keys are ours, and nobody else's to write
     rsa_host_key: str | None = None  # for clients that know no ed25519
+    others: tuple[str, ...] = ()  # besides `user`: root, and accounts that somebody added
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ IMAGE_USER = "dev"
 _NOBODY = 65534
 # Without these, root cannot become another user, give a file away, or end the user's programs.
 BECOME_ANOTHER = ("SETUID", "SETGID", "CHOWN", "KILL")
-_NO_LOGIN = ("nologin", "false", "sync")
+NO_LOGIN = ("nologin", "false", "sync")  # how the shell of a daemon's account ends
 
 
 def plan_identity(host: Host, settings: Settings) -> Identity:
@@ -112,7 +112,7 @@ def _account(host: Host, settings: Settings, uid: int) -> Account:
         if theirs is None and folder and folder.uid == uid and folder.gid not in (0, _NOBODY):
             gid = folder.gid
     # A daemon's account becomes one that people can work in.
-    for_people = base is not None and not base.shell.endswith(_NO_LOGIN)
+    for_people = base is not None and not base.shell.endswith(NO_LOGIN)
     home = base.home if base and base.name == name and for_people else f"/home/{name}"
     groups = (gid, *(base.groups if base else ()))
     shell = base.shell if base and for_people else "/bin/bash"
