@@ -52,6 +52,7 @@ class State:
     rsa_host_key: str | None = None  # made after readiness, so there from the second start on
     home_fault: str | None = None  # why the user's home cannot be written
     certificate: Certificate | None = None  # Jupyter's, where https is asked for
+    weakness: str = ""  # who else can change what is kept there: "FOLDER belongs to uid 1000"
 
 
 # --- what plan decides -----------------------------------------------------------------

@@ -23,11 +23,14 @@ def replace(environ: Mapping[str, str]) -> None:
 def run_dir() -> str:
     """Return where this run's files are, without judging any other setting.
 
-    root's, where root runs the box: a user is then told to ask with sudo.
+    root's, where root runs the box: a user is then told to ask with sudo.  Raises BadSetting for
+    root where others can change it: root would do what their files say.
     """
     named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
     of_root = os.path.exists(f"{folders.RUN}/{run_files.PLAN}")
-    return named or (folders.RUN if of_root else folders.run_dir())
+    path = named or (folders.RUN if of_root else folders.run_dir())
+    folders.check_run_dir(path)
+    return path
 
 
 def wants_color(environ: Mapping[str, str], terminal: bool) -> bool:
