@@ -88,8 +88,17 @@ def weakness(path: str) -> Weakness | None:
     return walk.weak
 
 
+def weakness_of_file(path: str) -> Weakness | None:
+    """Return a file itself where others can change it, or None.  Raises OSError as openat(2)."""
+    with place(path) as where:
+        fd = os.open(where.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=where.folder)
+        info = os.fstat(fd)
+        os.close(fd)
+    return None if is_ours_alone(info) else Weakness(path, info)
+
+
 def is_ours_alone(info: os.stat_result) -> bool:
-    """Return whether nobody but root and us can change what is in this folder."""
+    """Return whether nobody but root and us can change this file, or what is in this folder."""
     return _is_trusted(info.st_uid) and not info.st_mode & 0o022
 
 

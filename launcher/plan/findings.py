@@ -36,6 +36,7 @@ def plan_notes(
         *_workspace_notes(host, settings, identity.account, writable),
         *shortcomings(host, settings, identity, ssh, state.home_fault if state else None),
         *_state_notes(settings, state),
+        *_environment_notes(settings, identity),
         *_key_notes(ssh),
     )
 
@@ -68,6 +69,23 @@ def _state_notes(settings: Settings, state: State | None) -> Iterator[Finding]:
             "who can write there chooses the box's token, password and host key, and who logs in",
             f"a volume: docker run -v launcher-state:{settings.state_dir} …, or on the host: "
             "sudo chown root DIRECTORY; sudo chmod 700 DIRECTORY",
+        )
+
+
+# By these a program loads what lies in a folder, whatever it is (ld.so(8)).
+_LOADED_BY = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT")
+
+
+def _environment_notes(settings: Settings, identity: Identity) -> Iterator[Finding]:
+    """Where the user is not root anyway."""
+    names = [name for name in _LOADED_BY if name in settings.set_aside]
+    if names and not identity.sudo and not identity.is_root:
+        yield Finding(
+            "environment.of_others",
+            f"{', '.join(names)}: a place that others than root can change",
+            "root's programs here do without it, notebooks and logins have it; a root shell of "
+            "docker exec would load what lies there",
+            "use docker exec BOX launcher … and no root shell, or name folders of root's alone",
         )
 
 
