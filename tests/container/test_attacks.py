@@ -1,11 +1,10 @@
-"""The workspace user against root, with GRANT_SUDO=no: each way that once led there, by its cause."""
+"""The workspace user against root, with GRANT_SUDO=no: each way that once led there, by cause."""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -135,12 +134,12 @@ def test_a_mistyped_workspace_makes_nobody_root_without_sudo(box: Boxes, tmp_pat
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[Path]:
+def state(tmp_path: Path) -> Path:
     """Return a folder of the host's user, to be mounted."""
     folder = tmp_path / "state"
     folder.mkdir()
     os.chown(folder, 1000, 1000)
-    yield folder
+    return folder
 
 
 def test_a_state_directory_of_the_user_s_gives_nothing_of_root_s(box: Boxes, state: Path) -> None:
@@ -181,7 +180,7 @@ def test_render_follows_no_link_of_the_user_s(box: Boxes) -> None:
 def test_a_setting_s_file_that_is_none_ends_the_start(box: Boxes, variable: str) -> None:
     name, _, path = variable.partition("=")
     started = box("--memory", "1g", "-e", variable, "-e", "LAUNCHER_TLS_KEY=/dev/zero")
-    assert started.wait_for_exit() == 78
+    assert started.wait() == 78
     assert f"{name}='{path}': cannot read it: it is no file" in started.logs()
 
 
@@ -192,7 +191,7 @@ def test_a_run_directory_that_the_user_could_replace_ends_the_start(
     if folder == "/tmp/run":
         pytest.skip("root's own, in a folder where nobody may rename what is another's")
     started = box(*NO_SUDO, "-e", f"LAUNCHER_RUN_DIR={folder}")
-    assert started.wait_for_exit() == 78
+    assert started.wait() == 78
     assert "whoever changes what is in there would be root" in started.logs()
 
 
