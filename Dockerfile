@@ -69,21 +69,27 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
     /mnt/pip-install /opt/launcher/bin/python /source \
  && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip \
  && /opt/launcher/bin/launcher completion bash > /opt/launcher/completion.bash
+# What the engine starts is linked statically: a dynamic loader would follow LD_LIBRARY_PATH.
+RUN --mount=type=bind,source=image,target=/mnt \
+    mkdir /opt/launcher/command \
+ && gcc -std=c11 -Wall -Wextra -Werror -Os -s -static -o /opt/launcher/command/launcher \
+    /mnt/launcher.c \
+ && ln -s command/launcher /opt/launcher/entrypoint
+COPY image/command.py entrypoint.py /opt/launcher/
 
 
 # ------------------------------------------------------- the image
 FROM notebook
 COPY image/profile.sh /etc/profile.d/zz-launcher.sh
-COPY image/launcher /usr/local/bin/
 COPY --chmod=0440 image/sudoers /etc/sudoers.d/launcher
 RUN --mount=type=bind,source=image,target=/mnt \
     /mnt/prepare-folders
 COPY --from=launcher /opt/launcher /opt/launcher
 COPY supervisord.conf /etc/launcher/
-COPY entrypoint.py /opt/launcher/
 
-# The user's environment comes first: python, pip and jupyter are the workspace's.
-ENV PATH=/opt/venv/bin:$PATH \
+# `launcher` comes first, alone in a folder of root's: whoever runs it as root runs ours.  Then the
+# user's environment: python, pip and jupyter are the workspace's.
+ENV PATH=/opt/launcher/command:/opt/venv/bin:$PATH \
     LANG=C.UTF-8 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
@@ -91,13 +97,11 @@ WORKDIR /workspace
 EXPOSE 8888 22
 VOLUME /var/lib/launcher
 STOPSIGNAL SIGTERM
-# By its path: root's PATH begins with /opt/venv/bin, which the workspace user writes to.
+# By its path: a PATH may have been given.
 HEALTHCHECK --interval=10s --timeout=3s --retries=2 --start-period=60s \
     CMD ["/usr/local/bin/launcher", "healthcheck"]
-# -I: root's Python must not import from the workspace or from the user's PYTHONPATH.
-# env: a stop that comes while Python still starts is kept, where the kernel would drop it (PID 1).
-ENTRYPOINT ["/usr/bin/env", "--block-signal=TERM,INT,QUIT", \
-    "/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
+# It keeps a stop that comes while Python still starts, where the kernel would drop it (PID 1).
+ENTRYPOINT ["/opt/launcher/entrypoint"]
 
 ARG BASE_IMAGE
 ARG VERSION=unknown

@@ -6,8 +6,9 @@ if [ -O /run/launcher/environment.sh ]; then
     . /run/launcher/environment.sh
 elif [ -O /run/launcher/user/environment.sh ]; then
     . /run/launcher/user/environment.sh
-else
-    # A container that was started with --user has them here (launcher/folders.py).
+elif [ "$(id -u)" != 0 ]; then
+    # A container that was started with --user has them here (launcher/folders.py); they are no
+    # business of root's, who came in by `docker exec --user 0`.
     _launcher_folder=/tmp/launcher-$(id -u)
     if [ -O "$_launcher_folder" ] && [ -O "$_launcher_folder/environment.sh" ]; then
         . "$_launcher_folder/environment.sh"

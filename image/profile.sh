@@ -5,8 +5,9 @@ if [ -O /run/launcher/login.sh ]; then
     . /run/launcher/login.sh
 elif [ -O /run/launcher/user/login.sh ]; then
     . /run/launcher/user/login.sh
-else
-    # A container that was started with --user has them here (launcher/folders.py).
+elif [ "$(id -u)" != 0 ]; then
+    # A container that was started with --user has them here (launcher/folders.py); they are no
+    # business of root's, who came in by `docker exec --user 0`.
     _launcher_folder=/tmp/launcher-$(id -u)
     if [ -O "$_launcher_folder" ] && [ -O "$_launcher_folder/login.sh" ]; then
         . "$_launcher_folder/login.sh"

@@ -22,7 +22,7 @@ LAUNCHER = ROOT / "launcher"
 # The floors of the house, the lowest first.  Imports run downward only, and within a package in no
 # circle.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("model",),
+    ("model", "paths"),
     ("process", "settings", "gpus"),
     ("detect", "checks"),
     ("plan",),
@@ -39,20 +39,21 @@ PACKAGES = sorted(path.name for path in LAUNCHER.iterdir() if (path / "__init__.
 # What each package imports of the others: what is lower may be used, and is, for a reason.
 USES = {
     "model": set(),
+    "paths": set(),
     "process": {"model"},
-    "settings": {"model"},
+    "settings": {"model", "paths"},
     "gpus": {"model"},
-    "detect": {"model", "process", "settings"},
+    "detect": {"model", "paths", "process", "settings"},
     "checks": {"gpus", "model"},
     "plan": {"checks", "gpus", "model", "settings"},
     "render": {"model", "plan"},
     "text": {"gpus", "model", "plan"},
-    "box": {"model", "process", "render", "settings"},
+    "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
     "supervise": {"box", "detect", "model", "process", "settings"},
     "watch": {
-        "box", "checks", "detect", "doctor", "model", "process", "render", "settings", "supervise",
-        "text",
+        "box", "checks", "detect", "doctor", "model", "paths", "process", "render", "settings",
+        "supervise", "text",
     },
     "pid1": {
         "box", "checks", "detect", "doctor", "model", "plan", "process", "render", "settings",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from launcher.box import files
 from launcher.model import state_files
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Certificate, RenderedFile, Secret
+from launcher.paths import folder
+from launcher.process.fork import write_all
 from launcher.settings.table import Settings
 
 _VALID = timedelta(days=825)  # longer, and Apple's clients refuse it (support.apple.com/103769)
@@ -32,24 +36,41 @@ def _pair(chain: str | None, key: str | None) -> Certificate:
         missing = "LAUNCHER_TLS_KEY" if chain else "LAUNCHER_TLS_CERT"
         raise BadSetting(f"{missing} is not set: https needs a certificate and its private key")
     texts = [_read("LAUNCHER_TLS_CERT", chain), _read("LAUNCHER_TLS_KEY", key)]
+    if fault := _fault(*texts):
+        raise BadSetting(
+            f"LAUNCHER_TLS_CERT={chain!r} and LAUNCHER_TLS_KEY={key!r}: expected a certificate "
+            f"and its private key, both PEM, the key not encrypted ({fault})"
+        )
+    return Certificate(texts[0], Secret(texts[1]), self_signed=False)
+
+
+def _fault(chain: str, key: str) -> str | None:
+    """Return why the two are no pair: what was read is tried, and not what is there by then."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with _in_memory(chain) as of_chain, _in_memory(key) as of_key:
+        try:
+            context.load_cert_chain(of_chain, of_key, password="")  # never asks a terminal for one
+        except (ssl.SSLError, OSError, ValueError) as err:
+            return getattr(err, "reason", None) or str(err)
+    return None
+
+
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    """Yield the path of a file with this text, for what reads files only."""
+    fd = os.memfd_create("pem")
     try:
-        context.load_cert_chain(chain, key, password="")  # never asks a terminal for one
-    except (ssl.SSLError, OSError, ValueError) as err:
-        reason = getattr(err, "reason", None) or str(err)
-        raise BadSetting(
-            f"LAUNCHER_TLS_CERT={chain!r} and LAUNCHER_TLS_KEY={key!r}: expected a certificate "
-            f"and its private key, both PEM, the key not encrypted ({reason})"
-        ) from err
-    return Certificate(texts[0], Secret(texts[1]), self_signed=False)
+        write_all(fd, text.encode())
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _read(name: str, path: str) -> str:
     try:
-        with open(path, encoding="ascii") as stream:
-            return stream.read()
+        return folder.read(path).decode("ascii")
     except OSError as err:
         raise BadSetting(f"{name}={path!r}: cannot read it: {err.strerror}") from err
     except UnicodeError as err:
@@ -59,7 +80,7 @@ def _read(name: str, path: str) -> str:
 def _self_signed(path: str) -> Certificate:
     """Return the certificate in `path`, made at first use and again before it ends."""
     text = ""
-    if os.path.exists(path):
+    if os.path.lexists(path):
         text = _read("LAUNCHER_STATE_DIR", path)
     if not _holds(text):
         text = _make()

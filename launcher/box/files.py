@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections import deque
 from collections.abc import Sequence
 
 from launcher.model import run_files
 from launcher.model.errors import BadSetting, shortage
 from launcher.model.plan import RenderedFile
+from launcher.paths.folder import Folder
+from launcher.settings import folders
 
 LAST_LINES = 15
 
@@ -18,16 +21,50 @@ LAST_LINES = 15
 _ROOM = 256 * 1024  # bytes: logs, kernels' connection files, the health report
 
 
-def write(files: Sequence[RenderedFile]) -> None:
+def write(rendered: Sequence[RenderedFile]) -> None:
     """Write every file.
 
     Raises BadSetting that names the directory and what it needs, where it cannot be written.
     """
-    for file in files:
-        try:
-            _make_directory(file) if file.content is None else write_one(file)
-        except OSError as err:
-            raise cannot_write(os.path.dirname(file.path), err) from err
+    with contextlib.ExitStack() as closed:
+        opened: dict[str, Folder] = {}
+        for file in rendered:
+            above, name = os.path.split(file.path)
+            try:
+                if above not in opened:
+                    made = Folder(above, make=0o755 if file.content is None else None)
+                    opened[above] = closed.enter_context(made)
+                _write(opened[above], name, file)
+            except OSError as err:
+                raise cannot_write(above, err) from err
+
+
+def _write(folder: Folder, name: str, file: RenderedFile) -> None:
+    if file.content is None:
+        folder.make_folder(name, file.mode, file.uid, file.gid)
+    else:
+        content = file.content.encode(errors="surrogateescape")
+        folder.write(name, content, file.mode, file.uid, file.gid)
+
+
+def take_run_dir(path: str) -> None:
+    """Make this run's directory root's alone, where root runs the box.
+
+    /run itself may be everybody's to write, as an emptyDir of Kubernetes' is (mode 0777): there
+    nobody may rename or remove what is another's any more (mode 1777, as /tmp).
+
+    Raises BadSetting where others can still change it.
+    """
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(OSError):  # a read-only root: the writer says what it needs
+        if path == folders.RUN:
+            with Folder(os.path.dirname(path)) as above:
+                info = above.stat()
+                if info.st_uid == 0 and info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
+                    os.fchmod(above.fd, stat.S_IMODE(info.st_mode) | stat.S_ISVTX)
+        Folder(path, make=0o755).close()
+    folders.check_run_dir(path)
 
 
 _STALE = (
@@ -76,31 +113,6 @@ def cannot_write(path: str, err: OSError) -> BadSetting:
         "its state directory; with --read-only: "
         "docker run --tmpfs /run --tmpfs /tmp -v launcher-state:/var/lib/launcher …"
     )
-
-
-def _make_directory(file: RenderedFile) -> None:
-    os.makedirs(file.path, exist_ok=True)
-    os.chmod(file.path, file.mode)
-    _own(file.path, file)
-
-
-def write_one(file: RenderedFile) -> None:
-    assert file.content is not None
-    new = f"{file.path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(new, flags, 0o600), "w", encoding="utf-8", errors="surrogateescape") as out:
-        out.write(file.content)
-        os.fchmod(out.fileno(), file.mode)
-        _own(out.fileno(), file)
-    os.rename(new, file.path)
-
-
-def _own(where: str | int, file: RenderedFile) -> None:
-    """Give the file to its owner; what we may not give away stays ours (uid -1: leave it)."""
-    if os.geteuid() == 0:
-        os.chown(where, file.uid, file.gid)
 
 
 def last_lines(path: str) -> list[str]:

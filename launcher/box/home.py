@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable
 
 from launcher.box.files import write
 from launcher.model import run_files
 from launcher.model.plan import Identity, RenderedFile
+from launcher.paths.folder import Folder
 from launcher.process.fork import fork_to_answer, write_all
 from launcher.render import passwd
 
@@ -77,40 +77,27 @@ def _fill_as_the_user(identity: Identity, writer: int) -> int:
 
 
 def _give_home(identity: Identity) -> None:
-    """As root: make the home and give it to the user.  No link is followed."""
+    """As root: make the home and give it to the user, all by descriptors (`paths`)."""
     account, former = identity.account, identity.former
-    home = account.home
-    if not os.path.lexists(home):
-        os.makedirs(os.path.dirname(home), exist_ok=True)
-        os.mkdir(home, 0o755)
-        os.chown(home, account.uid, account.gid)
-        return
-    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        owner = os.fstat(fd).st_uid
+    above, name = os.path.split(account.home)
+    with Folder(above, make=0o755) as parent:
+        if name not in os.listdir(parent.fd):
+            parent.make_folder(name, 0o755, account.uid, account.gid)
+            return
+        home = parent.open(name)
+    with home:
+        owner = home.stat().st_uid
         # A new uid for the image's user: his files in the container's own layer come along.
-        moved = former is not None and owner == former.uid != 0 and not os.path.ismount(home)
-        unused = owner == 0 and not _content(home)
+        moved = (
+            former is not None and owner == former.uid != 0 and not os.path.ismount(account.home)
+        )
+        unused = owner == 0 and not _content(home.at)
         if identity.chown_home or moved or unused:
-            os.fchown(fd, account.uid, account.gid)
+            os.fchown(home.fd, account.uid, account.gid)
         if identity.chown_home == "all":
-            _give_everything(home, account.uid, account.gid)
+            home.give_everything(account.uid, account.gid)
         elif moved:
-            for name in os.listdir(fd):
-                if os.stat(name, dir_fd=fd, follow_symlinks=False).st_uid == owner:
-                    os.chown(name, account.uid, account.gid, dir_fd=fd, follow_symlinks=False)
-    finally:
-        os.close(fd)
-
-
-def _give_everything(top: str, uid: int, gid: int) -> None:
-    """Give away what is below `top`, but for files with another name elsewhere."""
-    for _, folders, files, fd in os.fwalk(top, follow_symlinks=False):
-        for name in (*folders, *files):
-            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISREG(info.st_mode) and info.st_nlink > 1 and info.st_uid == 0:
-                continue  # a hard link to a file of root's
-            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+            home.give_content(account.uid, account.gid, of=owner)
 
 
 def _fill(identity: Identity) -> str | None:

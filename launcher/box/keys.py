@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 from launcher.box import files, run_dir, ssh_keys, state
@@ -16,6 +15,7 @@ from launcher.box.state import ADDED
 from launcher.model.errors import BadSetting
 from launcher.model.plan import KeyLine, Plan
 from launcher.model.public_key import PRIVATE_KEY, parts
+from launcher.paths.folder import Folder
 from launcher.render.sshd import authorized_keys
 from launcher.settings.key_sources import split
 
@@ -125,9 +125,6 @@ def _described(key: KeyLine) -> str:
 @contextlib.contextmanager
 def _alone(directory: str) -> Iterator[None]:
     """Keep a second `launcher keys` waiting, lest it undo what this one does."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with Folder(directory) as folder:
+        fcntl.flock(folder.fd, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(fd)

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from launcher.model import state_files
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import KIND, parts, unknown_option
+from launcher.paths.folder import Folder
+from launcher.process.fork import write_all
 
 # A valid key that is nobody's: 32 zero bytes.
 _MARK = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"
@@ -22,11 +24,11 @@ _RSA_SECONDS = 300.0  # two large primes, at the lowest priority
 # --- key pairs --------------------------------------------------------------------------------
 
 
-def key_pair(path: str, comment: str) -> str | None:
+def key_pair(folder: Folder, name: str, comment: str) -> str | None:
     """Return the public half of an ed25519 pair, made at first use; None without ssh-keygen."""
-    if _is_missing(path) and not _make_pair(path, comment, "ed25519"):
+    if _is_missing(folder, name) and not _make_pair(folder, name, comment, "ed25519"):
         return None
-    return kept_key(path)
+    return kept_key(folder, name)
 
 
 def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> None:
@@ -37,57 +39,66 @@ def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> None:
     Args:
         environ: sshd's, in which the user has a name; ssh-keygen refuses to work for another.
     """
-    path = f"{state_dir}/{state_files.RSA_HOST_KEY}"
-    if _is_missing(path):
-        _make_pair(path, "launcher", "rsa", "-b", "3072", environ=environ)
+    name = state_files.RSA_HOST_KEY
+    with Folder(state_dir) as folder:
+        if _is_missing(folder, name):
+            _make_pair(folder, name, "launcher", "rsa", "-b", "3072", environ=environ)
 
 
-def kept_key(path: str) -> str | None:
-    """Return the public half of the pair in `path`, or None where there is none to be used."""
-    if _is_missing(path):
+def kept_key(folder: Folder, name: str) -> str | None:
+    """Return the public half of a pair, or None where there is none to be used."""
+    if _is_missing(folder, name):
         return None
-    os.chmod(path, 0o600)  # sshd ignores a host key that others can read
-    with contextlib.suppress(FileNotFoundError), open(f"{path}.pub", encoding="ascii") as stream:
-        if text := stream.read():
+    folder.set_mode(name, 0o600)  # sshd ignores a host key that others can read
+    with contextlib.suppress(FileNotFoundError):
+        if text := folder.read(f"{name}.pub").decode("ascii"):
             return " ".join(text.split()[:2])
     # The private half alone, as a mounted secret may be.
-    public = _keygen(["-y", "-P", "", "-f", path])
+    public = _public_half(folder.read(name))
     return " ".join(public.decode("ascii", "replace").split()[:2]) if public else None
 
 
-def _is_missing(path: str) -> bool:
+def _public_half(private: bytes) -> bytes | None:
+    """Let ssh-keygen read a copy in memory, not a name that might lead elsewhere by then."""
+    copy = os.memfd_create("key")
+    try:
+        write_all(copy, private)
+        os.fchmod(copy, 0o600)
+        return _keygen(["-y", "-P", "", "-f", f"/proc/self/fd/{copy}"], keep=(copy,))
+    finally:
+        os.close(copy)
+
+
+def _is_missing(folder: Folder, name: str) -> bool:
     """Return whether there is no such file, or one that a full disk left empty."""
-    return not os.path.exists(path) or os.path.getsize(path) == 0
+    try:
+        return not folder.read(name, most=1)
+    except FileNotFoundError:
+        return True
 
 
 def _make_pair(
-    path: str, comment: str, kind: str, *options: str, environ: Mapping[str, str] | None = None
+    folder: Folder,
+    name: str,
+    comment: str,
+    kind: str,
+    *options: str,
+    environ: Mapping[str, str] | None = None,
 ) -> bool:
-    """Make the pair under another name first: a start that is cut short leaves no half of one.
+    """Make the pair elsewhere first: a start that is cut short leaves no half of one.
 
+    ssh-keygen writes through whatever has the name of its file, so where nobody else can write.
     Raises OSError where the disk is full.
     """
-    new = f"{path}.new"
-    for name in (new, f"{new}.pub"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-    argv = ["-q", "-t", kind, *options, "-N", "", "-C", comment, "-f", new]
-    if _keygen(argv, seconds=_RSA_SECONDS, environ=environ) is None:
-        _check_room(new)
-        return False
-    os.rename(f"{new}.pub", f"{path}.pub")
-    os.rename(new, path)
+    with folder.workshop() as workshop:
+        argv = ["-q", "-t", kind, *options, "-N", "", "-C", comment, "-f", name]
+        if _keygen(argv, seconds=_RSA_SECONDS, environ=environ, folder=workshop.at) is None:
+            # Its failure alone does not tell whether the disk is full.
+            workshop.write(name, bytes(4096), 0o600)
+            return False
+        workshop.move(f"{name}.pub", folder)
+        workshop.move(name, folder)
     return True
-
-
-def _check_room(path: str) -> None:
-    """Raise OSError where the disk is full: ssh-keygen's failure alone does not tell."""
-    try:
-        with open(path, "wb") as stream:
-            stream.write(bytes(4096))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
 
 
 # --- public keys ------------------------------------------------------------------------------
@@ -166,13 +177,23 @@ def _keygen(
     stdin: bytes = b"",
     seconds: float = _SECONDS,
     environ: Mapping[str, str] | None = None,
+    folder: str | None = None,
+    keep: Sequence[int] = (),
 ) -> bytes | None:
-    """Run ssh-keygen; return what it printed, or None where it is not there or failed."""
+    """Run ssh-keygen; return what it printed, or None where it is not there or failed.
+
+    Args:
+        folder: where it runs; None = here.
+        keep: descriptors that it is to have.
+    """
     import subprocess
 
     argv = ["ssh-keygen", *arguments]
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=seconds, env=environ)
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, timeout=seconds, env=environ, cwd=folder,
+            pass_fds=keep,
+        )  # fmt: skip
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -1,7 +1,6 @@
-"""Write what was rendered, keep the state directory, and become a service.
+"""Keep the state directory, and make what sshd and logins need of root.
 
-Root never writes below a directory that the user owns; every file is made under a new name
-with its final mode and then renamed, so a reader sees the old or the new one, whole.
+The state directory may be somebody else's, as a bind mount: all of it goes through `paths`.
 
 `subprocess` and `secrets` are imported where they are used: in children, off PID 1's way.
 """
@@ -12,11 +11,13 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 
-from launcher.box.files import cannot_write, write, write_one
+from launcher.box.files import cannot_write, write
 from launcher.box.ssh_keys import judge_keys, kept_key, key_pair
 from launcher.model import state_files
 from launcher.model.plan import KeyLine, RenderedFile, Secret, State
-from launcher.settings.key_sources import read_text, split
+from launcher.paths import walk
+from launcher.paths.folder import Folder, read_text
+from launcher.settings.key_sources import split
 
 # /var/log/lastlog has a place for each uid up to the largest; `docker commit` copies the gaps.
 _LAST_LASTLOG_UID = 65535
@@ -36,30 +37,49 @@ def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) ->
     Raises BadSetting where the directory cannot be written.
     """
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        return State(
-            token=Secret(_kept(f"{directory}/{state_files.TOKEN}")),
-            password=Secret(_kept(f"{directory}/{state_files.PASSWORD}")[:22]),
-            host_key=key_pair(f"{directory}/{state_files.ED25519_HOST_KEY}", "launcher"),
-            login_key=key_pair(f"{directory}/{state_files.LOGIN_KEY}", "launcher-login")
-            if login_key
-            else None,
-            keys=judge_keys((*key_lines, *added_keys(directory))),
-            rsa_host_key=kept_key(f"{directory}/{state_files.RSA_HOST_KEY}"),
-        )
+        with Folder(directory, make=0o700) as folder:
+            _close_to_others(folder)
+            login = key_pair(folder, state_files.LOGIN_KEY, "launcher-login") if login_key else None
+            return State(
+                token=Secret(_kept(folder, state_files.TOKEN)),
+                password=Secret(_kept(folder, state_files.PASSWORD)[:22]),
+                host_key=key_pair(folder, state_files.ED25519_HOST_KEY, "launcher"),
+                login_key=login,
+                keys=judge_keys((*key_lines, *added_keys(directory))),
+                rsa_host_key=kept_key(folder, state_files.RSA_HOST_KEY),
+                weakness=_weakness(directory),
+            )
     except OSError as err:
         raise cannot_write(directory, err) from err
 
 
-def _kept(path: str) -> str:
-    """Return the secret in `path`, made at first use: 32 random bytes in base64url."""
-    with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as stream:
-        if text := stream.read().strip():
+def _close_to_others(folder: Folder) -> None:
+    """Mend an emptyDir of Kubernetes', which is root's and everybody's to write (mode 0777).
+
+    A folder of somebody else's stays theirs: the plan says what that means.
+    """
+    info = folder.stat()
+    if info.st_mode & 0o022 and info.st_uid == os.geteuid():
+        with contextlib.suppress(OSError):  # a read-only mount: so nobody writes there
+            os.fchmod(folder.fd, 0o700)
+
+
+def _weakness(directory: str) -> str:
+    """Return who else can change what is kept here; nothing where it is read-only for all."""
+    found = walk.weakness(directory)
+    read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    return str(found) if found and not read_only else ""
+
+
+def _kept(folder: Folder, name: str) -> str:
+    """Return a secret, made at first use: 32 random bytes in base64url."""
+    with contextlib.suppress(FileNotFoundError):
+        if text := folder.read(name).decode("ascii").strip():
             return text
     import secrets
 
     text = secrets.token_urlsafe(32)
-    write_one(RenderedFile(path, text, 0o600, -1, -1))
+    folder.write(name, text.encode(), 0o600)
     return text
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.model.host import CREATE, Account, Folder, granted
+from launcher.paths import walk
 
 # linux/capability.h: the number of each capability that something here depends on.
 _CAPABILITIES = {
@@ -105,12 +106,19 @@ def extra_groups(me: Account) -> tuple[int, ...]:
 
 
 def folder(path: str) -> Folder | None:
+    """Return a folder; None where there is none, or where only a link of others' leads to it.
+
+    Whom it belongs to decides who people are: so nobody may stand in for it.
+    """
     try:
-        info = os.stat(path)
+        with walk.place(f"{path}/.") as where:
+            info = os.fstat(where.folder)
+            where.check(info)
+            replaceable = walk.weakness(os.path.dirname(path)) is not None
     except OSError:
         return None
     writable = os.access(path, os.W_OK | os.X_OK)
-    return Folder(info.st_uid, info.st_gid, info.st_mode & 0o7777, writable)
+    return Folder(info.st_uid, info.st_gid, info.st_mode & 0o7777, writable, replaceable)
 
 
 def writable_by(account: Account, path: str) -> bool:

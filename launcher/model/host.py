@@ -44,6 +44,7 @@ class Folder:
     gid: int
     mode: int
     writable: bool  # by this process; False on a read-only mount
+    replaceable: bool = False  # others than root can put another folder in its place
 
     def lets_write(self, account: Account, me: Account) -> bool:
         """Return whether the mount and the bits let `account` create files; `me` looked."""

@@ -52,6 +52,7 @@ class State:
     rsa_host_key: str | None = None  # made after readiness, so there from the second start on
     home_fault: str | None = None  # why the user's home cannot be written
     certificate: Certificate | None = None  # Jupyter's, where https is asked for
+    weakness: str = ""  # who else can change what is kept there: "FOLDER belongs to uid 1000"
 
 
 # --- what plan decides -----------------------------------------------------------------
@@ -146,6 +147,7 @@ class Ssh:
     login_key_file: str | None = None  # to be named in the ssh line
     strict_modes: bool = True  # the folders above the keys are ours, and nobody else's to write
     rsa_host_key: str | None = None  # for clients that know no ed25519
+    others: tuple[str, ...] = ()  # besides `user`: root, and accounts that somebody added
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from launcher.model.errors import StartFailed
 from launcher.process.become import BASH
 from launcher.process.pump import Pump
 from launcher.process.tree import signal_name
+from launcher.settings import environ as own_environ
 from launcher.settings.folders import HOOKS
 
 _FIRST_WORD = 10.0  # seconds after which a hook that runs is named, and from then on
@@ -184,7 +185,11 @@ def _run(
     with open(handed_on, "rb") as after:
         try:
             process = subprocess.Popen(
-                argv, env=environ, cwd="/", stdin=subprocess.DEVNULL, stdout=fd
+                argv,
+                env=own_environ.for_root(environ),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=fd,
             )
         except (OSError, ValueError) as err:
             return environ, f"cannot run it: {_why(err)}"
@@ -212,7 +217,8 @@ def _parse(printed: bytes, before: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that `env -0` printed, but for what a shell has of its own."""
     variables = (item.partition("=") for item in os.fsdecode(printed).split("\0") if item)
     after = {name: value for name, _, value in variables if name not in _OF_A_SHELL}
-    return {**after, **{name: before[name] for name in _OF_A_SHELL if name in before}}
+    shells = {name: before[name] for name in _OF_A_SHELL if name in before}
+    return own_environ.as_given({**after, **shells})
 
 
 @contextlib.contextmanager

@@ -88,6 +88,7 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     container = environ.own()
     settings = load.load()
     box.stop_timeout = settings.stop_timeout
+    files.take_run_dir(settings.run_dir)
     host = read_host(settings)
     patience = math.inf if settings.quiet else COMMAND_PATIENCE
     machine = driver.machine(box, asked, host, Patience(started, settings.detect_timeout, patience))
@@ -123,6 +124,7 @@ def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
     """Read the settings and the box; say every warning that was not `said`."""
     settings = load.load()
     box.stop_timeout = settings.stop_timeout
+    files.take_run_dir(settings.run_dir)
     for warning in settings.warnings:
         if warning not in said:
             box.out.say(f"launcher: {warning}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from launcher.model import state_files
 from launcher.model.errors import BadSetting
+from launcher.model.host import Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
 from launcher.plan.findings import LOGIN
 from launcher.plan.hub import hub_place
+from launcher.plan.identity import NO_LOGIN
 from launcher.settings import address
 from launcher.settings.table import Settings
 
@@ -130,8 +134,33 @@ def plan_ssh(
         # Not root: /run is a tmpfs that everybody may write to, and only this one user can log in.
         strict_modes=host.image and host.me.uid == 0,
         rsa_host_key=state.rsa_host_key,
+        others=_others(host, identity),
     )
     return ssh, None
+
+
+# Pattern characters of AllowUsers are none of these (sshd_config(5), PATTERNS).
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_FIRST_OF_PEOPLE = 1000  # uid: below are the base's own accounts (Debian Policy, 9.2.2)
+_NOBODY = 65534
+
+
+def _others(host: Host, identity: Identity) -> tuple[str, ...]:
+    """Return who may log in besides the workspace user.
+
+    Root where it may, and accounts that somebody added for people.  None of the base's: a key that
+    is given opens every account that sshd knows, and tunnels and sftp need no shell.
+    """
+    root = ("root",) if identity.root_login and host.me.uid == 0 else ()
+    added = (
+        account.name
+        for account in (host.accounts if host.image else ())
+        if account.uid >= _FIRST_OF_PEOPLE
+        and account.uid != _NOBODY
+        and not account.shell.endswith(NO_LOGIN)
+        and _PLAIN_NAME.fullmatch(account.name)
+    )
+    return tuple(dict.fromkeys(n for n in (*root, *added) if n != identity.account.name))
 
 
 def _password(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from launcher.model.host import Account, Host
-from launcher.model.plan import Finding, Identity, Ssh
+from launcher.model.plan import Finding, Identity, Ssh, State
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
 from launcher.plan.identity import BECOME_ANOTHER
 from launcher.plan.outset import Outset
@@ -21,13 +21,12 @@ _KEY_FIXES = {
 
 
 def plan_notes(
-    outset: Outset, ssh: Ssh | None, writable: bool, home_fault: str | None = None
+    outset: Outset, ssh: Ssh | None, writable: bool, state: State | None = None
 ) -> tuple[Finding, ...]:
     """Return everything the user should know, most important first.
 
     Args:
         writable: the workspace, by the user.
-        home_fault: why the home directory is no use.
     """
     host, settings, identity = outset.machine.host, outset.settings, outset.identity
     verdict = outset.verdict
@@ -35,7 +34,9 @@ def plan_notes(
         *([verdict.failure] if verdict.failure else []),
         *verdict.warnings,
         *_workspace_notes(host, settings, identity.account, writable),
-        *shortcomings(host, settings, identity, ssh, home_fault),
+        *shortcomings(host, settings, identity, ssh, state.home_fault if state else None),
+        *_state_notes(settings, state),
+        *_environment_notes(settings, identity),
         *_key_notes(ssh),
     )
 
@@ -57,6 +58,34 @@ def _workspace_notes(
             f"{user.name} (uid {user.uid}) cannot write {path}",
             "notebooks cannot be saved there",
             f"on the host: sudo chown -R {user.uid} DIRECTORY, the one that is mounted there",
+        )
+
+
+def _state_notes(settings: Settings, state: State | None) -> Iterator[Finding]:
+    if state and state.weakness:
+        yield Finding(
+            "state.of_others",
+            f"the state directory is not root's alone: {state.weakness}",
+            "who can write there chooses the box's token, password and host key, and who logs in",
+            f"a volume: docker run -v launcher-state:{settings.state_dir} …, or on the host: "
+            "sudo chown root DIRECTORY; sudo chmod 700 DIRECTORY",
+        )
+
+
+# By these a program loads what lies in a folder, whatever it is (ld.so(8)).
+_LOADED_BY = ("LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT")
+
+
+def _environment_notes(settings: Settings, identity: Identity) -> Iterator[Finding]:
+    """Where the user is not root anyway."""
+    names = [name for name in _LOADED_BY if name in settings.set_aside]
+    if names and not identity.sudo and not identity.is_root:
+        yield Finding(
+            "environment.of_others",
+            f"{', '.join(names)}: a place that others than root can change",
+            "root's programs here do without it, notebooks and logins have it; a root shell of "
+            "docker exec would load what lies there",
+            "use docker exec BOX launcher … and no root shell, or name folders of root's alone",
         )
 
 

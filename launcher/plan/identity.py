@@ -5,7 +5,8 @@ The first row that holds:
     an explicit setting      NB_UID, NB_USER and their other names; `docker run --user`
     the workspace's owner    a bind mount belongs to somebody on the host: be that somebody
     the image's own user     where it can write the workspace, or nobody can
-    root                     a folder of root's, where only root can write
+    root                     a folder of root's, where only root can write, and that nobody else can
+                             have put there; with GRANT_SUDO=no where root is the host's user alone
 
 An `Identity.names` says how the uid comes to have a name, so that sshd, sudo and `ls -l` agree:
 
@@ -31,7 +32,7 @@ IMAGE_USER = "dev"
 _NOBODY = 65534
 # Without these, root cannot become another user, give a file away, or end the user's programs.
 BECOME_ANOTHER = ("SETUID", "SETGID", "CHOWN", "KILL")
-_NO_LOGIN = ("nologin", "false", "sync")
+NO_LOGIN = ("nologin", "false", "sync")  # how the shell of a daemon's account ends
 
 
 def plan_identity(host: Host, settings: Settings) -> Identity:
@@ -78,9 +79,10 @@ def _choose(host: Host, settings: Settings) -> tuple[int, str]:
     if "user" in settings.given:
         return ours.uid, asked
     writable = may_write(_with_groups(ours, host), host)
-    if host.rootless and folder and folder.uid == 0 and not writable:
+    roots = folder is not None and folder.uid == 0 and not folder.replaceable
+    if host.rootless and roots and not writable:
         return 0, f"root here is the user who started the container, who owns {settings.workspace}"
-    if writable or not (folder and folder.writable):
+    if writable or not (folder and folder.writable) or not roots or not settings.grant_sudo:
         return ours.uid, asked
     return 0, f"{settings.workspace} is root's, and {ours.name} cannot write there"
 
@@ -112,7 +114,7 @@ def _account(host: Host, settings: Settings, uid: int) -> Account:
         if theirs is None and folder and folder.uid == uid and folder.gid not in (0, _NOBODY):
             gid = folder.gid
     # A daemon's account becomes one that people can work in.
-    for_people = base is not None and not base.shell.endswith(_NO_LOGIN)
+    for_people = base is not None and not base.shell.endswith(NO_LOGIN)
     home = base.home if base and base.name == name and for_people else f"/home/{name}"
     groups = (gid, *(base.groups if base else ()))
     shell = base.shell if base and for_people else "/bin/bash"

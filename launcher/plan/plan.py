@@ -62,7 +62,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         ssh=ssh,
         ssh_off=ssh_off,
         notes=(
-            *plan_notes(outset, ssh, writable, state.home_fault if state else None),
+            *plan_notes(outset, ssh, writable, state),
             *too_large_notes(inherited.too_large, machine.limits.stack),
         ),
         devices=devices.count,

@@ -35,6 +35,7 @@ StrictModes {"yes" if ssh.strict_modes else "no"}
 PidFile none
 PasswordAuthentication {"yes" if ssh.password else "no"}
 KbdInteractiveAuthentication no
+AllowUsers {" ".join(_sshd_word(name) for name in (ssh.user, *ssh.others))}
 PermitRootLogin {"prohibit-password" if plan.identity.root_login else "no"}
 # PAM in a container fails on loginuid and audit, and the account is no secret of the host's.
 UsePAM no
@@ -44,9 +45,12 @@ X11Forwarding no
 AllowAgentForwarding yes
 AllowTcpForwarding yes
 ClientAliveInterval 30
-LoginGraceTime 60
-# A classroom or a CI job logs in all at once; the default drops at ten.
-MaxStartups 200:30:400
+# Connections that have not logged in yet.  A classroom or a CI job logs in all at once, perhaps
+# behind one address; the default drops at ten.  No address may take the places of all others, and
+# those that say nothing leave soon.  Each takes a descriptor: with 1024 of them 900 are safe.
+LoginGraceTime 30
+MaxStartups 600:30:900
+PerSourceMaxStartups 500
 MaxSessions 100
 Subsystem sftp internal-sftp{_sftp_umask(plan)}
 {_SSHD_ALGORITHMS}{f"SetEnv {setenv}" if setenv else "# no variable to set"}

@@ -8,26 +8,71 @@ from collections.abc import Mapping
 from launcher.model import run_files
 from launcher.settings import folders
 
+# What image/launcher.c puts before the name of a variable that root's programs must not follow.
+ASIDE = "LAUNCHER_SET_ASIDE_"
+# Those, as they were given, and what root may have of each: None = nothing.
+_SET_ASIDE = {
+    name.removeprefix(ASIDE): (value, os.environ.get(name.removeprefix(ASIDE)))
+    for name, value in os.environ.items()
+    if name.startswith(ASIDE)
+}
+
 
 def own() -> dict[str, str]:
-    """Return this process's environment."""
-    return dict(os.environ)
+    """Return this process's environment, as it was given."""
+    found = dict(os.environ)
+    for name in _SET_ASIDE:
+        if ASIDE + name in found:
+            found[name] = found.pop(ASIDE + name)
+    return found
 
 
 def replace(environ: Mapping[str, str]) -> None:
-    """Make `environ` this process's whole environment."""
+    """Make `environ` this process's whole environment; what was set aside stays so."""
     os.environ.clear()
-    os.environ.update(environ)
+    os.environ.update(for_root(environ))
+    for name, (given, _) in _SET_ASIDE.items():
+        if environ.get(name) == given:
+            os.environ[ASIDE + name] = given
+
+
+def set_aside() -> tuple[str, ...]:
+    """Return the variables that name what others than root can change, so not for root."""
+    return tuple(_SET_ASIDE)
+
+
+def for_root(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a program of root's gets of `environ`: nothing of what was set aside."""
+    found = dict(environ)
+    for name, (given, safe) in _SET_ASIDE.items():
+        if found.get(name) != given:
+            continue
+        del found[name]
+        if safe is not None:
+            found[name] = safe
+    return found
+
+
+def as_given(environ: Mapping[str, str]) -> dict[str, str]:
+    """Undo `for_root`, but for what a program of root's has set itself."""
+    found = dict(environ)
+    for name, (given, safe) in _SET_ASIDE.items():
+        if found.get(name) == safe:
+            found[name] = given
+    return found
 
 
 def run_dir() -> str:
     """Return where this run's files are, without judging any other setting.
 
-    root's, where root runs the box: a user is then told to ask with sudo.
+    root's, where root runs the box: a user is then told to ask with sudo.  Raises BadSetting for
+    root where others can change it: root would do what their files say.
     """
     named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
     of_root = os.path.exists(f"{folders.RUN}/{run_files.PLAN}")
-    return named or (folders.RUN if of_root else folders.run_dir())
+    path = named or (folders.RUN if of_root else folders.run_dir())
+    folders.check_run_dir(path)
+    return path
 
 
 def wants_color(environ: Mapping[str, str], terminal: bool) -> bool:

@@ -10,6 +10,7 @@ import stat
 
 from launcher.model import run_files
 from launcher.model.errors import BadSetting
+from launcher.paths import walk
 
 RUN = "/run/launcher"
 STATE = "/var/lib/launcher"
@@ -37,6 +38,25 @@ def run_dir() -> str:
             "remove it, or set LAUNCHER_RUN_DIR to a folder of your own"
         )
     return path
+
+
+def check_run_dir(path: str) -> None:
+    """Raise BadSetting for root where others can change this run's directory, or put another there.
+
+    What lies in it says what root starts.
+    """
+    if os.geteuid() != 0 or not os.path.lexists(path):
+        return
+    try:
+        found: object = walk.weakness(path)
+    except OSError as err:
+        found = err.strerror
+    if found:
+        raise BadSetting(
+            f"cannot use {path}: {found}, and whoever changes what is in there would be root here; "
+            "set LAUNCHER_RUN_DIR to a folder of root's, such as one in /run; "
+            "for a box that was started with --user: docker exec --user UID …"
+        )
 
 
 def may_have_hooks(root: str = "/") -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
+from launcher.paths.folder import LARGEST, read_text
 
-_LARGEST = 1 << 20  # bytes of one file
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # Some platforms send a line break as these two characters.  It is one where a key, a comment or
 # the end follows: an account's name may be corp\nick.
@@ -41,7 +41,7 @@ def read(
     for path in (*files, *(path for each in directories for path in _files_in(each))):
         try:
             sources[path] = read_text(path)
-            if len(sources[path]) == _LARGEST:
+            if len(sources[path].encode(errors="surrogateescape")) == LARGEST:
                 warnings.append(f"{path}: only its first MiB is read")
         except OSError as err:
             sources[path] = ""
@@ -67,13 +67,6 @@ def split(source: str, text: str) -> Iterator[KeyLine]:
                 yield KeyLine(source, number, line)
         if ends is not None and ends.search(line):
             ends = None
-
-
-def read_text(path: str) -> str:
-    """Return the file's first MiB; a pipe that nobody writes to is empty, and not waited for."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, encoding="utf-8", errors="surrogateescape") as stream:
-        return stream.read(_LARGEST)
 
 
 def fault(path: str, directory: bool) -> str | None:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from launcher.model.errors import BadSetting
 from launcher.model.plan import GpuRequest, KeyLine, Secret
+from launcher.paths.folder import read_text
 from launcher.settings import accepts, address, folders, key_sources, other_images
-from launcher.settings.environ import own, wants_color
+from launcher.settings.environ import own, set_aside, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
 
 _SSH_PORT_WITHOUT_ROOT = 2222
@@ -65,6 +66,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         **values,
         color=wants_color(env, os.isatty(1)),
+        set_aside=set_aside(),
         given=given,
         key_lines=key_lines,
         key_source_set=key_source_set,
@@ -204,7 +206,7 @@ def _public_keys(
 
 def _token_from_file(name: str, path: str, problems: list[str]) -> Secret | None:
     try:
-        text = key_sources.read_text(path).strip()
+        text = read_text(path).strip()
         if not text:
             raise ValueError("a token in the file, which is empty")
         return accepts.token(text)

@@ -49,6 +49,7 @@ class Settings(NamedTuple):
     """The values in force: what was read besides, then one field for each row of TABLE."""
 
     color: bool  # stdout is a terminal and NO_COLOR is not set (no-color.org)
+    set_aside: tuple[str, ...]  # variables that root's programs do without (settings/environ)
     given: Mapping[str, str]  # setting -> the variable it came from
     key_lines: tuple[KeyLine, ...]  # every line of every key source
     key_source_set: bool  # some key source was set, valid or not

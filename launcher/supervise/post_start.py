@@ -13,6 +13,7 @@ from launcher.model import codec, run_files
 from launcher.model.plan import RenderedFile, Service
 from launcher.process import become
 from launcher.process.become import BASH
+from launcher.settings import environ as own_environ
 
 SCRIPT = "post_start.sh"
 NAME = "post_start"  # the program's, in supervisord.conf
@@ -30,7 +31,7 @@ def files(run_dir: str, environ: Mapping[str, str], root: str = "/") -> tuple[Re
         return ()
     service = Service(
         name=NAME, argv=(BASH, script), uid=-1, gid=-1, groups=(), cwd="/",
-        env=tuple(environ.items()),
+        env=tuple(own_environ.for_root(environ).items()),
     )  # fmt: skip
     path = f"{run_dir}/{run_files.service(NAME)}"
     return (RenderedFile(path, codec.to_json(service), 0o600, -1, -1),)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 
 from launcher.model.watch import GpusAtStart
+from launcher.paths import walk
 from launcher.settings import environ
 
 _UUID_SIZE = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
@@ -51,17 +52,14 @@ def ask_as_the_start_did(start: GpusAtStart) -> None:
         path = f"{folder}/{_LIBRARY}"
         if not folder.startswith("/") or not os.path.exists(path):
             continue
-        if not (_is_ours(path) and _is_ours(folder)):
-            raise OSError(f"{path} can be changed by others than root, who does not load it")
+        found = walk.weakness(folder) or walk.weakness_of_file(path)
+        if found:
+            raise OSError(
+                f"{path} can be changed by others than root, who does not load it: {found}"
+            )
         with contextlib.suppress(OSError):  # of another architecture: the loader goes on, too
             ctypes.CDLL(path)
             return
-
-
-def _is_ours(path: str) -> bool:
-    info = os.stat(path)
-    groups = 0 if info.st_gid in (0, os.getegid()) else 0o020
-    return info.st_uid in (0, os.geteuid()) and not info.st_mode & (groups | 0o002)
 
 
 def _covers(now: frozenset[str] | None, start: frozenset[str] | None) -> bool:

@@ -133,7 +133,7 @@ def test_what_hooks_exported_is_behind_every_door(hooked: Box, key: KeyPair, doo
     found = doors.environment(hooked, {**doors.DOORS, "ssh": ssh}[door])
     wanted = {**NASTY, "T_CHANGED": "by-a-hook", "CUDA_VISIBLE_DEVICES": "2"}
     assert {name for name, value in wanted.items() if found.get(name) != value} == set()
-    assert found["PATH"].startswith("/opt/mine/bin:/opt/venv/bin:")
+    assert found["PATH"].startswith("/opt/mine/bin:/opt/launcher/command:/opt/venv/bin:")
     if door != "docker_exec_interactive":  # Docker itself gives that one the container's
         assert "T_UNSET" not in found
         assert found["USER"] == "ada"

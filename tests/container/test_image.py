@@ -51,9 +51,7 @@ def as_dev(docker: Docker, image: str) -> Shell:
 
 def test_configuration(config: dict[str, Any]) -> None:
     """The contract with docker run, Compose and Kubernetes."""
-    env, signals, *program = config["Entrypoint"]
-    assert program == ["/opt/launcher/bin/python", "-I", "/opt/launcher/entrypoint.py"]
-    assert (env, signals) == ("/usr/bin/env", "--block-signal=TERM,INT,QUIT")
+    assert config["Entrypoint"] == ["/opt/launcher/entrypoint"]
     assert not config["Cmd"], "no command: services mode"
     assert set(config["ExposedPorts"]) == {"8888/tcp", "22/tcp"}
     assert set(config["Volumes"]) == {"/var/lib/launcher"}
@@ -67,7 +65,7 @@ def test_environment(config: dict[str, Any]) -> None:
     env = dict(item.split("=", 1) for item in config["Env"])
     assert env["NVIDIA_VISIBLE_DEVICES"] == "all"
     assert env["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
-    assert env["PATH"].split(":")[0] == "/opt/venv/bin"
+    assert env["PATH"].split(":")[:2] == ["/opt/launcher/command", "/opt/venv/bin"]
     assert set(env) == {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "PATH", "LANG"}
 
 
@@ -198,7 +196,9 @@ print(*sorted(installed - needed))
 
 
 def test_launcher_command_is_everybody_s(as_dev: Shell) -> None:
-    assert as_dev("command -v launcher") == "/usr/local/bin/launcher"
+    assert as_dev("command -v launcher") == "/opt/launcher/command/launcher"
+    assert as_dev("ls /opt/launcher/command") == "launcher", "nothing else is put before the user's"
+    assert "usage: launcher" in as_dev("/usr/local/bin/launcher --help")
     assert "usage: launcher" in as_dev("launcher --help")
 
 
@@ -213,3 +213,11 @@ def test_size(docker: Docker, image: str) -> None:
     assert {part: mb for part, mb in measured.items() if mb > BUDGET[part]} == {}
     assert sum(measured.values()) <= image_size.MOST_MEGABYTES
     assert all(sizes[part] > 0 for part in image_size.PARTS), "a part was not recognised"
+
+
+def test_what_the_engine_starts_has_no_loader(as_root: Shell) -> None:
+    """Else the loader would follow LD_LIBRARY_PATH before any program of ours runs."""
+    for program in ("/opt/launcher/entrypoint", "/usr/local/bin/launcher"):
+        interpreter = f"readelf --program-headers $(readlink -f {program}) | grep -c INTERP || true"
+        assert as_root(interpreter) == "0"
+    assert as_root("readelf --program-headers /usr/bin/env | grep -c INTERP") == "1"

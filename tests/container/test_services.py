@@ -128,7 +128,7 @@ def test_environment_is_the_same_behind_every_door(started: Box, door: str) -> N
     assert env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert env["AWKWARD"] == AWKWARD
     assert env["TWO_LINES"] == TWO_LINES
-    assert env["PATH"].split(":")[0] == "/opt/venv/bin"
+    assert env["PATH"].split(":")[:2] == ["/opt/launcher/command", "/opt/venv/bin"]
     assert "JUPYTER_TOKEN" not in env
 
 

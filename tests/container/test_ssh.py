@@ -115,7 +115,7 @@ def test_root_by_key(by_key: Box, key: KeyPair) -> None:
     done = login(by_key, key, user="root").ssh("id -u; echo $HOME $USER $PATH")
     uid, home, user, path = done.stdout.split()
     assert (uid, home, user) == ("0", "/root", "root")
-    assert path.startswith("/opt/venv/bin:")
+    assert path.startswith("/opt/launcher/command:/opt/venv/bin:")
 
 
 def test_another_key_is_refused(by_key: Box, tmp_path: Path) -> None:

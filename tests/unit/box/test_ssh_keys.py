@@ -19,6 +19,7 @@ from launcher.box import ssh_keys
 from launcher.model import state_files
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import PRIVATE_KEY, fingerprint, parts, unknown_option
+from launcher.paths.folder import Folder
 from testing.machines import HOST_KEY, LOGIN_KEY
 from testing.strategies import values
 
@@ -150,30 +151,39 @@ def test_nothing_that_is_pasted_hides_a_good_key(texts: list[str]) -> None:
 # --- key pairs -------------------------------------------------------------------------------
 
 
+def pair(directory: Path) -> str | None:
+    with Folder(str(directory)) as folder:
+        return ssh_keys.key_pair(folder, "key", "launcher")
+
+
+def kept(directory: Path, name: str) -> str | None:
+    with Folder(str(directory)) as folder:
+        return ssh_keys.kept_key(folder, name)
+
+
 def test_a_pair_is_made_once(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    first = ssh_keys.key_pair(str(path), "launcher")
+    first = pair(tmp_path)
     assert first is not None
     assert first.startswith("ssh-ed25519 ")
-    assert ssh_keys.key_pair(str(path), "launcher") == first
+    assert pair(tmp_path) == first
     assert sorted(os.listdir(tmp_path)) == ["key", "key.pub"]
 
 
 @pytest.mark.parametrize("damage", ["no-public-half", "empty-public-half"])
 def test_a_private_half_alone_is_kept(tmp_path: Path, damage: str) -> None:
     """A host key mounted as a secret, or a start that was cut short."""
-    path, public = tmp_path / "key", tmp_path / "key.pub"
-    first = ssh_keys.key_pair(str(path), "launcher")
+    public = tmp_path / "key.pub"
+    first = pair(tmp_path)
     public.unlink()
     if damage == "empty-public-half":
         public.touch()
-    assert ssh_keys.key_pair(str(path), "launcher") == first
+    assert pair(tmp_path) == first
 
 
 @pytest.mark.parametrize("left", ["key", "key.pub", "key.new", "key.new.pub"])
 def test_what_a_full_disk_or_a_kill_left_is_no_obstacle(tmp_path: Path, left: str) -> None:
     (tmp_path / left).touch()
-    made = ssh_keys.key_pair(str(tmp_path / "key"), "launcher")
+    made = pair(tmp_path)
     assert made is not None
     assert made.startswith("ssh-ed25519 ")
 
@@ -185,16 +195,16 @@ def test_a_key_that_cannot_be_read_is_not_replaced(tmp_path: Path) -> None:
     subprocess.run(argv, check=True)
     (tmp_path / "key.pub").unlink()
     before = path.read_bytes()
-    assert ssh_keys.key_pair(str(path), "launcher") is None
+    assert pair(tmp_path) is None
     assert path.read_bytes() == before
 
 
 def test_the_rsa_host_key(tmp_path: Path) -> None:
     ssh_keys.make_rsa_host_key(str(tmp_path), os.environ)
     path = tmp_path / state_files.RSA_HOST_KEY
-    made = ssh_keys.kept_key(str(path))
+    made = kept(tmp_path, state_files.RSA_HOST_KEY)
     ssh_keys.make_rsa_host_key(str(tmp_path), os.environ)
-    assert ssh_keys.kept_key(str(path)) == made
+    assert kept(tmp_path, state_files.RSA_HOST_KEY) == made
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     shown = subprocess.run(["ssh-keygen", "-l", "-f", path], capture_output=True, text=True)
     assert int(shown.stdout.split()[0]) >= 3072

@@ -14,6 +14,7 @@ from testing.machines import (
     HOST_KEY,
     LOGIN_KEY,
     PASSWORD,
+    ROOT,
     STATE,
     TOKEN,
     Case,
@@ -224,3 +225,32 @@ def shown(address) -> str:
 def test_the_login_is_the_users() -> None:
     other = Account("jovyan", 1001, 1001, "/home/jovyan", "/bin/bash", (1001,))
     assert plan({"NB_USER": "jovyan"}, account=other).ssh.user == "jovyan"
+
+
+# --- who may log in --------------------------------------------------------------------------
+
+ALICE = Account("alice", 1001, 1001, "/home/alice", "/bin/bash")
+OF_THE_BASE = (
+    Account("www-data", 33, 33, "/var/www", "/usr/sbin/nologin"),
+    Account("sync", 4, 65534, "/bin", "/bin/sync"),
+    Account("postgres", 105, 105, "/var/lib/postgresql", "/bin/bash"),
+    Account("nobody", 65534, 65534, "/nonexistent", "/bin/sh"),
+    Account("service", 2000, 2000, "/", "/usr/sbin/nologin"),
+    Account("a*", 2001, 2001, "/", "/bin/bash"),
+)
+
+
+@pytest.mark.parametrize(
+    ("environ", "others"),
+    [({}, ("root", "alice")), ({"GRANT_SUDO": "no"}, ("alice",))],
+)
+def test_who_may_log_in_besides(environ: dict[str, str], others: tuple[str, ...]) -> None:
+    """Root where it may, and accounts of people; none of the base's."""
+    made = plan(environ, accounts=(ROOT, DEV, *OF_THE_BASE, ALICE))
+    assert (made.ssh.user, made.ssh.others) == ("dev", others)
+
+
+def test_without_root_or_on_another_machine_nobody_else_may() -> None:
+    assert plan(me=DEV, accounts=(ROOT, DEV)).ssh_off
+    assert plan({"SSH_PORT": "2222"}, me=DEV, accounts=(ROOT, DEV)).ssh.others == ()
+    assert plan(image=False, accounts=(ROOT, DEV, ALICE)).ssh.others == ("root",)

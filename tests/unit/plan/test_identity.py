@@ -92,6 +92,16 @@ MOVED = ("dev", 1234, 1234, "/home/dev")
                      id="groups-alone-need-no-new-name"),
         # root
         pytest.param(host(ROOTS), {}, ("root", 0, 0, "/root"), "kept", id="root"),
+        pytest.param(host(replace(ROOTS, replaceable=True)), {}, THE_DEV, "kept",
+                     id="not-root-for-a-folder-that-others-can-put-there"),
+        pytest.param(host(replace(ROOTS, replaceable=True), rootless=True), {}, THE_DEV, "kept",
+                     id="nor-where-rootless"),
+        pytest.param(host(ROOTS), {"GRANT_SUDO": "no"}, THE_DEV, "kept",
+                     id="not-root-where-nobody-is-to-be"),
+        pytest.param(host(replace(ROOTS, uid=65534, gid=65534)), {}, THE_DEV, "kept",
+                     id="not-root-for-a-folder-of-nobodys"),
+        pytest.param(host(ROOTS, rootless=True), {"GRANT_SUDO": "no"}, ("root", 0, 0, "/root"),
+                     "kept", id="rootless-without-sudo"),
         pytest.param(host(ROOTS, rootless=True), {}, ("root", 0, 0, "/root"), "kept",
                      id="rootless"),
         pytest.param(host(SOMEBODYS, capabilities=frozenset()), {}, ("root", 0, 0, "/root"),
@@ -147,7 +157,8 @@ def test_sudo_and_roots_login_go_together(environ, sudo, root_login) -> None:
 
 
 def test_root_who_is_the_user_may_log_in() -> None:
-    assert identity(host(ROOTS), GRANT_SUDO="no").root_login
+    assert identity(host(ROOTS), GRANT_SUDO="no", NB_UID="0").root_login
+    assert identity(host(ROOTS, rootless=True), GRANT_SUDO="no").root_login
 
 
 @pytest.mark.parametrize("me", [DEV, NAMELESS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -137,7 +138,8 @@ def state(private_dir: Path) -> str:
 def configuration(plan: Plan, state: str, port: int = 22) -> str:
     assert plan.ssh is not None
     paths = replace(plan.paths, state=state, run=state)
-    ssh = replace(plan.ssh, port=port, listen="127.0.0.1", password=None)
+    me = getpass.getuser()  # who the tests log in as
+    ssh = replace(plan.ssh, port=port, listen="127.0.0.1", password=None, user=me)
     return sshd_config(replace(plan, paths=paths), ssh)
 
 

@@ -176,9 +176,30 @@ def test_a_file_larger_than_a_mebibyte_is_said(tmp_path: Path) -> None:
     assert len(settings.key_lines) > 40_000
 
 
-def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "keys")
-    settings = load(PUBLIC_KEY_FILE=str(tmp_path / "keys"))
+def a_pipe(folder: Path) -> str:
+    """Make a pipe that nobody writes to: to read it would be to wait for ever."""
+    path = folder / "pipe"
+    os.mkfifo(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["PUBLIC_KEY_FILE", "JUPYTER_TOKEN_FILE"])
+@pytest.mark.parametrize("odd", ["pipe", "/dev/zero", "/dev/random", "/dev/full"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, name: str, odd: str) -> None:
+    path = a_pipe(tmp_path) if odd == "pipe" else odd
+    with pytest.raises(BadSetting, match=f"{name}='{path}': cannot read it: it is no file"):
+        load(**{name: path})
+
+
+def test_a_pipe_among_key_files_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    path = a_pipe(tmp_path)
+    settings = load(PUBLIC_KEY_DIR=str(tmp_path))
+    assert settings.key_lines == ()
+    assert f"{path}: cannot read it: it is no file; its keys may not log in" in settings.warnings
+
+
+def test_the_null_device_is_a_source_without_keys() -> None:
+    settings = load(PUBLIC_KEY_FILE="/dev/null")
     assert settings.key_lines == ()
     assert settings.key_source_set
 

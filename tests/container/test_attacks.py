@@ -1,0 +1,264 @@
+"""The workspace user against root, with GRANT_SUDO=no: each way that once led there, by cause."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from testing.container.box import BANNER, Box, Boxes
+from testing.container.engine import poll
+from testing.container.login import KeyPair, Login, make_key
+from tests.container.test_trust import checks, plant, ran
+
+NO_SUDO = ("-e", "GRANT_SUDO=no")
+SECRET = "root's own, and nobody else's"
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> KeyPair:
+    return make_key(tmp_path_factory.mktemp("keys"))
+
+
+def as_dev(box: Box, script: str) -> str:
+    return box.exec("/bin/sh", "-c", script, user="dev", check=False).stdout
+
+
+def banners(box: Box) -> int:
+    return len(BANNER.findall(box.logs()))
+
+
+# --- what root's programs load ---------------------------------------------------------------
+
+LIBRARIES = "/opt/venv/lib/nvidia"
+# Tells who loads it. Called libz.so.1, Python loads it in place of the system's.
+TRAP = """
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+__attribute__((constructor)) static void loaded(void) {
+    char path[64];
+    snprintf(path, sizeof path, "/workspace/loaded-%d", (int)geteuid());
+    int fd = open(path, O_CREAT | O_WRONLY, 0644);
+    if (fd >= 0) close(fd);
+}
+"""
+
+
+def loaded_by(box: Box) -> list[str]:
+    names = box.exec("/bin/ls", "/workspace", user="dev").stdout.split()
+    return [name.removeprefix("loaded-") for name in names if name.startswith("loaded-")]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LD_LIBRARY_PATH": f"/usr/local/nvidia/lib64:{LIBRARIES}"},
+        {"LD_PRELOAD": f"{LIBRARIES}/libz.so.1"},
+        {"LD_AUDIT": f"{LIBRARIES}/libz.so.1"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_root_s_programs_load_no_library_of_the_user_s(
+    box: Boxes, variables: dict[str, str]
+) -> None:
+    """Neither the health check nor a start, a reload, nor a command by `docker exec`."""
+    started = box(*NO_SUDO, "--health-interval", "1s", env=variables)
+    started.wait_for_banner()
+    build = f"mkdir -p {LIBRARIES} && gcc -shared -fPIC -xc -o {LIBRARIES}/libz.so.1 -"
+    unset = ("/usr/bin/env", "-u", "LD_PRELOAD", "-u", "LD_AUDIT", "/bin/sh", "-c", build)
+    started.exec(*unset, stdin=TRAP, user="dev")
+    seen = checks(started)
+    assert poll(lambda: len(checks(started) - seen) >= 2, timeout=30)
+    started.kill("HUP")
+    started.wait_for_log("reloaded")
+    started.exec("launcher", "status", check=False)
+    started.restart()
+    assert poll(lambda: banners(started) == 2, timeout=60)
+    started.exec("launcher", "exec", "--", "/opt/venv/bin/python", "-c", "import zlib")
+    assert "0" not in loaded_by(started)
+    assert "1000" in loaded_by(started), "the trap does not work"
+
+
+def test_the_banner_says_that_a_library_path_is_the_user_s(box: Boxes) -> None:
+    started = box(*NO_SUDO, env={"LD_LIBRARY_PATH": LIBRARIES})
+    assert "LD_LIBRARY_PATH: a place that others than root can change" in re.sub(
+        r"\s+", " ", started.wait_for_banner()
+    )
+
+
+def test_the_user_s_programs_have_the_library_path_as_it_was_given(box: Boxes) -> None:
+    value = f"/usr/lib:{LIBRARIES}"
+    started = box(*NO_SUDO, env={"LD_LIBRARY_PATH": value})
+    started.wait_for_banner()
+    said = started.exec("launcher", "exec", "--", "sh", "-c", 'echo "$LD_LIBRARY_PATH"').stdout
+    assert said.strip() == value
+    environ = started.exec("sh", "-c", "tr '\\0' '\\n' < /proc/1/environ").stdout.splitlines()
+    assert "LD_LIBRARY_PATH=/usr/lib" in environ
+
+
+def test_launcher_is_ours_whatever_the_user_puts_on_the_path(box: Boxes) -> None:
+    """As README and operations.md tell people to type it."""
+    started = box(*NO_SUDO)
+    started.wait_for_banner()
+    plant(started, "launcher", "python", "env")
+    assert "jupyter" in started.exec("launcher", "status").stdout
+    started.exec("launcher", "healthcheck")
+    assert [name for name in ran(started) if name.startswith("0-")] == []
+
+
+# --- who everything runs as ------------------------------------------------------------------
+
+
+def test_a_workspace_that_the_user_replaces_makes_nobody_root(box: Boxes) -> None:
+    started = box(*NO_SUDO, "-e", "WORKSPACE=/workspace/project")
+    started.wait_for_banner()
+    as_dev(started, "rm -rf /workspace/project; ln -s /root /workspace/project")
+    started.restart()
+    assert poll(lambda: banners(started) == 2, timeout=60)
+    assert started.exec("launcher", "exec", "--", "id", "-u").stdout.strip() == "1000"
+    as_root = started.exec("sh", "-c", "ps -o user=,args= ax | grep '[g]uest/jupyter'").stdout
+    assert as_root.startswith("dev")
+
+
+def test_a_mistyped_workspace_makes_nobody_root_without_sudo(box: Boxes, tmp_path: Path) -> None:
+    started = box(*NO_SUDO, "-v", f"{tmp_path}:/workspace")
+    assert "dev (uid 1000) cannot write /workspace" in started.wait_for_banner()
+    assert started.exec("launcher", "exec", "--", "id", "-u").stdout.strip() == "1000"
+
+
+# --- what root reads and writes --------------------------------------------------------------
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Return a folder of the host's user, to be mounted."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.chown(folder, 1000, 1000)
+    return folder
+
+
+def test_a_state_directory_of_the_user_s_gives_nothing_of_root_s(box: Boxes, state: Path) -> None:
+    started = box(*NO_SUDO, "-v", f"{state}:/var/lib/launcher")
+    banner = re.sub(r"\s+", " ", started.wait_for_banner())
+    assert "/var/lib/launcher belongs to uid 1000" in banner
+    started.exec("sh", "-c", f"umask 077; mkdir /etc/x; printf '%s' \"{SECRET}\" > /etc/x/victim")
+    started.exec("chmod", "640", "/etc/x/victim")
+    before = started.exec("stat", "-c", "%a %u %s", "/etc/x/victim").stdout
+    for name in ("token", "password", "ssh_host_rsa_key", "ssh_host_ed25519_key"):
+        as_dev(started, f"cd /var/lib/launcher && mv {name} {name}.old; "
+                        f"ln -s /etc/x/victim {name}")  # fmt: skip
+    for name in (".new", "token.new", "ssh_host_rsa_key.new"):
+        as_dev(started, f"ln -sf /etc/x/victim /var/lib/launcher/{name}")
+    started.kill("HUP")
+    started.wait_for_log("not reloaded")
+    assert SECRET not in as_dev(started, "cat /run/launcher/*.json /var/lib/launcher/*")
+    assert started.exec("stat", "-c", "%a %u %s", "/etc/x/victim").stdout == before
+
+
+def test_render_follows_no_link_of_the_user_s(box: Boxes) -> None:
+    started = box(*NO_SUDO)
+    started.wait_for_banner()
+    as_dev(
+        started,
+        "mkdir -p /workspace/out/run/launcher; cd /workspace/out/run/launcher; "
+        "ln -s /etc/launcher/hooks.d jupyter; ln -s /etc/launcher/hooks.d user",
+    )
+    done = started.exec("launcher", "render", "/workspace/out", check=False)
+    assert done.returncode == 78
+    assert started.exec("stat", "-c", "%U %a", "/etc/launcher/hooks.d").stdout == "root 755\n"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["JUPYTER_TOKEN_FILE=/dev/zero", "PUBLIC_KEY_FILE=/dev/random", "LAUNCHER_TLS_CERT=/dev/zero"],
+)
+def test_a_setting_s_file_that_is_none_ends_the_start(box: Boxes, variable: str) -> None:
+    name, _, path = variable.partition("=")
+    started = box("--memory", "1g", "-e", variable, "-e", "LAUNCHER_TLS_KEY=/dev/zero")
+    assert started.wait() == 78
+    assert f"{name}='{path}': cannot read it: it is no file" in started.logs()
+
+
+@pytest.mark.parametrize("folder", ["/workspace/run", "/tmp/run"])
+def test_a_run_directory_that_the_user_could_replace_ends_the_start(
+    box: Boxes, folder: str
+) -> None:
+    if folder == "/tmp/run":
+        pytest.skip("root's own, in a folder where nobody may rename what is another's")
+    started = box(*NO_SUDO, "-e", f"LAUNCHER_RUN_DIR={folder}")
+    assert started.wait() == 78
+    assert "whoever changes what is in there would be root" in started.logs()
+
+
+def test_an_empty_dir_of_kubernetes_is_made_root_s(box: Boxes, tmp_path: Path) -> None:
+    """/run and the state as a pod mounts them: root's, and everybody's to write."""
+    folders = {"/run": tmp_path / "run", "/var/lib/launcher": tmp_path / "state"}
+    for folder in folders.values():
+        folder.mkdir()
+        folder.chmod(0o777)
+    mounts = [word for at, path in folders.items() for word in ("-v", f"{path}:{at}")]
+    started = box(*NO_SUDO, *mounts)
+    started.wait_for_banner()
+    as_dev(started, "mv /run/launcher /run/taken; mkdir /run/launcher")
+    as_dev(started, "rm -rf /var/lib/launcher/token")
+    assert started.exec("stat", "-c", "%U", "/run/launcher/plan.json").stdout == "root\n"
+    assert started.exec("ls", "/var/lib/launcher/token").stdout
+
+
+# --- a box that was started as the user ------------------------------------------------------
+
+
+def test_root_runs_nothing_of_a_box_that_was_started_as_a_user(box: Boxes) -> None:
+    started = box("--user", "1000")
+    started.wait_for_banner()
+    touched = "touch /tmp/run-by-$(id -u)"
+    as_dev(
+        started,
+        f"mkdir -p /tmp/launcher-0; echo '{touched}' > /tmp/launcher-0/environment.sh;"
+        "cp /tmp/launcher-0/environment.sh /tmp/launcher-0/login.sh",
+    )
+    # As somebody who wins the race for it has it: the folder is root's, its content is not.
+    started.exec(
+        "chown",
+        "0:0",
+        "/tmp/launcher-0",
+        "/tmp/launcher-0/environment.sh",
+        "/tmp/launcher-0/login.sh",
+        user="0",
+    )
+    for options in ("-ic", "-lc"):
+        started.exec("bash", options, "true", user="0", check=False)
+    assert "run-by-0" not in started.exec("ls", "/tmp").stdout
+
+
+# --- who may log in --------------------------------------------------------------------------
+
+
+def test_a_key_is_for_the_workspace_user_alone(box: Boxes, key: KeyPair) -> None:
+    started = box(*NO_SUDO, env={"PUBLIC_KEY": key.public})
+    started.wait_for_banner()
+    assert Login(started.port(22), "dev", key).ssh("true").returncode == 0
+    for account in ("www-data", "games", "backup", "bin", "root", "nobody"):
+        login = Login(started.port(22), account, key)
+        assert login.ssh("-N").returncode == 255
+        assert login.sftp("put /etc/hostname /tmp/put\n").returncode == 255
+    assert "put" not in started.exec("ls", "/tmp").stdout.split()
+
+
+def test_connections_that_say_nothing_keep_nobody_out(box: Boxes, key: KeyPair) -> None:
+    started = box(env={"PUBLIC_KEY": key.public})
+    started.wait_for_banner()
+    port = started.port(22)
+    silent = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(450)]
+    try:
+        login = Login(port, "dev", key)
+        logins = [login.ssh("true").returncode for _ in range(10)]
+    finally:
+        for connection in silent:
+            connection.close()
+    assert logins.count(0) >= 9
