@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ GOLDEN = ROOT / "tests" / "golden"
 # A shared machine is slow now and then; that is no property of the code.
 settings.register_profile("launcher", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("launcher")
+
+# `nohup` and a shell's `&` have these ignored, and a program would inherit that from pytest.  A
+# handler is reset at execve(2): programs under test get the default, pytest is as deaf as before.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

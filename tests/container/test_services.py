@@ -144,6 +144,7 @@ def test_who_you_are_behind_every_door(started: Box, door: str) -> None:
 # --- as printed -----------------------------------------------------------------------------
 
 
+@pytest.mark.alone  # it needs 8888 and 2222 of this machine
 def test_url_and_ssh_line_work_exactly_as_printed(box: Boxes) -> None:
     """Type the README's command, and copy the two lines."""
     for port in (8888, 2222):

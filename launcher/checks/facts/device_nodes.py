@@ -83,8 +83,8 @@ def gpu_missing(seen: Evidence) -> str | None:
         return None
     if not seen.gpus and not seen.lost and not gpu_nodes(seen):
         started = ", ".join(started_without_node(seen))
-        missing = f"{started} not" if started else "no /dev/nvidia0 is"
-        return f"{CONTROL} is here, {missing}; NVML counts no GPU"
+        absent = f"{started} not" if started else "no /dev/nvidia0 is"
+        return f"{CONTROL} is here, {absent}; NVML counts no GPU"
     minors = [gpu.minor for gpu in seen.gpus if gpu.minor is not None]
     paths = [f"/dev/nvidia{minor}" for minor in minors]
     missing = [path for path in paths if not seen.has_node(path)]
