@@ -108,6 +108,7 @@ def test_only_bad_keys_open_nothing(box: Boxes) -> None:
     assert "   password " not in banner
 
 
+@pytest.mark.alone  # it measures how long the start takes
 def test_a_megabyte_of_keys_does_not_hold_the_start(
     box: Boxes, keys: list[KeyPair], tmp_path: Path
 ) -> None:
