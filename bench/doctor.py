@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 from bench.layout import PROJECT, Layout, with_machine
@@ -19,6 +18,7 @@ from launcher.model.machine import GpuReport, Machine
 from sim import driver
 from testing import topologies
 from testing.machines import machine
+from testing.values import replace
 
 _MOST = 1.5  # seconds
 _WITHOUT_PYTORCH = [layer for layer in LAYERS if layer != "pytorch"]

@@ -11,13 +11,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from bench.contenders import CONTENDERS, Start
 from bench.layout import TOKEN, Layout, with_machine
 from bench.processes import cpu_seconds, pss_megabytes, supervising
 from bench.stopwatch import Run
+from testing.values import replace
 
 Values = dict[str, list[float]]
 

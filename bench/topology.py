@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from launcher.gpus.topology import pair_table, strength
 from launcher.model.machine import Gpu, Pair
 from sim import description
 from testing import printed, topologies
+from testing.values import replace
 
 COUNTS = (1, 4, 8, 16)
 _SIXTEEN = "dgx2-v100-16x-nv6.partial"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from launcher.model.evidence import AS_GIVEN, CudaDevice, CudaTrial, Evidence, Library, TorchReport
 from launcher.model.machine import DeviceNode, DriverFailure, Gpu, GpuReport, Hardware
@@ -19,7 +18,7 @@ def healthy(count: int = 2, **changes: object) -> Evidence:
 
 def full(report: GpuReport, hardware: Hardware, **changes: object) -> Evidence:
     """Return evidence in which everything that is not in `report` and `hardware` is well."""
-    report = replace(report, nodes=report.nodes or opened(hardware))
+    report = report._replace(nodes=report.nodes or opened(hardware))
     found = Evidence(
         machine=machine(report, hardware),
         environ={"NVIDIA_VISIBLE_DEVICES": "all"},
@@ -32,7 +31,7 @@ def full(report: GpuReport, hardware: Hardware, **changes: object) -> Evidence:
         ) if report.gpus else None,
         user=DEV,
     )  # fmt: skip
-    return replace(found, **changes)  # type: ignore[arg-type]
+    return found._replace(**changes)  # type: ignore[arg-type]
 
 
 def cheap(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from launcher.model.host import Account, Folder, Host
 from testing import machines
 from testing.machines import ROOT, answering, gpu
@@ -21,8 +19,7 @@ ROOTS = Folder(0, 0, 0o755, writable=True)
 SHARED = Folder(0, 0, 0o777, writable=True)
 READ_ONLY = Folder(0, 0, 0o755, writable=False)
 
-BASE = replace(
-    machines.machine(answering(gpu(0))).host,
+BASE = machines.machine(answering(gpu(0))).host._replace(
     me=ROOT,
     account=DEV,
     accounts=(ROOT, WWW, DEV, BOB),
@@ -37,5 +34,5 @@ BASE = replace(
 def host(folder: Folder | None = OWN, **changes: object) -> Host:
     """Return the image's box with this workspace."""
     writable = folder in (OWN, SHARED)
-    found = replace(BASE, workspace=folder, workspace_missing=folder is None)
-    return replace(found, **{"workspace_writable": writable, **changes})  # type: ignore[arg-type]
+    found = BASE._replace(workspace=folder, workspace_missing=folder is None)
+    return found._replace(**{"workspace_writable": writable, **changes})  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ code under test, never written here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from launcher.model.host import Account, Host
 from launcher.model.machine import (
@@ -58,7 +58,7 @@ def gpu(index: int, name: str = "NVIDIA H100 80GB HBM3", **changes: object) -> G
         compute_capability=(9, 0),
         mig_enabled=False,
     )
-    return replace(found, **changes)  # type: ignore[arg-type]
+    return found._replace(**changes)  # type: ignore[arg-type]
 
 
 def mig_gpu(index: int, instances: int) -> Gpu:
@@ -105,7 +105,7 @@ def machine(
         report=report,
         hardware=hardware or cards(len(report.gpus) + len(report.lost)),
         limits=Limits(CpuBudget(128, 128, 16.0), 256 * GIB, shm, None, None),
-        host=replace(found, **host),  # type: ignore[arg-type]
+        host=found._replace(**host),  # type: ignore[arg-type]
     )
 
 
@@ -135,7 +135,7 @@ class Case:
     def plan(self) -> Plan:
         """Return the plan; every key that the settings name is taken for a good one."""
         settings = self.settings()
-        state = self.state and replace(self.state, keys=settings.key_lines)
+        state = self.state and self.state._replace(keys=settings.key_lines)
         return make_plan(outset(self.machine, settings), state)
 
 

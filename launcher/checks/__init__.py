@@ -8,7 +8,7 @@ has a file.  `facts` is what rows look at (`cards`, `injection`, `mask` …) and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.checks import (
     cuda,
@@ -41,8 +41,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the checks found: one failure at most, and whatever else is worth knowing."""
 
     failure: Finding | None

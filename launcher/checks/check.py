@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.evidence import Evidence
 
 CPU_ONLY = "everything runs on the CPU"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One thing that can be wrong.
 
     `seen` returns what was seen of it, with the exact string or code, and None where it is not

@@ -130,7 +130,7 @@ def _where(is_meant: Callable[[Gpu], object], say: str) -> Callable[[Evidence], 
     """Return a check that names these GPUs; `say` may hold the GPU's fields."""
     return lambda seen: (
         "; ".join(
-            f"GPU {gpu.index}: {say.format(**vars(gpu))}" for gpu in seen.gpus if is_meant(gpu)
+            f"GPU {gpu.index}: {say.format(**gpu._asdict())}" for gpu in seen.gpus if is_meant(gpu)
         )
         or None
     )

@@ -58,7 +58,6 @@ def plan(options: Namespace) -> int:
 
 
 def render(options: Namespace) -> int:
-    from dataclasses import replace
 
     from launcher.box import files, run_dir
     from launcher.pid1 import boot
@@ -67,7 +66,7 @@ def render(options: Namespace) -> int:
 
     plan = run_dir.read_plan() or boot.preview_plan(load.load())
     top = os.path.abspath(options.directory)
-    files.write([replace(file, path=top + file.path) for file in render_plan(plan)])
+    files.write([file._replace(path=top + file.path) for file in render_plan(plan)])
     return 0
 
 

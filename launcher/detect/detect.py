@@ -11,7 +11,6 @@ import os
 import re
 import resource
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.detect import accounts, mounts
@@ -170,7 +169,7 @@ def name_devices(devices: Iterable[PciDevice], root: Path = Path("/")) -> tuple[
     # The vendor's devices are indented by one tab, up to the next vendor.
     nvidia = re.split(r"\n(?=[0-9a-f])", nvidia, maxsplit=1)[0]
     names = dict(re.findall(r"^\t([0-9a-f]{4})  (.*)$", nvidia, flags=re.MULTILINE))
-    return tuple(replace(device, name=names.get(device.device_id)) for device in devices)
+    return tuple(device._replace(name=names.get(device.device_id)) for device in devices)
 
 
 def _modules(root: Path) -> tuple[str, ...] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,7 +42,7 @@ def machine(box: Init, asked: Child, host: Host, patience: Patience, root: Path 
     hardware, limits = detect.read_hardware(root), detect.read_limits(root)
     report = _answer(box, asked, patience)
     if report.failure:  # then nobody else names them
-        hardware = replace(hardware, pci=detect.name_devices(hardware.pci, root))
+        hardware = hardware._replace(pci=detect.name_devices(hardware.pci, root))
     return Machine(sysfs.locate_gpus(report), hardware, limits, host)
 
 
@@ -52,7 +51,7 @@ def _read(root: Path) -> bytes:
 
     report = nvml.read_report()
     nodes = detect.open_nodes(root, control_only=report.failure is None)
-    return codec.to_json(replace(report, nodes=nodes)).encode()
+    return codec.to_json(report._replace(nodes=nodes)).encode()
 
 
 def _answer(box: Init, asked: Child, patience: Patience) -> GpuReport:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import pynvml
 
@@ -27,8 +26,7 @@ _ENDS = {0: "gpu", 1: "ibmnpu", 2: "switch"}
 Bus = tuple[int, int, int]  # domain, bus, device
 
 
-@dataclass(frozen=True, slots=True)
-class Fabric:
+class Fabric(NamedTuple):
     """How far the NVSwitch fabric has come, as one GPU sees it."""
 
     state: str | None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.detect.cgroup import read_text
@@ -19,16 +18,14 @@ _ROOT_COMPLEX = re.compile(r"pci[0-9a-f]{4,}:[0-9a-f]{2}")
 
 def locate_gpus(report: GpuReport, root: Path = Path("/")) -> GpuReport:
     """Return the report with each GPU's NUMA node and CPUs as sysfs has them."""
-    return replace(report, gpus=tuple(_locate(gpu, root) for gpu in report.gpus))
+    return report._replace(gpus=tuple(_locate(gpu, root) for gpu in report.gpus))
 
 
 def _locate(gpu: Gpu, root: Path) -> Gpu:
     device = _device(root, gpu.pci_bus_id)
     node = read_text(device / "numa_node")
     cpus = read_text(device / "local_cpulist")
-    return replace(
-        gpu,
-        # -1 is the kernel's "not known": a virtual machine, or a single node.
+    return gpu._replace(  # -1 is the kernel's "not known": a virtual machine, or a single node.
         numa_node=int(node) if node and node.isdecimal() else gpu.numa_node,
         cpus=cpus or gpu.cpus,
         cpus_filtered=gpu.cpus_filtered and not cpus,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.detect import detect
@@ -52,7 +51,7 @@ def collect(
     """
     if not machine.report.gpus and not all(card.name for card in machine.hardware.pci):
         named = detect.name_devices(machine.hardware.pci, root)
-        machine = replace(machine, hardware=replace(machine.hardware, pci=named))
+        machine = machine._replace(hardware=machine.hardware._replace(pci=named))
     libraries = doctor_libraries.find_libraries(environ, root)
     seen = Evidence(
         machine, relevant(environ), libraries, worked_before=worked_before, user=programs.user
@@ -65,11 +64,11 @@ def collect(
         libraries = doctor_libraries.take_mapped(
             libraries, doctor_libraries.CUDA, trials[0].library
         )
-    seen = replace(seen, libraries=libraries, trials=trials)
+    seen = seen._replace(libraries=libraries, trials=trials)
     setting = _where_cuda_works(seen, settings)
     if with_torch and setting:
         torch = run_torch(programs, setting.for_programs(), setting.how)
-        seen = replace(seen, torch=torch)
+        seen = seen._replace(torch=torch)
     return seen
 
 

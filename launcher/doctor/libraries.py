@@ -7,7 +7,6 @@ import re
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.model.evidence import Library
@@ -42,17 +41,17 @@ def find_libraries(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[
             # /lib is a link to /usr/lib: one file, which counts where it is met first.
             place = os.path.realpath(path.parent)
             if source == "LD_PRELOAD":  # loaded already, under the name that it gives itself
-                library = replace(library, name=CUDA if "libcuda" in path.name else NVML)
+                library = library._replace(name=CUDA if "libcuda" in path.name else NVML)
             found.setdefault((place, library.name), library)
     return tuple(_take_first(found.values()))
 
 
 def take_mapped(libraries: Iterable[Library], name: str, mapped: str) -> tuple[Library, ...]:
     """Say that the loader took the file `mapped` for `name`, wherever it found it."""
-    others = [replace(one, taken=one.taken and one.name != name) for one in libraries]
+    others = [one._replace(taken=one.taken and one.name != name) for one in libraries]
     for at, one in enumerate(others):
         if one.name == name and mapped in (one.target, one.path):
-            return (*others[:at], replace(one, taken=True), *others[at + 1 :])
+            return (*others[:at], one._replace(taken=True), *others[at + 1 :])
     path = Path(mapped)
     kind, version = _kind(path, path), _version(mapped)
     return (Library(name, mapped, "elsewhere", kind, version, mapped, taken=True), *others)
@@ -189,6 +188,6 @@ def _take_first(libraries: Iterable[Library]) -> Iterator[Library]:
     taken = set()
     for one in libraries:
         usable = one.name in NAMES and one.source != UNSEARCHED and one.kind != "dangling"
-        yield replace(one, taken=usable and one.name not in taken)
+        yield one._replace(taken=usable and one.name not in taken)
         if usable:
             taken.add(one.name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.doctor import libraries as doctor_libraries
 from launcher.gpus.visibility import explain
@@ -27,8 +27,7 @@ from launcher.process.bounded import Child, wait_for
 _AFTER_A_HANG = 10.0  # seconds for what might not hang
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What CUDA is tried in."""
 
     how: str
@@ -52,8 +51,7 @@ def _in_silence(text: str) -> None:
     """Tell nobody what is waited for."""
 
 
-@dataclass(frozen=True)
-class Programs:
+class Programs(NamedTuple):
     """The programs that run in children, and how they are run."""
 
     folder: str  # which they are in
@@ -63,8 +61,7 @@ class Programs:
     waiting: Callable[[str], None] = _in_silence  # told once what is waited for, where it is slow
 
 
-@dataclass(frozen=True)
-class Trier:
+class Trier(NamedTuple):
     """Runs guest/cuda.py."""
 
     programs: Programs
@@ -119,11 +116,11 @@ def try_cuda(
     clean = _clean(asked, own, fewer)
     twin = next((one for one in fewer if one.is_like(clean)), None)
     if given.outcome == "hung":
-        trier = Trier(replace(programs, deadline=min(programs.deadline, _AFTER_A_HANG)))
+        trier = Trier(programs._replace(deadline=min(programs.deadline, _AFTER_A_HANG)))
     trials = trier.run(fewer if twin else [*fewer, clean])
     if twin:
         same = next(trial for trial in trials if trial.how == twin.how)
-        trials = (*trials, replace(same, how=CLEAN))
+        trials = (*trials, same._replace(how=CLEAN))
     settings.update({one.how: one for one in (*fewer, clean)})
     return (given, *trials), settings
 
@@ -141,7 +138,7 @@ def is_well(trial: CudaTrial, report: GpuReport) -> bool:
 def _without(setting: Setting, how: str, names: Iterable[str]) -> Setting:
     gone = tuple(name for name in names if name in setting.environ)
     environ = {name: value for name, value in setting.environ.items() if name not in gone}
-    return replace(setting, how=how, environ=environ, left_out=setting.left_out + gone)
+    return setting._replace(how=how, environ=environ, left_out=setting.left_out + gone)
 
 
 def _without_masks(setting: Setting) -> Setting:
@@ -156,7 +153,7 @@ def _without_mps(setting: Setting) -> Setting:
 def _clean(asked: Setting, own: Setting | None, fewer: Sequence[Setting]) -> Setting:
     clean = _without_mps(_without_masks(own or asked))
     left_out = dict.fromkeys(name for one in fewer for name in one.left_out)
-    return replace(clean, how=CLEAN, left_out=tuple(left_out))
+    return clean._replace(how=CLEAN, left_out=tuple(left_out))
 
 
 def _with_own_library(

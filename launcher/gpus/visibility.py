@@ -6,7 +6,7 @@ docs/visibility.md has the rules with their sources, and where PyTorch decides o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.gpus.visible_entries import Device, Entry, devices_of, numbered, quoted, read_entries
 from launcher.model.machine import GpuReport
@@ -19,8 +19,7 @@ _NAMED = 4  # entries after the end of the list that are named one by one
 _SEVERAL_INSTANCES = 570
 
 
-@dataclass(frozen=True, slots=True)
-class Visibility:
+class Visibility(NamedTuple):
     """What CUDA will see, and why it will not see the rest."""
 
     devices: tuple[str, ...]  # UUIDs of GPUs and MIG instances, in CUDA's order

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.machine import Gpu, GpuReport, MigDevice
 
@@ -23,8 +23,7 @@ _OLD_NAME = "drivers from 470 on call instances MIG-<UUID>"
 _NOT_ASCII = "characters beyond ASCII are read as bytes"
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A GPU, or a MIG instance of one."""
 
     uuid: str
@@ -39,8 +38,7 @@ class Device:
         return self.instances if self.mig else (self,)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry, as CUDA reads it."""
 
     text: str
@@ -104,8 +102,7 @@ def _instance(gpu: Gpu, place: int, mig: MigDevice) -> Device:
 # --- indices -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Count:
+class _Count(NamedTuple):
     """The GPUs as CUDA counts them."""
 
     devices: tuple[Device, ...]

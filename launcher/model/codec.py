@@ -1,6 +1,6 @@
-"""Dataclasses to JSON and back, so that every stage's value can be printed and re-read.
+"""Values to JSON and back, so that every stage's value can be printed and re-read.
 
-Pure.  Only the shapes that `model` uses are known: dataclasses, tuples, frozensets,
+Pure.  Only the shapes that `model` uses are known: named tuples, dataclasses, tuples, frozensets,
 optional and plain JSON types; anything else is a programming error and raises TypeError.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import types
 import typing
-from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -36,8 +35,8 @@ def from_json(kind: type[T], text: str | bytes) -> T:
 def _plain(value: Any, reveal: bool) -> Any:
     if isinstance(value, Secret):
         return value.reveal() if reveal else repr(value)
-    if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name), reveal) for f in fields(value)}
+    if names := _names(type(value)):
+        return {name: _plain(getattr(value, name), reveal) for name in names}
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple):
@@ -45,6 +44,12 @@ def _plain(value: Any, reveal: bool) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item, reveal) for key, item in value.items()}
     return value
+
+
+def _names(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a named tuple or of a dataclass; of anything else there are none."""
+    found: tuple[str, ...] = getattr(kind, "_fields", ())
+    return found or tuple(getattr(kind, "__dataclass_fields__", ()))
 
 
 @cache
@@ -66,7 +71,7 @@ def _typed(kind: Any, data: Any) -> Any:
         return {str(key): _typed(args[1], item) for key, item in data.items()}
     if kind is Secret:
         return Secret(data)
-    if is_dataclass(kind):
+    if _names(kind):
         hints = _field_types(typing.cast(type, kind))
         known = {name: _typed(hint, data[name]) for name, hint in hints.items() if name in data}
         return typing.cast(type, kind)(**known)

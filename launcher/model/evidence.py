@@ -6,7 +6,7 @@ what PyTorch did.  What was not collected is empty or None, and no check may gue
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from launcher.model.host import Account
 from launcher.model.machine import Gpu, GpuReport, Hardware, Limits, LostGpu, Machine
@@ -18,8 +18,7 @@ OWN_LIBRARY = "with the driver's own library"
 CLEAN = "with nothing in the way"
 
 
-@dataclass(frozen=True)
-class Library:
+class Library(NamedTuple):
     """One file that the dynamic loader could take for `name`, in the order it would look."""
 
     name: str  # "libcuda.so.1" | "libnvidia-ml.so.1", or without the 1: what a linker takes
@@ -31,18 +30,16 @@ class Library:
     taken: bool = False  # the loader takes this one
 
 
-@dataclass(frozen=True)
-class CudaDevice:
+class CudaDevice(NamedTuple):
     """One device that cuInit and cuDeviceGet gave."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     uuid: str | None  # "GPU-…" or "MIG-…"
     name: str | None
     capability: tuple[int, int] | None
 
 
-@dataclass(frozen=True)
-class CudaTrial:
+class CudaTrial(NamedTuple):
     """One run of cuInit and cuDeviceGetCount in a process of its own."""
 
     how: str  # AS_GIVEN, NO_MASKS …
@@ -56,17 +53,15 @@ class CudaTrial:
     left_out: tuple[str, ...] = ()  # variables and directories that AS_GIVEN had
 
 
-@dataclass(frozen=True)
-class TorchFailure:
+class TorchFailure(NamedTuple):
     """A device on which PyTorch could not compute."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     message: str  # the first line
     code: int | None = None  # cudaError_t, where PyTorch says it
 
 
-@dataclass(frozen=True)
-class TorchReport:
+class TorchReport(NamedTuple):
     """What the user's own PyTorch did, in a process of its own."""
 
     outcome: str  # "ok" | "missing" | "broken" | "hung" | "crashed"
@@ -84,8 +79,7 @@ class TorchReport:
     how: str = AS_GIVEN  # the environment it ran in, as of a CudaTrial
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Everything that the checks may look at."""
 
     machine: Machine
@@ -95,7 +89,7 @@ class Evidence:
     torch: TorchReport | None = None
     worked_before: bool = False  # this box had usable GPUs when it started
     user: Account | None = None  # who the user's programs run as; None = who collected this
-    extra: dict[str, str] = field(default_factory=dict)  # more facts for a report
+    extra: dict[str, str] = {}  # noqa: RUF012  # more facts for a report; nobody changes it
 
     @property
     def report(self) -> GpuReport:

@@ -1,15 +1,11 @@
-"""The box that we run in, as values: who there is, what is mounted.  Imports nothing of ours.
-
-No slots here, for the reason that `machine` gives.
-"""
+"""The box that we run in, as values: who there is, what is mounted.  Imports nothing of ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):
     """One line of the password database."""
 
     name: str
@@ -36,8 +32,7 @@ def granted(mode: int, uid: int, gid: int, account: Account) -> int:
     return mode & 0o7
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(NamedTuple):
     """A directory, as stat(2) shows it."""
 
     uid: int
@@ -53,8 +48,7 @@ class Folder:
         return granted(self.mode, self.uid, self.gid, account) & CREATE == CREATE
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """A file system that is mounted here."""
 
     path: str
@@ -68,8 +62,7 @@ CACHE = ".cache"
 CACHE_FOLDERS = ("huggingface", "pip", "uv", "torch")
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """The box we run in."""
 
     platform: str  # "docker" | "podman" | "kubernetes" | "runpod" | "vast" | "wsl2" | "plain"

@@ -1,18 +1,18 @@
 """What detect finds: the machine, as values.  Imports nothing of ours but the box.
 
 Every unit is in the field's name or comment.  `None` means "this machine does not say".
-No slots here nor in `model`: they double what a class costs at import, on PID 1's way.
+Named tuples, here and in the rest of `model`: a frozen dataclass costs three times as much at
+import, on PID 1's way.  (`index` and `count` hide the methods of a tuple; nobody calls those.)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.host import Host
 
 
-@dataclass(frozen=True)
-class MigDevice:
+class MigDevice(NamedTuple):
     """One MIG instance, as CUDA can open it."""
 
     uuid: str
@@ -22,20 +22,18 @@ class MigDevice:
     compute_instance: int | None
 
 
-@dataclass(frozen=True)
-class NvLinks:
+class NvLinks(NamedTuple):
     """Those NVLinks of one GPU that are alike."""
 
-    count: int
+    count: int  # type: ignore[assignment]
     to: str | None  # "gpu" | "switch" | "ibmnpu" | "unknown"; None = they are down
     pci_bus_id: str | None = None  # of what they lead to, where that is told
 
 
-@dataclass(frozen=True)
-class Gpu:
+class Gpu(NamedTuple):
     """One GPU that answers."""
 
-    index: int  # NVML ordinal = PCI order = CUDA ordinal under CUDA_DEVICE_ORDER=PCI_BUS_ID
+    index: int  # type: ignore[assignment]  # NVML ordinal = PCI order = CUDA ordinal under CUDA_DEVICE_ORDER=PCI_BUS_ID
     uuid: str
     name: str
     pci_bus_id: str  # domain:bus:device.function, as NVML prints it
@@ -85,17 +83,15 @@ class Gpu:
         return sum(links.count for links in self.nvlinks if not links.to)
 
 
-@dataclass(frozen=True)
-class LostGpu:
+class LostGpu(NamedTuple):
     """A GPU that NVML counts and cannot open."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     error: str
     code: int  # nvmlReturn_t
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """How two GPUs are connected; `a` < `b` are their indices."""
 
     a: int
@@ -106,8 +102,7 @@ class Pair:
     p2p: str | None = None  # of reads: OK CNS GNS TNS DR NS U
 
 
-@dataclass(frozen=True)
-class DriverFailure:
+class DriverFailure(NamedTuple):
     """Why NVML gave no answer at all."""
 
     kind: str  # "library" | "nvml" | "hung" | "crashed"
@@ -115,8 +110,7 @@ class DriverFailure:
     code: int | None = None  # nvmlReturn_t
 
 
-@dataclass(frozen=True)
-class DeviceNode:
+class DeviceNode(NamedTuple):
     """A file below /dev, and what opening it for reading and writing did."""
 
     path: str
@@ -126,8 +120,7 @@ class DeviceNode:
     mode: int = 0o666
 
 
-@dataclass(frozen=True)
-class GpuReport:
+class GpuReport(NamedTuple):
     """What the driver says, asked in a process that it may hang or crash."""
 
     gpus: tuple[Gpu, ...] = ()
@@ -139,8 +132,7 @@ class GpuReport:
     nodes: tuple[DeviceNode, ...] = ()  # those that were opened
 
 
-@dataclass(frozen=True)
-class CpuBudget:
+class CpuBudget(NamedTuple):
     """How much CPU the container may use, in CPUs."""
 
     online: int  # on the machine
@@ -152,8 +144,7 @@ class CpuBudget:
         return float(self.allowed) if self.quota is None else min(self.quota, self.allowed)
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What the container may use beside GPUs.  Bytes, unless the name says otherwise."""
 
     cpus: CpuBudget
@@ -164,8 +155,7 @@ class Limits:
     stack: int | None = 8 << 20  # None = unlimited
 
 
-@dataclass(frozen=True)
-class PciDevice:
+class PciDevice(NamedTuple):
     """An NVIDIA display controller on the PCI bus."""
 
     address: str  # "0000:18:00.0"
@@ -174,8 +164,7 @@ class PciDevice:
     name: str | None = None  # from the system's pci.ids
 
 
-@dataclass(frozen=True)
-class Hardware:
+class Hardware(NamedTuple):
     """What can be seen of the GPUs without the driver library."""
 
     pci: tuple[PciDevice, ...] = ()
@@ -187,8 +176,7 @@ class Hardware:
     started: tuple[int, ...] = ()  # minors of the GPUs that the kernel module has started
 
 
-@dataclass(frozen=True)
-class Nic:
+class Nic(NamedTuple):
     """A network card that RDMA can use, and its PCIe paths: to GPUs by index, to cards by name."""
 
     name: str
@@ -197,8 +185,7 @@ class Nic:
     beside: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """Everything that detect found."""
 
     report: GpuReport

@@ -5,23 +5,21 @@ Every unit is in the field's name or comment.  `None` means "this machine does n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from launcher.model.host import Account
 from launcher.model.secret import Secret as Secret
 
 
-@dataclass(frozen=True)
-class GpuRequest:
+class GpuRequest(NamedTuple):
     """What LAUNCHER_GPUS asks for: these, or the best `count`, or all (of the idle ones)."""
 
     wanted: tuple[str, ...] = ()  # indices, UUIDs, PCI addresses
-    count: int | None = None
+    count: int | None = None  # type: ignore[assignment]
     idle: bool = False
 
 
-@dataclass(frozen=True)
-class KeyLine:
+class KeyLine(NamedTuple):
     """One line of an authorized_keys source."""
 
     source: str  # the variable or file it came from
@@ -31,8 +29,7 @@ class KeyLine:
     fingerprint: str = ""  # "SHA256:…", where ssh-keygen has read it
 
 
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(NamedTuple):
     """What Jupyter shows for https."""
 
     chain: str  # PEM
@@ -40,8 +37,7 @@ class Certificate:
     self_signed: bool
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What outlives a restart: lives in the state directory."""
 
     token: Secret
@@ -58,8 +54,7 @@ class State:
 # --- what plan decides -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class EnvVar:
+class EnvVar(NamedTuple):
     """A variable of the user's environment, and why it has this value."""
 
     name: str
@@ -67,8 +62,7 @@ class EnvVar:
     why: str
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A thing that is wrong: what, what it means for you, how to mend it."""
 
     id: str
@@ -77,8 +71,7 @@ class Finding:
     fix: str
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who the user's programs run as."""
 
     account: Account
@@ -96,8 +89,7 @@ class Identity:
         return self.account.uid == 0
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where a service is reached from outside the container."""
 
     host: str
@@ -107,16 +99,14 @@ class Address:
     proxied: bool = False  # by the platform, which speaks https outside and http with us
 
 
-@dataclass(frozen=True)
-class Hub:
+class Hub(NamedTuple):
     """The JupyterHub that started this box: it lets people in, and says where Jupyter listens."""
 
     url: str  # where people open this server, as far as the hub tells
     mutual_tls: bool  # with certificates of the hub's own, which only the hub can show
 
 
-@dataclass(frozen=True)
-class Jupyter:
+class Jupyter(NamedTuple):
     """The Jupyter server to start."""
 
     port: int
@@ -131,8 +121,7 @@ class Jupyter:
     hub: Hub | None = None  # None = a server of its own, opened with the token
 
 
-@dataclass(frozen=True)
-class Ssh:
+class Ssh(NamedTuple):
     """The SSH server to start."""
 
     port: int
@@ -150,8 +139,7 @@ class Ssh:
     others: tuple[str, ...] = ()  # besides `user`: root, and accounts that somebody added
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """Where the launcher keeps its own files."""
 
     run: str  # this run's: plan, configuration, sockets, logs
@@ -161,8 +149,7 @@ class Paths:
     guest: str  # our programs that run in the user environment
 
 
-@dataclass(frozen=True)
-class Supervision:
+class Supervision(NamedTuple):
     """What supervise does besides supervisord.conf; by the names of programs, so sshd for ssh."""
 
     programs: tuple[str, ...] | None = None  # those of supervisor.d to start; None = all
@@ -172,8 +159,7 @@ class Supervision:
     safe_mode: bool = False  # nothing of supervisor.d
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What will be done, complete: render and run add no decision."""
 
     paths: Paths
@@ -202,8 +188,7 @@ class Plan:
         return {**dict(self.inherited), **{var.name: var.value for var in self.environment}}
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(NamedTuple):
     """How `launcher exec` becomes a program."""
 
     name: str
@@ -212,13 +197,17 @@ class Service:
     gid: int
     groups: tuple[int, ...]
     cwd: str
-    env: tuple[tuple[str, str], ...] = field(repr=False)
+    env: tuple[tuple[str, str], ...]
     umask: int = 0o022
     kernels_mark: str = ""  # what is in the environment of every kernel that it starts
 
+    def __repr__(self) -> str:
+        """Leave out the environment, which holds secrets of the user's."""
+        shown = (f"{name}={getattr(self, name)!r}" for name in self._fields if name != "env")
+        return f"Service({', '.join(shown)})"
 
-@dataclass(frozen=True)
-class RenderedFile:
+
+class RenderedFile(NamedTuple):
     """A file to be written: `content` None makes a directory."""
 
     path: str

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, repr=False)
 class Secret:
-    """A value that prints as ***; only `render`, the banner and watch's request reveal it."""
+    """A value that prints as ***; only `render`, the banner and watch's request reveal it.
 
-    value: str
+    No tuple, which would give it away to whatever unpacks or prints one.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
 
     def __repr__(self) -> str:
         return "***"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
     def reveal(self) -> str:
-        return self.value
+        return self._value

@@ -6,13 +6,12 @@ megabytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.secret import Secret
 
 
-@dataclass(frozen=True)
-class JupyterDoor:
+class JupyterDoor(NamedTuple):
     """Where Jupyter is asked how it is."""
 
     port: int
@@ -22,16 +21,14 @@ class JupyterDoor:
     encrypted: bool = False
 
 
-@dataclass(frozen=True)
-class ListedGpu:
+class ListedGpu(NamedTuple):
     """A GPU that NVML listed."""
 
     uuid: str
     instances: frozenset[str] | None  # UUIDs of its MIG instances; None = not in MIG mode
 
 
-@dataclass(frozen=True)
-class GpusAtStart:
+class GpusAtStart(NamedTuple):
     """The GPUs of the start, and how often to look whether they are still there."""
 
     interval: float  # seconds
@@ -41,8 +38,7 @@ class GpusAtStart:
     environ: tuple[tuple[str, str], ...]  # in which the driver was asked, without secrets
 
 
-@dataclass(frozen=True)
-class WatchTarget:
+class WatchTarget(NamedTuple):
     """The box, as watch looks at it."""
 
     run_dir: str
@@ -52,8 +48,7 @@ class WatchTarget:
     gpus: GpusAtStart | None  # None = there were none, or nobody wants them watched
 
 
-@dataclass(frozen=True)
-class Probe:
+class Probe(NamedTuple):
     """What a probe saw of one service."""
 
     service: str

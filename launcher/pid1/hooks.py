@@ -12,7 +12,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.errors import StartFailed
 from launcher.process.become import BASH
@@ -27,8 +27,7 @@ _NEXT_WORD = 60.0  # every so many
 _OF_A_SHELL = ("_", "OLDPWD", "PWD", "SHLVL")
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where hooks are: a folder of them, or a single file; below the root folder."""
 
     path: str
@@ -47,22 +46,19 @@ SOURCES = (
 )
 
 
-@dataclass(frozen=True)
-class Hook:
+class Hook(NamedTuple):
     path: str
     how: str  # "run" | "source" | "bash"
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The hooks in their order, and what lies beside them and cannot be one, with its fix."""
 
     hooks: tuple[Hook, ...]
     remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """What hooks made of the environment."""
 
     values: dict[str, str]

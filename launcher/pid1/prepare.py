@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from dataclasses import replace
 
 from launcher.box import files, home
 from launcher.box import state as box_state
@@ -62,12 +61,12 @@ def open_state(settings: Settings, host: Host, who: Identity) -> State:
             environ.replace({**environ.own(), **names})
         fault = home.make_home(who)
     state = box_state.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
-    state = replace(state, home_fault=fault)
+    state = state._replace(home_fault=fault)
     if not settings.https:
         return state
     from launcher.box import certificate  # in this child, and where https is asked for
 
-    return replace(state, certificate=certificate.provide(settings))
+    return state._replace(certificate=certificate.provide(settings))
 
 
 def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
@@ -78,8 +77,8 @@ def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
         box_state.prepare_sshd(plan.identity.account.uid)
         fault = box_state.set_password(plan.ssh.user, plan.ssh.password)
         if fault:
-            ssh = replace(plan.ssh, password=None, password_why=f"cannot set one: {fault}")
-            plan = replace(plan, ssh=ssh)
+            ssh = plan.ssh._replace(password=None, password_why=f"cannot set one: {fault}")
+            plan = plan._replace(ssh=ssh)
     after = () if settings.safe_mode else post_start.files(plan.paths.run, settings.environ)
     watch = watch_file(plan_watch(plan, machine))
     files.write((*render(plan), machine_file(plan, machine), watch, *after))

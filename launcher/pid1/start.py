@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from launcher.box import files, run_dir
@@ -55,7 +54,7 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     if _run_hooks(box, begun.settings, for_a_command=False):
         started += time.monotonic() - waited  # from here on the services have their time
         begun = _begin(box, said=begun.settings.warnings)
-        outset = _set_out(begun, replace(machine, host=begun.host), started, container)
+        outset = _set_out(begun, machine._replace(host=begun.host), started, container)
         _make_real(box, begun, outset)
     supervisor.go(begun.settings.run_dir)
     gc.enable()
@@ -97,7 +96,7 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     if _run_hooks(box, settings, for_a_command=True):
         settings = load.load()
         box.stop_timeout = settings.stop_timeout
-        machine = replace(machine, host=read_host(settings))
+        machine = machine._replace(host=read_host(settings))
         outset = set_out(machine, settings, GUEST, started, container=container)
         plan = _prepare(box, outset)
     if not settings.quiet:
@@ -184,8 +183,7 @@ def _run_hooks(box: Init, settings: Settings, for_a_command: bool) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Tried:
+class _Tried(NamedTuple):
     """What CUDA gave the user's environment."""
 
     devices: int
@@ -229,8 +227,8 @@ def _reload(before: Outset, supervise_pid: int) -> int:
     What runs keeps running: nothing here ends a kernel or a login.
     """
     out = Pump(1)
-    idle = replace(before.machine.host, busy_ports=frozenset())  # those in use are our own
-    machine = replace(before.machine, host=idle)
+    idle = before.machine.host._replace(busy_ports=frozenset())  # those in use are our own
+    machine = before.machine._replace(host=idle)
     try:
         settings = load.load()
         outset = set_out(machine, settings, GUEST, before.started, container=before.container)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from launcher.gpus.topology import cell, pair_table, strength
 from launcher.model.errors import BadSetting
@@ -18,23 +18,21 @@ _IDLE_SHARE = 0.95
 _USABLE = "usable {}"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What CUDA can open: a GPU, or an instance of one that is in MIG mode."""
 
     gpu: Gpu
     uuid: str
 
 
-@dataclass(frozen=True, slots=True)
-class DevicePlan:
+class DevicePlan(NamedTuple):
     """The variables to set, how many devices CUDA will see, and what the user's own value hides.
 
     Of the remarks the first is the banner's line, and the others are its reasons.
     """
 
     environment: tuple[EnvVar, ...]
-    count: int
+    count: int  # type: ignore[assignment]
     remarks: tuple[str, ...] = ()
 
 

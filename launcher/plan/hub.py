@@ -6,15 +6,14 @@ Source: JupyterHub 6.1, `Spawner.get_env` and what `jupyterhub.singleuser.extens
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Hub
 
 
-@dataclass(frozen=True)
-class HubPlace:
+class HubPlace(NamedTuple):
     """Where the hub will look for the server, and what it tells of itself."""
 
     listen: str

@@ -18,8 +18,6 @@ An `Identity.names` says how the uid comes to have a name, so that sshd, sudo an
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from launcher.model import run_files
 from launcher.model.errors import BadSetting
 from launcher.model.host import Account, Host
@@ -50,8 +48,7 @@ def plan_identity(host: Host, settings: Settings) -> Identity:
             found = _named(host, settings, _account(host, settings, uid), why)
         else:
             found = Identity(_account_there(host, settings, uid), why)
-    return replace(
-        found,
+    return found._replace(
         sudo=settings.grant_sudo and host.image and host.me.uid == 0 and not found.is_root,
         root_login=settings.grant_sudo or found.is_root,
         umask=settings.umask,
@@ -125,7 +122,7 @@ def _with_groups(account: Account, host: Host) -> Account:
     """Return the account with the groups that it gets from the image and from the engine."""
     python = () if host.python_gid is None else (host.python_gid,)
     groups = tuple(dict.fromkeys((*account.groups, *python, *host.extra_groups)))
-    return replace(account, groups=groups)
+    return account._replace(groups=groups)
 
 
 def _named(host: Host, settings: Settings, account: Account, why: str) -> Identity:
@@ -143,11 +140,11 @@ def _named(host: Host, settings: Settings, account: Account, why: str) -> Identi
     if there is None and host.account and host.account.name == IMAGE_USER:
         former = host.account  # NB_USER renames it, as in the Jupyter Docker Stacks
     if host.names_writable:
-        return replace(found, names="written", former=former)
-    if there and replace(there, groups=account.groups) == account:
+        return found._replace(names="written", former=former)
+    if there and there._replace(groups=account.groups) == account:
         return found  # only groups are missing: what we start has them, a login has not
     names = "wrapped" if host.nss_wrapper else "unknown"
-    return replace(found, names=names, former=former)
+    return found._replace(names=names, former=former)
 
 
 def _started_as(host: Host, settings: Settings) -> Identity:
@@ -158,8 +155,8 @@ def _started_as(host: Host, settings: Settings) -> Identity:
     home = host.user_home or f"{settings.run_dir}/home"
     shell = "/bin/bash" if host.image else host.me.shell
     if host.nss_wrapper is None:
-        return Identity(replace(host.me, home=home, shell=shell), why, names="unknown")
-    account = replace(host.me, name=settings.user, home=home, shell=shell)
+        return Identity(host.me._replace(home=home, shell=shell), why, names="unknown")
+    account = host.me._replace(name=settings.user, home=home, shell=shell)
     group = next((name for name, gid in host.groups if gid == account.gid), account.name)
     return Identity(account, why, names="wrapped", group=group)
 

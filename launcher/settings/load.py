@@ -155,7 +155,7 @@ def _default(row: Setting) -> str:
     words = {None: "none", "": "none", (): "none", False: "off", True: "on"}
     if isinstance(row.default, GpuRequest):
         return "all"
-    if isinstance(row.default, tuple) and row.default:
+    if type(row.default) is tuple and row.default:
         return ",".join(row.default)
     return words.get(row.default, str(row.default)) if row.default != 0 else "0"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _STACKS = "Jupyter Docker Stacks"
 _SERVER = "linuxserver/openssh-server"
@@ -108,8 +108,7 @@ PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class NotSupported:
+class NotSupported(NamedTuple):
     """A known name without effect; one that ends in * stands for all that begin so."""
 
     name: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Sequence
 from configparser import Error, RawConfigParser
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Supervision
@@ -25,8 +25,7 @@ _INSTEAD = {
 _OURS = (GROUP, "jupyter", "post_start", "ssh", "sshd", "watch")
 
 
-@dataclass(frozen=True)
-class DropIn:
+class DropIn(NamedTuple):
     """One section of a file."""
 
     name: str  # what is right of the colon

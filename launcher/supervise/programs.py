@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from launcher.model import run_files
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """One program, by its name in supervisord.conf or supervisor.d."""
 
     group: str  # supervisor's; "box" is ours
@@ -26,7 +25,7 @@ class Program:
 
 
 def to_json(programs: Mapping[str, Program]) -> str:
-    return json.dumps({name: asdict(program) for name, program in programs.items()})
+    return json.dumps({name: program._asdict() for name, program in programs.items()})
 
 
 def read_programs(run_dir: str) -> Mapping[str, Program]:

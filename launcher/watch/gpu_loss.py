@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 
 from launcher import checks
 from launcher.box.run_dir import read_value
@@ -36,7 +35,7 @@ def look_for_loss(
     """
     start = read_value(Machine, run_files.MACHINE, run_dir)
     now = GpuReport(failure=failure) if failure else _ask()
-    found = replace(start, report=now, hardware=detect.read_hardware())
+    found = start._replace(report=now, hardware=detect.read_hardware())
     lost = find_loss(start, found, environ)
     if lost is None:
         back = f"launcher: the GPUs are back: {text.gpu_summary(start, None)}"
@@ -48,7 +47,7 @@ def look_for_loss(
 
 def _ask() -> GpuReport:
     now = nvml.read_report()
-    return replace(now, nodes=detect.open_nodes(control_only=now.failure is None))
+    return now._replace(nodes=detect.open_nodes(control_only=now.failure is None))
 
 
 def find_loss(start: Machine, now: Machine, inherited: Mapping[str, str]) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from launcher.model.services import GROUP, service_of
@@ -54,7 +54,7 @@ def as_json(seen: Seen) -> str:
         "uptime": seen.uptime,
         "services": seen.services,
         "programs": {
-            name: {**asdict(program), "restarts": _restarts(program), "for": _age(program, seen)}
+            name: {**program._asdict(), "restarts": _restarts(program), "for": _age(program, seen)}
             for name, program in seen.programs.items()
         },
     }

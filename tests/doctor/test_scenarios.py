@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from launcher.checks import CHECKS
 from testing.doctor.scenario import Scenario
+from testing.values import replace
 from tests.doctor.causes import CAUSES, HEALTHY
 from tests.doctor.causes.hardware import DRIVER, HARDWARE
 from tests.doctor.causes.libraries import LIBRARY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -15,6 +15,7 @@ from launcher.text.text import device_lines
 from sim import driver
 from testing.gpu.machine import TestedMachine
 from testing.gpu.report import Report
+from testing.values import replace
 
 
 @dataclass(frozen=True)

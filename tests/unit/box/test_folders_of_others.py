@@ -54,7 +54,7 @@ def test_an_empty_dir_of_kubernetes_is_closed_to_others(tmp_path: Path) -> None:
 
 def test_the_banner_says_what_a_state_of_others_means() -> None:
     machine = CASES["h100-8x"].machine
-    weak = STATE.__class__(**{**vars(STATE), "weakness": "/s belongs to uid 1000"})
+    weak = STATE._replace(weakness="/s belongs to uid 1000")
     notes = {note.id: note for note in make_plan(outset(machine, settings({})), weak).notes}
     assert "/s belongs to uid 1000" in notes["state.of_others"].what
     assert "state.of_others" not in {

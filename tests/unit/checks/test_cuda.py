@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import Verdict, cuda, judge
@@ -11,6 +9,7 @@ from launcher.model.evidence import AS_GIVEN, CLEAN, NO_MASKS, CudaTrial, Eviden
 from launcher.model.machine import Gpu, Limits
 from testing.evidences import cheap, fails, healthy, works
 from testing.machines import GIB, answering, cards, gpu, mig_gpu
+from testing.values import replace
 
 
 def after(*trials: CudaTrial, **changes: object) -> Evidence:

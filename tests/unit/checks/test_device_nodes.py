@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import runtime
@@ -12,6 +10,7 @@ from launcher.model.host import Account
 from launcher.model.machine import DeviceNode, GpuReport
 from testing.evidences import cheap, full, opened
 from testing.machines import DEV, ROOT, answering, cards, gpu
+from testing.values import replace
 
 
 def two(**changes: object) -> GpuReport:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import driver, hardware, judge
@@ -11,6 +9,7 @@ from launcher.model.evidence import CLEAN, Evidence, TorchReport
 from launcher.model.machine import DriverFailure, GpuReport, NvLinks, PciDevice
 from testing.evidences import NO_NVML, cheap, fails, full, healthy, nvml_fails, real, works
 from testing.machines import LOST, NO_CARD, NOT_INJECTED, answering, cards, gpu, machine, pci_cards
+from testing.values import replace
 
 ROWS = (*hardware.CHECKS, *driver.CHECKS)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import judge
@@ -13,6 +11,7 @@ from launcher.model.machine import GpuReport
 from launcher.model.plan import Finding
 from testing.evidences import cheap, fails, healthy, works
 from testing.machines import NO_LIBRARY, answering, cards, gpu, mig_gpu
+from testing.values import replace
 
 ONE = answering(gpu(0))
 TWO = answering(gpu(0), gpu(1))

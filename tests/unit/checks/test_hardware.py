@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import driver, hardware, judge
@@ -20,6 +18,7 @@ from testing.machines import (
     mig_gpu,
     pci_cards,
 )
+from testing.values import replace
 
 ROWS = (*hardware.CHECKS, *driver.CHECKS)
 

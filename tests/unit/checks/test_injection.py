@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import LAYERS, judge, runtime
@@ -12,6 +10,7 @@ from launcher.model.evidence import Evidence
 from launcher.model.machine import GpuReport, Hardware, PciDevice
 from testing.evidences import NO_NVML, cheap, nvml_fails
 from testing.machines import MODULES, NOT_INJECTED, answering, cards, machine, pci_cards
+from testing.values import replace
 
 WSL = Hardware(pci_hidden=True, device_nodes=("/dev/dxg",))
 JETSON = Hardware(kernel_driver="540.4.0", device_nodes=("/dev/nvmap",))

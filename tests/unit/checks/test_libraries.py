@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import LAYERS, judge, libraries
@@ -19,6 +17,7 @@ from launcher.model.evidence import (
 from launcher.model.machine import DriverFailure, GpuReport, Hardware
 from testing.evidences import NO_NVML, fails, full, healthy, ids, nvml_fails, real, works
 from testing.machines import answering, cards, gpu
+from testing.values import replace
 
 CUDA, NVML = "libcuda.so.1", "libnvidia-ml.so.1"
 GPUS = (gpu(0), gpu(1))

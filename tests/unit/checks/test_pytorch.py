@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +19,7 @@ from launcher.model.evidence import CLEAN, CudaTrial, Evidence, TorchFailure, To
 from launcher.model.machine import Gpu
 from testing.evidences import NO_NVML, cheap, fails, full, healthy, works
 from testing.machines import NO_CARD, answering, cards, gpu, mig_gpu
+from testing.values import replace
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
 BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import judge
@@ -13,6 +11,7 @@ from launcher.model.machine import CpuBudget, Gpu
 from launcher.model.plan import Finding
 from testing.evidences import cheap, healthy
 from testing.machines import GIB, NO_CARD, answering, cards, gpu, machine, mig_gpu
+from testing.values import replace
 
 MIB = 1 << 20
 FULL = 80 << 30

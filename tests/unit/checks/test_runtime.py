@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import LAYERS, judge, runtime
@@ -28,6 +26,7 @@ from testing.machines import (
     gpu,
     mig_gpu,
 )
+from testing.values import replace
 from tests.unit.checks import test_injection
 
 NO_CUDA = CudaTrial(

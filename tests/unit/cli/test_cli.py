@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from launcher.settings.table import TABLE
 from launcher.watch import health
 from testing.local_box import LAUNCHER, USER
 from testing.machines import CASES, PASSWORD, TOKEN, Case
+from testing.values import replace
 
 H100 = CASES["h100-8x"]
 

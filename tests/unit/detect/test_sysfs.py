@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from launcher.gpus import topology
 from launcher.model.machine import GpuReport
 from testing.printed import Matrix, matrices, parse
 from testing.topologies import reports
+from testing.values import replace
 
 WITH_NICS = [name for name, matrix in matrices().items() if matrix.nics]
 

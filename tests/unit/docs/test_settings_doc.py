@@ -35,7 +35,7 @@ def default_of(row: load.Setting) -> str:
         return f"{row.default:g}"
     if row.default == GpuRequest():
         return "all"
-    if isinstance(row.default, tuple):
+    if type(row.default) is tuple:
         return ",".join(row.default) or "–"
     return str(row.default) if row.default not in (None, "", ()) else "–"
 

@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from launcher.model.machine import DriverFailure, GpuReport, Hardware
 from sim import driver
 from testing.machines import cards, machine, pci_cards
 from testing.probing import REPORTS_ITS_ENVIRONMENT, collect, guest, programs_from, stub
+from testing.values import replace
 
 MYSELF = Account("me", os.geteuid(), os.getegid(), "/", "/bin/sh", tuple(os.getgroups()))
 

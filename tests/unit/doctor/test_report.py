@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from launcher.model.host import Account
 from launcher.model.plan import Finding
 from testing.evidences import NO_NVML, cheap, full, healthy
 from testing.machines import CASES, NOT_INJECTED
+from testing.values import replace
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 FAILURE = Finding("runtime.x", "what was seen " * 12, "what it means", "what to type " * 12)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from testing import topologies
 from testing.evidences import works
 from testing.machines import answering, gpu, machine, mig_gpu
 from testing.probing import REPORTS_ITS_ENVIRONMENT, collect, guest, hows, stub
+from testing.values import replace
 
 # --- which trials ------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -12,6 +11,7 @@ from launcher.model.machine import Gpu, GpuReport, NvLinks, Pair
 from launcher.model.plan import Finding
 from testing.printed import NAMES
 from testing.topologies import reports
+from testing.values import replace
 
 ODD = {
     "a100-6x-nvbridge-crossed-pairs": ["topology.bridge_crosses_sockets"],

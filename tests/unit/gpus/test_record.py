@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from launcher.model.machine import DriverFailure, Gpu, GpuReport, MigDevice
 from sim import description, driver
 from testing.printed import NAMES
 from testing.topologies import read_texts, reports
+from testing.values import replace
 
 # Those whose library ends or hangs the process that loads it are tested on their own.
 SIMULATED = sorted({path.stem for path in driver.MACHINES.glob("*")} - {"hung-init", "crash-init"})
@@ -94,11 +94,11 @@ def test_the_machines_have_something_in_every_field() -> None:
         MigDevice: machines()["a100-mig"].gpus[0].mig_devices,
         GpuReport: list(machines().values()),
     }.items():
-        for field in kind.__dataclass_fields__.values():  # type: ignore[attr-defined]
-            if field.name == "nodes":  # of the container, not of the driver
+        for name in kind._fields:
+            if name == "nodes":  # of the container, not of the driver
                 continue
-            values = {getattr(value, field.name) for value in found}
-            assert values - {None, (), ""}, field.name
+            values = {getattr(value, name) for value in found}
+            assert values - {None, (), ""}, name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +16,7 @@ from launcher.gpus.topology import pair_table, strength
 from launcher.model.machine import Gpu, GpuReport, Pair
 from testing.printed import NAMES
 from testing.topologies import reports
+from testing.values import replace
 
 
 def chosen(report: GpuReport, size: int, without: Sequence[int] = ()) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -12,6 +11,7 @@ from launcher.gpus import topology
 from launcher.model.machine import Gpu, GpuReport, LostGpu, Nic, Pair
 from testing.printed import NAMES, Matrix, matrices, parse
 from testing.topologies import card_of, nvlinks, reports
+from testing.values import replace
 
 
 def printed(report: GpuReport) -> Matrix:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from launcher.gpus.visibility import Visibility, explain, one_line
 from launcher.model.machine import DriverFailure, Gpu, GpuReport, LostGpu, MigDevice
 from testing.strategies import values
+from testing.values import replace
 
 H100 = Gpu(0, "", "NVIDIA H100 80GB HBM3", "", 80 << 30, (9, 0), mig_enabled=False)
 RTX3090 = replace(H100, name="NVIDIA GeForce RTX 3090", compute_capability=(8, 6))

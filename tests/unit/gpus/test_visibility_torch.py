@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ import pytest
 from launcher.gpus.visibility import explain
 from launcher.model.machine import Gpu, GpuReport, LostGpu, MigDevice
 from sim import description, driver
+from testing.values import replace
 
 # `make test` puts a CPU build of PyTorch there where pip finds one: of the tests only this one
 # needs it, and every box that a test starts would import it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -15,11 +14,7 @@ from launcher.model import plan as model_plan
 from testing.machines import CASES, PASSWORD, TOKEN
 from testing.strategies import values
 
-VALUES = [
-    kind
-    for kind in vars(model_plan).values()
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind is not model_plan.Secret
-]
+VALUES = [kind for kind in vars(model_plan).values() if hasattr(kind, "_fields")]
 
 st.register_type_strategy(str, values)  # text as it comes from an environment
 
@@ -65,6 +60,13 @@ def test_secrets_print_as_three_stars_everywhere() -> None:
     assert (repr(secret), str(secret), f"{secret}", f"{[secret]}") == ("***", "***", "***", "[***]")
     assert TOKEN not in repr(plan)
     assert PASSWORD not in repr(plan)
+
+
+def test_a_secret_is_no_tuple_and_a_service_s_environment_is_not_printed() -> None:
+    with pytest.raises(TypeError):
+        tuple(model_plan.Secret("s3cret"))  # type: ignore[arg-type]
+    service = model_plan.Service("x", ("true",), 0, 0, (), "/", (("TOKEN", "s3cret"),))
+    assert "s3cret" not in f"{service!r} {service} {[service]}"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.model.errors import BadSetting
@@ -11,6 +9,7 @@ from launcher.model.machine import GpuReport, LostGpu, Pair
 from launcher.model.plan import EnvVar
 from launcher.plan.devices import DevicePlan, choose, plan_devices
 from testing.machines import GIB, NO_LIBRARY, answering, gpu, mig_gpu, settings
+from testing.values import replace
 
 # Four cards of which 0 and 3 are bridged; 2 is computing, 1 has little memory left.
 FOUR = replace(

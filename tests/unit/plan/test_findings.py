@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.model.machine import GpuReport, LostGpu
@@ -26,6 +24,7 @@ from testing.machines import (
     mig_gpu,
     outset,
 )
+from testing.values import replace
 
 GPU = answering(gpu(0))
 NO_GPU = GpuReport(failure=NO_LIBRARY)

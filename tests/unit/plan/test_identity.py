@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.model.errors import BadSetting
@@ -26,6 +24,7 @@ from testing.hosts import (
     host,
 )
 from testing.machines import ROOT
+from testing.values import replace
 
 
 def identity(box: Host, **environ: str) -> Identity:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +25,7 @@ from testing.machines import (
     outset,
     settings,
 )
+from testing.values import replace
 
 EIGHT = machine(answering(*(gpu(index) for index in range(8))))
 LOST = LostGpu(1, "GPU is lost", 15)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.model.host import Host
@@ -13,6 +11,7 @@ from launcher.text.text import summary_lines
 from testing import machines
 from testing.hosts import DEV, LIBRARY, NAMELESS, ROOTS, SHARED, SOMEBODYS, host
 from testing.machines import Case, answering, gpu
+from testing.values import replace
 
 LOGIN = ("SETUID", "SETGID", "CHOWN", "KILL", "SYS_CHROOT")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +16,7 @@ from launcher.render.files import machine_file, render
 from launcher.render.shell import SETENV_BYTES, SETENV_VARIABLES, environment_sh, setenv_variables
 from testing.machines import CASES, DEV, LOGIN_KEY, PASSWORD, STATE, TOKEN, Case
 from testing.strategies import names, values
+from testing.values import replace
 
 H100 = CASES["h100-8x"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from launcher.render.files import render
 from launcher.settings import accepts
 from launcher.text.banner import jupyter_url, render_banner
 from testing.machines import PROBES, STARTED, STATE, TOKEN, machine, outset, settings
+from testing.values import replace
 
 CERTIFICATE = Certificate("the chain\n", Secret("the key\n"), self_signed=True)
 HUB = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from launcher.model.host import Account
 from launcher.model.plan import Identity
 from launcher.render.passwd import group_text, passwd_text, shadow_text
+from testing.values import replace
 
 DEV = Account("dev", 1000, 1000, "/home/dev", "/bin/bash", (1000,))
 MOVED = Account("dev", 1234, 1234, "/home/dev", "/bin/bash", (1234, 44, 1000))

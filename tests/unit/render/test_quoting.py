@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from launcher.render.sshd import sshd_config
 from testing.local_box import free_ports, wait_until
 from testing.machines import CASES, Case
 from testing.strategies import names, values
+from testing.values import replace
 
 H100 = CASES["h100-8x"]
 # Names that a shell keeps for itself: a container that sets one gets the shell's own.

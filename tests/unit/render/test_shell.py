@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -20,6 +19,7 @@ from launcher.render.shell import (
     setenv_variables,
 )
 from testing.machines import CASES, STATE, outset, settings
+from testing.values import replace
 from tests.unit.render.test_quoting import NASTY, through_shell
 
 CONTAINER_PATH = "/usr/local/bin:/usr/bin:/bin"

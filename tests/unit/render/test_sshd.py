@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from launcher.plan.plan import make_plan
 from launcher.render.sshd import sshd_config
 from launcher.text import banner
 from testing.machines import DEV, LOGIN_KEY, PROBES, STARTED, STATE, machine, outset, settings
+from testing.values import replace
 
 RSA = replace(STATE, rsa_host_key=LOGIN_KEY)  # any key's text will do
 

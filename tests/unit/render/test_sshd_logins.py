@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from launcher.box import state as box_state
 from launcher.render.sshd import sshd_config
 from testing.local_box import free_ports, wait_until
 from testing.machines import CASES
+from testing.values import replace
 
 SSHD = "/usr/sbin/sshd"
 pytestmark = pytest.mark.skipif(not os.path.exists(SSHD), reason="no sshd is installed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -28,6 +27,7 @@ from launcher.model.watch import Probe
 from launcher.text.banner import jupyter_url, limits_text, render_banner, ssh_command
 from testing.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case, pci_cards
 from testing.strategies import values
+from testing.values import replace
 
 WIDTH = 80
 H100 = CASES["h100-8x"]
@@ -115,7 +115,7 @@ accounts = st.builds(
 keys = st.builds(KeyLine, words, st.integers(1, 9999), words, st.none() | words)
 findings = st.builds(Finding, word, words, words, words)
 variables = st.builds(EnvVar, st.sampled_from(["CUDA_VISIBLE_DEVICES", "PATH"]), words, words)
-to_copy = re.compile(r"^ +(http://|ssh -p )")
+to_copy = re.compile(r"^ +(https?://|ssh -p )")
 
 
 @given(data=st.data(), machine=machines, color=st.booleans())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.checks import judge
@@ -22,6 +20,7 @@ from testing.machines import (
     machine,
     mig_gpu,
 )
+from testing.values import replace
 
 EIGHT = CASES["h100-8x"]
 MIXED = machine(answering(gpu(0, "NVIDIA A40"), gpu(1, "NVIDIA L4"), gpu(2, "NVIDIA A40")))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.model.machine import DeviceNode, DriverFailure, GpuReport, LostGpu
 from launcher.watch import gpu_loss
 from testing.machines import Case, answering, cards, gpu, machine, mig_gpu
+from testing.values import replace
 
 EIGHT = tuple(gpu(index) for index in range(8))
 LOST = LostGpu(3, "GPU is lost", 15)

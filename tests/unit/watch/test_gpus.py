@@ -26,7 +26,7 @@ from testing.machines import Case
 WATCH = """
 import select, sys, time
 sys.path.insert(0, sys.argv[1])
-from dataclasses import replace
+from testing.values import replace
 from launcher.box.run_dir import read_value
 from launcher.model.watch import WatchTarget
 from launcher.watch import gpus

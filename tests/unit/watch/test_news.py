@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.model.watch import Probe
 from launcher.supervise.programs import Program
 from launcher.watch import news
 from launcher.watch.news import GpuNews
+from testing.values import replace
 
 JUPYTER_UP, JUPYTER_DOWN = Probe("jupyter", True, "answers"), Probe("jupyter", False, "refused")
 SSH_UP, SSH_DOWN = Probe("ssh", True, "listens"), Probe("ssh", False, "does not listen")

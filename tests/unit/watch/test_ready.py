@@ -6,7 +6,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from launcher.plan.watch import jupyter_door
 from launcher.watch import ready
 from testing.local_box import free_ports, wait_until
 from testing.machines import HOST_KEY
+from testing.values import replace
 
 ADDRESS = Address("127.0.0.1", 1, 1, True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from launcher.watch import announce, gpus, health, watch
 from testing.local_box import free_ports
 from testing.machines import CASES
 from testing.probing import guest
+from testing.values import replace
 
 H100 = CASES["h100-8x"]
 MYSELF = Account("me", os.geteuid(), os.getegid(), "/", "/bin/sh", tuple(os.getgroups()))
