@@ -26,7 +26,7 @@ from launcher.model.plan import Address, EnvVar, Finding, Identity, KeyLine, Sec
 from launcher.model.watch import Probe
 from launcher.text.banner import jupyter_url, limits_text, render_banner, ssh_command
 from testing.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case, pci_cards
-from testing.strategies import values
+from testing.strategies import built, values
 from testing.values import replace
 
 WIDTH = 80
@@ -59,7 +59,7 @@ hosts = st.ip_addresses().map(str)
 ports = st.integers(1, 65535)
 sizes = st.none() | st.integers(0, 1 << 50)
 
-gpus = st.builds(
+gpus = built(
     Gpu,
     index=st.integers(0, 63),
     uuid=st.uuids().map(lambda uuid: f"GPU-{uuid}"),
@@ -72,20 +72,20 @@ gpus = st.builds(
         st.uuids().map(lambda uuid: MigDevice(f"MIG-{uuid}", "MIG", None, None, None)), max_size=7
     ).map(tuple),
 )
-lost = st.builds(LostGpu, index=st.integers(0, 63), error=words, code=st.integers(1, 999))
-machines = st.builds(
+lost = built(LostGpu, index=st.integers(0, 63), error=words, code=st.integers(1, 999))
+machines = built(
     Machine,
-    report=st.builds(
+    report=built(
         GpuReport,
         gpus=st.lists(gpus, max_size=16).map(tuple),
         lost=st.lists(lost, max_size=16).map(tuple),
         driver_version=st.none() | st.just("550.127.05"),
         cuda_version=st.none() | st.just((12, 4)),
     ),
-    hardware=st.builds(Hardware, pci=st.just(pci_cards("2330", 8))),
-    limits=st.builds(
+    hardware=built(Hardware, pci=st.just(pci_cards("2330", 8))),
+    limits=built(
         Limits,
-        cpus=st.builds(
+        cpus=built(
             CpuBudget,
             st.integers(1, 1024),
             st.integers(1, 1024),
@@ -96,7 +96,7 @@ machines = st.builds(
         pids=st.none() | st.integers(1, 1 << 22),
         memlock=sizes,
     ),
-    host=st.builds(
+    host=built(
         Host,
         platform=st.sampled_from(["docker", "kubernetes", "plain"]),
         image=st.booleans(),
@@ -108,14 +108,14 @@ machines = st.builds(
         sshd=st.none(),
     ),
 )
-addresses = st.builds(Address, hosts, ports, ports, st.booleans())
-accounts = st.builds(
+addresses = built(Address, hosts, ports, ports, st.booleans())
+accounts = built(
     Account, word, st.integers(0, 1 << 32), st.integers(0, 1 << 32), st.just("/h"), st.just("/s")
 )
-keys = st.builds(KeyLine, words, st.integers(1, 9999), words, st.none() | words)
-findings = st.builds(Finding, word, words, words, words)
-variables = st.builds(EnvVar, st.sampled_from(["CUDA_VISIBLE_DEVICES", "PATH"]), words, words)
-to_copy = re.compile(r"^ +(https?://|ssh -p )")
+keys = built(KeyLine, words, st.integers(1, 9999), words, st.none() | words)
+findings = built(Finding, word, words, words, words)
+variables = built(EnvVar, st.sampled_from(["CUDA_VISIBLE_DEVICES", "PATH"]), words, words)
+to_copy = re.compile(r"^ +(http://|ssh -p )")
 
 
 @given(data=st.data(), machine=machines, color=st.booleans())
@@ -123,7 +123,7 @@ def test_no_line_is_wider_than_80_columns(data, machine: Machine, color: bool) -
     made = H100.plan()
     plan = replace(
         made,
-        identity=data.draw(st.builds(Identity, accounts, words)),
+        identity=data.draw(built(Identity, accounts, words)),
         environment=tuple(data.draw(st.lists(variables, max_size=3))),
         notes=tuple(data.draw(st.lists(findings, max_size=4))),
         jupyter=replace(made.jupyter, address=data.draw(addresses)),
