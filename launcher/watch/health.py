@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from launcher.model.watch import Probe
 
 INTERVAL = 5.0  # seconds between two looks of watch
+# What starts a box, as it stands in a command line: in the image, and on a plain machine.
+_ENTRYPOINTS = (b"/opt/launcher/entrypoint", b"/entrypoint.py")
 _STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not
 
 
@@ -119,7 +121,7 @@ def in_command_mode() -> bool:
             words = stream.read().split(b"\0")
     except OSError:
         return False
-    entry = next((i for i, word in enumerate(words) if word.endswith(b"/entrypoint.py")), None)
+    entry = next((i for i, word in enumerate(words) if word.endswith(_ENTRYPOINTS)), None)
     return entry is not None and any(words[entry + 1 :])
 
 

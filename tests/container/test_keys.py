@@ -169,6 +169,7 @@ def test_added_keys_outlive_a_reload_and_a_restart(running: Box, keys: list[KeyP
     login(running, keys[0]).ssh("sudo launcher keys add", stdin=keys[4].public)
     running.kill("HUP")
     running.wait_for_log("launcher: keys and configuration reloaded")
+    running.wait_for_log("(?s)Received SIGHUP.*Server listening")  # it hears nobody in between
     assert is_let_in(running, keys[4])
     running.restart()
     assert running.exec("true").returncode == 0

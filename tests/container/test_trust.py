@@ -102,7 +102,7 @@ ROOT_RUNS = ["ssh-keygen", "chpasswd", "sshd", "id", "env", "sh", "ldconfig", "s
 def plant(box: Box, *programs: str) -> None:
     """As the workspace user, put programs first on the container's PATH."""
     paths = " ".join(f"/opt/venv/bin/{name}" for name in programs)
-    script = f"tee {paths} > /dev/null && chmod +x {paths}"
+    script = f"rm -f {paths} && tee {paths} > /dev/null && chmod +x {paths}"
     box.exec("/bin/sh", "-c", script, stdin=IMPOSTOR_PROGRAM, user="dev")
 
 
@@ -136,7 +136,7 @@ def test_the_health_check_runs_no_program_of_the_user_environment(box: Boxes) ->
     seen = checks(started)
     # The first of these may have begun before.
     assert poll(lambda: len(checks(started) - seen) >= 2, timeout=20)
-    started.exec("launcher", "url", check=False, user="dev")
+    started.exec("/opt/venv/bin/launcher", "url", check=False, user="dev")
     assert ran(started) == ["1000-launcher"]
 
 
