@@ -70,21 +70,20 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
  && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip \
  && /opt/launcher/bin/launcher completion bash > /opt/launcher/completion.bash
 # What the engine starts is linked statically: a dynamic loader would follow LD_LIBRARY_PATH.
-RUN --mount=type=bind,source=image,target=/mnt \
+RUN --mount=type=bind,source=image/ours,target=/mnt \
     mkdir /opt/launcher/command \
  && gcc -std=c11 -Wall -Wextra -Werror -Os -s -static -o /opt/launcher/command/launcher \
     /mnt/launcher.c \
  && ln -s command/launcher /opt/launcher/entrypoint
-COPY image/command.py entrypoint.py /opt/launcher/
+COPY entrypoint.py /opt/launcher/
 
 
 # ------------------------------------------------------- the image
 FROM notebook
-COPY image/profile.sh /etc/profile.d/zz-launcher.sh
-COPY --chmod=0440 image/sudoers /etc/sudoers.d/launcher
-RUN --mount=type=bind,source=image,target=/mnt \
-    /mnt/prepare-folders
 COPY --from=launcher /opt/launcher /opt/launcher
+COPY image/rootfs /
+RUN --mount=type=bind,source=image/ours,target=/mnt \
+    /mnt/prepare-folders
 COPY supervisord.conf /etc/launcher/
 
 # `launcher` comes first, alone in a folder of root's: whoever runs it as root runs ours.  Then the

@@ -37,7 +37,8 @@ lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy --package launcher --package tools --package testing --package sim
 	$(VENV)/hadolint Dockerfile
-	$(VENV)/shellcheck .ci/run image/build/* image/prepare-folders image/bash.bashrc image/profile.sh
+	$(VENV)/shellcheck .ci/run image/build/* image/ours/prepare-folders \
+	    image/ours/bash.bashrc image/rootfs/etc/profile.d/*
 
 bench:  ## Measure start, stop and memory beside the stock tools
 	@$(PYTHON) -m tools.venv test

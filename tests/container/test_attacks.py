@@ -186,13 +186,8 @@ def test_a_setting_s_file_that_is_none_ends_the_start(box: Boxes, variable: str)
     assert f"{name}='{path}': cannot read it: it is no file" in started.logs()
 
 
-@pytest.mark.parametrize("folder", ["/workspace/run", "/tmp/run"])
-def test_a_run_directory_that_the_user_could_replace_ends_the_start(
-    box: Boxes, folder: str
-) -> None:
-    if folder == "/tmp/run":
-        pytest.skip("root's own, in a folder where nobody may rename what is another's")
-    started = box(*NO_SUDO, "-e", f"LAUNCHER_RUN_DIR={folder}")
+def test_a_run_directory_that_the_user_could_replace_ends_the_start(box: Boxes) -> None:
+    started = box(*NO_SUDO, "-e", "LAUNCHER_RUN_DIR=/workspace/run")
     assert started.wait() == 78
     assert "whoever changes what is in there would be root" in started.logs()
 

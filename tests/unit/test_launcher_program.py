@@ -1,4 +1,4 @@
-"""image/launcher.c: root's Python is started with nothing of what a user could have put there."""
+"""image/ours/launcher.c: root's Python starts with nothing that a user could have put there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "image" / "launcher.c"
+SOURCE = Path(__file__).parents[2] / "image" / "ours" / "launcher.c"
 USER = 1234
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="as root, since it is root's programs' way in"),

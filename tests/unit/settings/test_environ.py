@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 GIVEN = "/opt/venv/lib:/usr/local/nvidia/lib64"
-# As image/launcher.c starts a program that was given this one, and two more.
+# As image/ours/launcher.c starts a program that was given this one, and two more.
 STARTED_WITH = {
     "KEPT": "1",
     "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",

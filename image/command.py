@@ -1,8 +1,0 @@
-"""The command `launcher`, which /opt/launcher/command/launcher starts (image/launcher.c)."""
-
-import sys
-
-from launcher.cli.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())
