@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from launcher.model import run_files
 from launcher.settings import folders
 
-# What image/ours/launcher.c puts before the name of a variable that root's programs must not follow.
+# What image/ours/launcher.c puts before the name of a variable that root does not follow.
 ASIDE = "LAUNCHER_SET_ASIDE_"
 # Those, as they were given, and what root may have of each: None = nothing.
 _SET_ASIDE = {
