@@ -113,7 +113,7 @@ def settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of a container started with `environ`."""
     image = {"PATH": "/opt/venv/bin:/usr/bin:/bin", "LAUNCHER_PYTHON": "/opt/venv/bin/python"}
     nowhere = {"LAUNCHER_KEYS_DIR": "/nonexistent", "NO_COLOR": "1"}
-    return load.load({**image, **nowhere, **(environ or {})})
+    return load.load_settings({**image, **nowhere, **(environ or {})})
 
 
 def outset(machine: Machine, settings: Settings) -> Outset:

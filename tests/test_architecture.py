@@ -414,7 +414,7 @@ def loaded_by_pid_1() -> set[str]:
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from launcher.cli.main import entrypoint\n"
         "import launcher.pid1.start, launcher.settings.load\n"
-        "launcher.settings.load.load({})\n"
+        "launcher.settings.load.load_settings({})\n"
         "print(*sys.modules)"
     )
     done = subprocess.run(

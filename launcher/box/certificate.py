@@ -70,7 +70,7 @@ def _in_memory(text: str) -> Iterator[str]:
 
 def _read(name: str, path: str) -> str:
     try:
-        return folder.read(path).decode("ascii")
+        return folder.read_file(path).decode("ascii")
     except OSError as err:
         raise BadSetting(f"{name}={path!r}: cannot read it: {err.strerror}") from err
     except UnicodeError as err:

@@ -11,7 +11,7 @@ def version(options: Namespace) -> int:
     from launcher.detect import user_python
     from launcher.settings import load
 
-    found = user_python.read(load.user_python())
+    found = user_python.read_versions(load.user_python())
     if options.json:
         print(json.dumps({"launcher": __version__, **found._asdict()}, indent=2))
         return 0

@@ -41,7 +41,7 @@ def become(arguments: Sequence[str]) -> int:
         return _run_as_the_user(list(arguments[1:]))
     if len(arguments) != 1 or arguments == ["--"]:
         raise BadSetting("usage: launcher exec NAME, or: launcher exec -- CMD …")
-    become.become(become.load(environ.run_dir(), arguments[0]))
+    become.become(become.load_service(environ.run_dir(), arguments[0]))
     return 0
 
 

@@ -30,7 +30,7 @@ def entrypoint(argv: Sequence[str], started: float) -> int:
     """
     from launcher.pid1 import boot
 
-    return boot.run(argv, started)
+    return boot.be_the_box(argv, started)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def _run(arguments: list[str]) -> int:
         return _OFTEN[name](rest)
     from launcher.cli import parser
 
-    return parser.run(arguments or ["--help"])
+    return parser.run_command_line(arguments or ["--help"])
 
 
 _HELP = (["-h"], ["--help"])

@@ -16,7 +16,7 @@ _WIDTH = 80
 _COLUMN = 28  # where what a command does begins
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_command_line(arguments: Sequence[str]) -> int:
     """Run the command that is named; print help where that is asked for."""
     name, *rest = arguments
     if name in ("-h", "--help", "help") and not rest:

@@ -92,7 +92,7 @@ def start(options: Namespace) -> int:
     if options.name is None:
         from launcher.pid1 import boot
 
-        return boot.run((), time.monotonic())
+        return boot.be_the_box((), time.monotonic())
     return _tell("start", "is started", options.name)
 
 

@@ -14,7 +14,7 @@ def detect(options: Namespace) -> int:
     from launcher.model import codec
     from launcher.settings import load
 
-    print(codec.to_json(driver.detect_machine(load.load()), indent=2))
+    print(codec.to_json(driver.detect_machine(load.load_settings()), indent=2))
     return 0
 
 
@@ -24,7 +24,7 @@ def topo(options: Namespace) -> int:
     from launcher.settings import load
     from launcher.text import topology
 
-    report = driver.detect_machine(load.load()).report
+    report = driver.detect_machine(load.load_settings()).report
     if report.failure:
         raise StartFailed(
             f"cannot read the topology: {report.failure.reason}; see: launcher doctor"
@@ -42,7 +42,7 @@ def record(options: Namespace) -> int:
     from launcher.gpus import record as description
     from launcher.settings import load
 
-    machine = driver.detect_machine(load.load())
+    machine = driver.detect_machine(load.load_settings())
     print(description.describe(machine.report, machine.hardware.kernel_driver), end="")
     return 0
 
@@ -53,7 +53,7 @@ def plan(options: Namespace) -> int:
     from launcher.pid1 import boot
     from launcher.settings import load
 
-    print(codec.to_json(run_dir.read_plan() or boot.preview_plan(load.load()), indent=2))
+    print(codec.to_json(run_dir.read_plan() or boot.preview_plan(load.load_settings()), indent=2))
     return 0
 
 
@@ -64,7 +64,7 @@ def render(options: Namespace) -> int:
     from launcher.render.files import render as render_plan
     from launcher.settings import load
 
-    plan = run_dir.read_plan() or boot.preview_plan(load.load())
+    plan = run_dir.read_plan() or boot.preview_plan(load.load_settings())
     top = os.path.abspath(options.directory)
     files.write([file._replace(path=top + file.path) for file in render_plan(plan)])
     return 0
@@ -81,7 +81,7 @@ def doctor(options: Namespace) -> int:
     asked = examination.Asked(
         tuple(options.checks), options.timeout, options.verbose, options.json, options.report
     )
-    text, status = examination.diagnose(asked, load.load(), run_dir.read_box(), say)
+    text, status = examination.diagnose(asked, load.load_settings(), run_dir.read_box(), say)
     print(text)
     return status
 

@@ -23,7 +23,7 @@ class Versions(NamedTuple):
     cuda: str | None  # that PyTorch was built for
 
 
-def read(python: str) -> Versions:
+def read_versions(python: str) -> Versions:
     """Return the versions of an interpreter and of its PyTorch."""
     prefix = Path(python).parent.parent
     found = _assigned(next(_files(prefix, "torch/version.py"), None))

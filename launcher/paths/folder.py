@@ -23,7 +23,7 @@ _TRIES = 20  # against somebody who makes the new file's name again and again
 _WORKSHOP = ".new-"  # how the name of one begins
 
 
-def read(path: str, most: int = LARGEST) -> bytes:
+def read_file(path: str, most: int = LARGEST) -> bytes:
     """Return a file's first `most` bytes.
 
     Raises OSError: EINVAL for what is no file, as a pipe or an endless device (the null device is
@@ -35,7 +35,7 @@ def read(path: str, most: int = LARGEST) -> bytes:
 
 def read_text(path: str, most: int = LARGEST) -> str:
     """Return a file's text; bytes that are none survive (surrogateescape)."""
-    return read(path, most).decode(errors="surrogateescape")
+    return read_file(path, most).decode(errors="surrogateescape")
 
 
 def _read(where: Place, most: int) -> bytes:
@@ -118,7 +118,7 @@ class Folder:
         finally:
             os.close(fd)
         if link:  # where a secret of Kubernetes' is mounted
-            return read(f"{os.readlink(f'/proc/self/fd/{self.fd}')}/{name}", most)
+            return read_file(f"{os.readlink(f'/proc/self/fd/{self.fd}')}/{name}", most)
         return _read(Place(self.fd, name), most)
 
     def write(self, name: str, content: bytes, mode: int, uid: int = -1, gid: int = -1) -> None:

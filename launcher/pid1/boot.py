@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from launcher.settings.table import Settings
 
 
-def run(argv: Sequence[str], started: float) -> int:
+def be_the_box(argv: Sequence[str], started: float) -> int:
     """Be the box: services without arguments, else that command.  Returns the exit status."""
     provide_standard_streams()
     if not argv:

@@ -17,7 +17,9 @@ from launcher.process.tree import kill
 _FROM_A_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH, signal.SIGCONT}
 
 
-def run(box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], None]) -> int:
+def run_command(
+    box: Init, argv: list[str], env: Mapping[str, str], drop: Callable[[], None]
+) -> int:
     """Run the user's command as the box's only program; return the box's exit code.
 
     The command gets a process group of its own and the terminal: in ours, Ctrl-C would

@@ -131,7 +131,7 @@ def safe_mode_lines(hooks: Sequence[Hook]) -> tuple[str, ...]:
 # --- run them ----------------------------------------------------------------------------------
 
 
-def run(
+def run_hooks(
     hooks: Sequence[Hook], environ: Mapping[str, str], fd: int, *, go_on: bool, quiet: bool
 ) -> Changes:
     """Run hooks one after the other; return what they made of `environ`.

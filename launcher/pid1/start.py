@@ -85,7 +85,7 @@ def _describe(status: int) -> str:
 def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     """Run the user's command with the devices and the environment of the plan."""
     container = environ.own()
-    settings = load.load()
+    settings = load.load_settings()
     box.stop_timeout = settings.stop_timeout
     files.take_run_dir(settings.run_dir)
     host = read_host(settings)
@@ -94,7 +94,7 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     outset = set_out(machine, settings, GUEST, started, container=container)
     plan = _prepare(box, outset)
     if _run_hooks(box, settings, for_a_command=True):
-        settings = load.load()
+        settings = load.load_settings()
         box.stop_timeout = settings.stop_timeout
         machine = machine._replace(host=read_host(settings))
         outset = set_out(machine, settings, GUEST, started, container=container)
@@ -107,7 +107,7 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     env = {name: value for name, value in settings.environ.items() if name not in unwanted}
     env |= {var.name: var.value for var in plan.environment}
     gc.enable()
-    return commands.run(box, argv, env, lambda: become.drop_to_identity(plan.identity))
+    return commands.run_command(box, argv, env, lambda: become.drop_to_identity(plan.identity))
 
 
 class _Begun(NamedTuple):
@@ -121,7 +121,7 @@ class _Begun(NamedTuple):
 
 def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
     """Read the settings and the box; say every warning that was not `said`."""
-    settings = load.load()
+    settings = load.load_settings()
     box.stop_timeout = settings.stop_timeout
     files.take_run_dir(settings.run_dir)
     for warning in settings.warnings:
@@ -177,7 +177,9 @@ def _run_hooks(box: Init, settings: Settings, for_a_command: bool) -> bool:
         return False
     own, log = environ.own(), 2 if for_a_command else 1  # a command's standard output is its own
     go_on = settings.hooks == "warn"
-    child = box.fork(lambda: _encode(hooks.run(found.hooks, own, log, go_on=go_on, quiet=quiet)))
+    child = box.fork(
+        lambda: _encode(hooks.run_hooks(found.hooks, own, log, go_on=go_on, quiet=quiet))
+    )
     changes = codec.from_json(hooks.Changes, _answer(box, child, "run the hooks", math.inf))
     environ.replace(changes.applied_to(own))
     return True
@@ -230,7 +232,7 @@ def _reload(before: Outset, supervise_pid: int) -> int:
     idle = before.machine.host._replace(busy_ports=frozenset())  # those in use are our own
     machine = before.machine._replace(host=idle)
     try:
-        settings = load.load()
+        settings = load.load_settings()
         outset = set_out(machine, settings, GUEST, before.started, container=before.container)
         plan = make_plan(outset, prepare.open_state(settings, idle, outset.identity))
         prepare.write_files(plan, machine, settings)

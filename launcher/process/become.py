@@ -18,7 +18,7 @@ BASH = "/bin/bash"  # not by PATH, which begins with folders that the workspace 
 _SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def load(run_dir: str, name: str) -> Service:
+def load_service(run_dir: str, name: str) -> Service:
     """Read how to become `name`.  Raises BadSetting where nothing of that name is planned."""
     try:
         with open(f"{run_dir}/{run_files.service(name)}", encoding="utf-8") as stream:

@@ -25,7 +25,7 @@ _BLOCKS = (
 )
 
 
-def read(
+def read_keys(
     variables: Mapping[str, str],
     files: Iterable[str],
     directories: Iterable[str],

@@ -23,7 +23,7 @@ _SSH_PORT_WITHOUT_ROOT = 2222
 _IMAGE_PYTHON = "/opt/venv/bin/python"
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read every setting.
 
     Raises BadSetting, with one line for each problem.
@@ -196,7 +196,7 @@ def _public_keys(
     for name, path in (("PUBLIC_KEY_FILE", file), ("PUBLIC_KEY_DIR", directory)):
         if path and (fault := key_sources.fault(path, directory=path == directory)):
             problems.append(f"{name}={path!r}: cannot read it: {fault}")
-    return key_sources.read(
+    return key_sources.read_keys(
         {name: env.get(name, "") for name in (row.name, *row.aliases)},
         [file] if file else [],
         [directory, values["keys_dir"]] if directory else [values["keys_dir"]],

@@ -189,7 +189,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
                 cwd = None if self.child.directory else plan.paths.workspace
                 become.become_user(plan, argv, given, cwd, self.child.umask)
             if self.child.ours and argv[:2] == ["launcher", "exec"]:
-                become.become(become.load(self.run_dir, argv[2]))
+                become.become(become.load_service(self.run_dir, argv[2]))
         except LauncherError as err:
             os.write(2, f"{err}\n".encode(errors="replace"))
             os._exit(err.exit_code)

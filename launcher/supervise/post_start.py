@@ -42,7 +42,7 @@ def run_post_start(run_dir: str) -> None:
 
     Raises BadSetting where there is none, StartFailed where it cannot be run.
     """
-    service = become.load(run_dir, NAME)
+    service = become.load_service(run_dir, NAME)
     while not os.path.exists(f"{run_dir}/{run_files.BANNER}"):  # a start removes the one before it
         time.sleep(_POLL)
     time.sleep(_POLL)  # it is a file first, and a moment later in the log

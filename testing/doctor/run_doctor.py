@@ -20,7 +20,7 @@ from launcher.settings import load
 
 
 def main(root: Path, *, at_start: bool) -> int:
-    settings = load.load()
+    settings = load.load_settings()
     if at_start:
         machine = driver.detect_machine(settings, root)
         seen = Evidence(machine, dict(settings.environ))

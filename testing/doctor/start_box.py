@@ -13,7 +13,7 @@ from launcher.settings import environ, load
 
 
 def main(root: Path) -> None:
-    settings = load.load()
+    settings = load.load_settings()
     machine = driver.detect_machine(settings, root)
     plan = make_plan(set_out(machine, settings, driver.GUEST, 0.0), None)
     directory = Path(environ.run_dir())

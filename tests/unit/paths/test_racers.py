@@ -20,7 +20,7 @@ from launcher.box import certificate, files, home, ssh_keys, state
 from launcher.model.errors import BadSetting
 from launcher.model.host import Account
 from launcher.model.plan import Identity, RenderedFile
-from launcher.paths.folder import Folder, read
+from launcher.paths.folder import Folder, read_file
 from launcher.settings import load
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
@@ -143,7 +143,7 @@ def test_a_mode_is_set(theirs: Path, victim: Path) -> None:
 
 def test_a_file_is_read(theirs: Path, victim: Path) -> None:
     with racing(theirs, victim, "token"), Folder(str(theirs)) as folder:
-        seen = again_and_again(lambda: read(f"{theirs}/token"))
+        seen = again_and_again(lambda: read_file(f"{theirs}/token"))
         seen += again_and_again(lambda: folder.read("token"))
     assert seen, "the racer left no time at all"
     assert set(seen) == {b""}
@@ -153,7 +153,7 @@ def test_a_file_is_read(theirs: Path, victim: Path) -> None:
 def test_a_setting_s_file_is_read(theirs: Path, victim: Path, name: str) -> None:
     path = theirs if name == "PUBLIC_KEY_DIR" else theirs / "token"
     with racing(theirs, victim, "token"):
-        seen = again_and_again(lambda: load.load({name: str(path)}))
+        seen = again_and_again(lambda: load.load_settings({name: str(path)}))
     for settings in seen:
         assert SECRET not in repr((settings.key_lines, settings.warnings))
         assert settings.jupyter_token is None
@@ -188,14 +188,14 @@ def test_a_host_key_is_made_where_its_folder_is_taken_away(theirs: Path, victim:
 
 
 def test_a_certificate_is_made(theirs: Path, victim: Path) -> None:
-    settings = load.load({"LAUNCHER_TLS": "1", "LAUNCHER_STATE_DIR": str(theirs)})
+    settings = load.load_settings({"LAUNCHER_TLS": "1", "LAUNCHER_STATE_DIR": str(theirs)})
     with racing(theirs, victim, "jupyter_tls.pem", "jupyter_tls.pem.new"):
         again_and_again(lambda: certificate.provide(settings), 5)
 
 
 def test_a_certificate_is_read(theirs: Path, victim: Path) -> None:
     pair = {"LAUNCHER_TLS_CERT": f"{theirs}/token", "LAUNCHER_TLS_KEY": f"{theirs}/token"}
-    settings = load.load(pair)
+    settings = load.load_settings(pair)
     with racing(theirs, victim, "token"):
         assert not again_and_again(lambda: certificate.provide(settings))
 

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.detect.accounts import folder
 from launcher.paths import walk
-from launcher.paths.folder import Folder, read
+from launcher.paths.folder import Folder, read_file
 
 USER = 1234
 OTHER = 1235
@@ -43,7 +43,7 @@ def link(at: Path, to: Path | str, uid: int = USER) -> Path:
 
 def is_refused(path: Path) -> bool:
     try:
-        read(str(path))
+        read_file(str(path))
     except OSError as err:
         return err.errno == errno.ELOOP
     return False
@@ -58,9 +58,9 @@ def test_our_own_links_are_followed(tmp_path: Path, secret: Path) -> None:
     (tmp_path / "..2024" / "token").write_text("told")
     (tmp_path / "..data").symlink_to("..2024")
     (tmp_path / "token").symlink_to("..data/token")
-    assert read(f"{tmp_path}/token") == b"told"
+    assert read_file(f"{tmp_path}/token") == b"told"
     tmp_path.chmod(0o1777)  # a tmpfs of the kubelet's: everybody may write, and replace nothing
-    assert read(f"{tmp_path}/token") == b"told"
+    assert read_file(f"{tmp_path}/token") == b"told"
     with Folder(str(tmp_path)) as opened:
         assert opened.read("token") == b"told"
 
@@ -91,7 +91,7 @@ def test_a_link_that_ends_at_its_maker_s_own_is_followed(theirs: Path) -> None:
     (theirs / "file").write_text("theirs")
     os.chown(theirs / "file", USER, USER)
     link(theirs / "link", "file")
-    assert read(f"{theirs}/link") == b"theirs"
+    assert read_file(f"{theirs}/link") == b"theirs"
     os.chown(theirs / "file", OTHER, OTHER)
     assert is_refused(theirs / "link")
 
@@ -106,7 +106,7 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
 def test_a_second_name_of_root_s_file_is_not_read(theirs: Path, secret: Path) -> None:
     os.link(secret, theirs / "hard")
     with pytest.raises(PermissionError, match="second name"):
-        read(f"{theirs}/hard")
+        read_file(f"{theirs}/hard")
 
 
 # --- who can change it -----------------------------------------------------------------------

@@ -133,7 +133,7 @@ from launcher.pid1 import boot, supervisor
 def no_fork():
     raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 os.fork = no_fork
-sys.exit(boot.run([], time.monotonic()))
+sys.exit(boot.be_the_box([], time.monotonic()))
 """)
     assert done.returncode == 78
     assert "launcher: cannot start: no more processes" in done.stdout

@@ -48,7 +48,7 @@ from launcher.pid1 import hooks
 from launcher.model.errors import StartFailed
 seen = [hooks.Hook(*hook) for hook in {wanted!r}]
 try:
-    changes = hooks.run(seen, {dict(environ)!r}, 2, {options})
+    changes = hooks.run_hooks(seen, {dict(environ)!r}, 2, {options})
     print(codec.to_json(changes))
 except StartFailed as err:
     print(json.dumps(str(err)))
@@ -224,7 +224,8 @@ import os
 from launcher.pid1 import hooks
 hooks._FIRST_WORD = hooks._NEXT_WORD = 0.05
 log = os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-print(hooks.run([hooks.Hook({hook.path!r}, "run")], {ENVIRON!r}, log, go_on=False, quiet=False))
+given = [hooks.Hook({hook.path!r}, "run")]
+print(hooks.run_hooks(given, {ENVIRON!r}, log, go_on=False, quiet=False))
 """)
     assert "Changes" in done.stdout, done.stderr
     assert f"launcher: {hook.path} has not ended yet" in log.read_text()

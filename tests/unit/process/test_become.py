@@ -111,12 +111,12 @@ def test_what_is_planned_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     wanted = service("true", env=(("A", "1"),))
     (tmp_path / "services" / "test.json").write_text(codec.to_json(wanted))
-    assert become.load(str(tmp_path), "test") == wanted
+    assert become.load_service(str(tmp_path), "test") == wanted
 
 
 def test_what_is_not_planned_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=r"cannot start jupyter: .*services/jupyter\.json"):
-        become.load(str(tmp_path), "jupyter")
+        become.load_service(str(tmp_path), "jupyter")
 
 
 def test_roots_path_has_nothing_of_the_users(monkeypatch) -> None:

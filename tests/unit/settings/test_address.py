@@ -51,7 +51,7 @@ def test_a_doubtful_address_is_named_and_not_printed() -> None:
     env = {"RUNPOD_PUBLIC_IP": "$(reboot)", "RUNPOD_TCP_PORT_22": "14022"}
     (warning,) = settings_address.doubts(env)
     assert warning.startswith("RUNPOD_PUBLIC_IP='$(reboot)' is neither an IP address nor a host")
-    assert load.load({**env, "LAUNCHER_KEYS_DIR": "/nonexistent"}).warnings == (warning,)
+    assert load.load_settings({**env, "LAUNCHER_KEYS_DIR": "/nonexistent"}).warnings == (warning,)
     address = settings_address.published(env, 22)
     assert address is not None
     assert (address.host, address.port) == ("127.0.0.1", 14022)

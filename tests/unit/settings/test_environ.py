@@ -73,7 +73,7 @@ def test_a_hook_is_started_without_it(tmp_path: Path) -> None:
     hook.write_text(f"env -0 > {tmp_path}/seen; export NEW=2")
     code = (
         "from launcher.pid1 import hooks\n"
-        f"changes = hooks.run([hooks.Hook({str(hook)!r}, 'source')], environ.own(), 2,"
+        f"changes = hooks.run_hooks([hooks.Hook({str(hook)!r}, 'source')], environ.own(), 2,"
         " go_on=False, quiet=True)\n"
         "result = changes.applied_to(environ.own())"
     )

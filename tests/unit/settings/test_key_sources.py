@@ -36,7 +36,7 @@ def texts(value: str) -> list[tuple[int, str]]:
 
 
 def load(**environ: str) -> settings_load.Settings:
-    return settings_load.load({"LAUNCHER_KEYS_DIR": "/nonexistent", **environ})
+    return settings_load.load_settings({"LAUNCHER_KEYS_DIR": "/nonexistent", **environ})
 
 
 # --- lines -----------------------------------------------------------------------------------

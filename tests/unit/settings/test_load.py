@@ -77,7 +77,7 @@ ANY_TEXT = tuple(field for field, (_, _, bad) in EXAMPLES.items() if bad is None
 
 
 def load(**environ: str) -> settings_load.Settings:
-    return settings_load.load({**NOWHERE, **environ})
+    return settings_load.load_settings({**NOWHERE, **environ})
 
 
 def problems(**environ: str) -> list[str]:

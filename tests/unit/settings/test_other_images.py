@@ -84,7 +84,7 @@ AS_DOCUMENTED: list[tuple[str, str, str, object]] = [
 
 
 def load(**environ: str) -> Settings:
-    return settings_load.load({"LAUNCHER_KEYS_DIR": "/nonexistent", **environ})
+    return settings_load.load_settings({"LAUNCHER_KEYS_DIR": "/nonexistent", **environ})
 
 
 # --- those that work -------------------------------------------------------------------------
