@@ -7,7 +7,6 @@ what was added, so it counts after a restart too.  Both are root's.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
 
 from launcher.box import files, run_dir, ssh_keys, state
@@ -40,13 +39,13 @@ def run_keys_command(arguments: Sequence[str], read_stdin: Callable[[], str]) ->
     plan = run_dir.read_plan()
     if plan is None:
         raise BadSetting("no box runs here that keys could be for")
+    text = " ".join(words)
+    if command == "add" and text in ("", "-"):
+        text = read_stdin()  # it may take its time: nobody is to wait for it
     with _alone(plan.paths.state):
         if command == "list":
             return _list(plan)
-        text = " ".join(words)
-        if command == "remove":
-            return _remove(plan, text)
-        return _add(plan, read_stdin() if text in ("", "-") else text)
+        return _remove(plan, text) if command == "remove" else _add(plan, text)
 
 
 def _list(plan: Plan) -> str:
@@ -126,5 +125,5 @@ def _described(key: KeyLine) -> str:
 def _alone(directory: str) -> Iterator[None]:
     """Keep a second `launcher keys` waiting, lest it undo what this one does."""
     with Folder(directory) as folder:
-        fcntl.flock(folder.fd, fcntl.LOCK_EX)
+        state.take_turn(folder)
         yield

@@ -8,7 +8,9 @@ The state directory may be somebody else's, as a bind mount: all of it goes thro
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 
 from launcher.box.files import cannot_write, write
@@ -21,6 +23,7 @@ from launcher.settings.key_sources import split
 
 # /var/log/lastlog has a place for each uid up to the largest; `docker commit` copies the gaps.
 _LAST_LASTLOG_UID = 65535
+_PATIENCE = 5.0  # seconds for another box's turn
 ADDED = "launcher keys"  # the source of a key that was added to a running box
 
 
@@ -39,6 +42,7 @@ def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) ->
     try:
         with Folder(directory, make=0o700) as folder:
             _close_to_others(folder)
+            take_turn(folder)
             login = key_pair(folder, state_files.LOGIN_KEY, "launcher-login") if login_key else None
             return State(
                 token=Secret(_kept(folder, state_files.TOKEN)),
@@ -51,6 +55,26 @@ def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) ->
             )
     except OSError as err:
         raise cannot_write(directory, err) from err
+
+
+def take_turn(folder: Folder) -> None:
+    """Wait until nobody else changes what is kept here: boxes that share a volume start together.
+
+    The turn ends when `folder` is closed.  It is not waited for without end: whoever may open the
+    folder can hold it, and some file systems have no locks.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.02)
+        except OSError:
+            return
+        else:
+            return
 
 
 def _close_to_others(folder: Folder) -> None:

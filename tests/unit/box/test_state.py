@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import stat
 import struct
@@ -16,7 +17,9 @@ from launcher.box import files
 from launcher.box import state as box_state
 from launcher.model.errors import BadSetting
 from launcher.model.plan import KeyLine, RenderedFile, Secret
+from launcher.paths.folder import Folder
 from testing.machines import HOST_KEY, LOGIN_KEY
+from testing.scripts import run_script
 
 ROOT = Path(__file__).parents[3]
 
@@ -319,3 +322,34 @@ def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
 
 def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
     assert files.last_lines(str(tmp_path / "log")) == []
+
+
+def test_boxes_that_start_at_once_on_one_empty_volume_share_its_secrets(tmp_path: Path) -> None:
+    done = run_script(f"""
+import os
+from launcher.box import state
+from launcher.process.fork import fork_to_answer, write_all
+def open_it(writer):
+    found = state.open_state({str(tmp_path / "state")!r}, [], login_key=False)
+    secrets = (found.token.reveal(), found.password.reveal(), found.host_key)
+    write_all(writer, repr(secrets).encode())
+    return 0
+children = [fork_to_answer(open_it) for _ in range(8)]
+answers = set()
+for pid, reader in children:
+    with open(reader, "rb") as stream:
+        answers.add(stream.read())
+    assert os.waitpid(pid, 0)[1] == 0
+print(len(answers), b"ssh-ed25519" in answers.pop())
+""")
+    assert done.stdout == "1 True\n", done.stderr
+
+
+def test_a_turn_that_somebody_holds_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.box.state._PATIENCE", 0.1)
+    with Folder(str(tmp_path / "state"), make=0o700) as held:
+        fcntl.flock(held.fd, fcntl.LOCK_EX)
+        found = box_state.open_state(str(tmp_path / "state"), [], login_key=False)
+    assert found.host_key
