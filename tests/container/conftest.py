@@ -20,6 +20,7 @@ from testing.container.engine import Docker, running_engine
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
@@ -27,6 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="SKIP_CONTAINERS=1"))
         if _shares_a_container(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.fixturenames.insert(0, "one_worker")  # type: ignore[attr-defined]
     # What one worker must run from first to last begins first; the rest fills the gaps.
     ours.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
     items[:] = [item for item in items if not item.path.is_relative_to(HERE)] + ours
@@ -35,6 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _shares_a_container(item: pytest.Item) -> bool:
     """Say whether the test uses a container (or a hub of them) that others of its module use."""
     return not {"shared_box", "hub"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture
+def one_worker(request: pytest.FixtureRequest) -> None:
+    """Fail where the tests of a module that share a container went to several workers.
+
+    Each would start its own; a pytest that pytest-xdist does not know does that silently.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        group = f"@{request.node.path.stem}"
+        assert request.node.nodeid.endswith(group), "pytest-xdist does not see the group"
 
 
 @pytest.hookimpl(wrapper=True)

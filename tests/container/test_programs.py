@@ -84,7 +84,9 @@ def started(shared_box: Boxes, tmp_path_factory: pytest.TempPathFactory) -> Box:
     """One box with every program, one of which ends all the time."""
     mount = folder_of(tmp_path_factory.mktemp("supervisor.d"), PROGRAMS)
     env = {**HOSTILE, "LAUNCHER_RESTART_DELAY": "0.05"}
-    return shared_box("--gpus", "all", *mount, env=env)
+    box = shared_box("--gpus", "all", *mount, env=env)
+    box.wait_for_banner()
+    return box
 
 
 def told(box: Box, name: str) -> dict[str, Any]:
