@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 from launcher.box import files
+from launcher.box.kept import Kept
 from launcher.model import state_files
 from launcher.model.errors import BadSetting
-from launcher.model.plan import Certificate, RenderedFile, Secret
+from launcher.model.plan import Certificate, Secret
 from launcher.paths import folder
 from launcher.process.fork import write_all
 from launcher.settings.table import Settings
@@ -21,14 +22,20 @@ _RENEWED_BEFORE_ITS_END = timedelta(days=30)
 _FIRST_OF_CHAIN = "-----BEGIN CERTIFICATE-----"
 
 
-def provide(settings: Settings) -> Certificate | None:
-    """Return the certificate that the settings ask for, or None for http.
+def provide(settings: Settings) -> tuple[Certificate | None, list[str]]:
+    """Return the certificate that the settings ask for, None for http; and remarks on what is kept.
 
-    Raises BadSetting where a pair cannot be used.
+    Raises BadSetting where a pair cannot be used, or the state directory cannot be written.
     """
     if settings.tls_cert or settings.tls_key:
-        return _pair(settings.tls_cert, settings.tls_key)
-    return _self_signed(f"{settings.state_dir}/{state_files.CERTIFICATE}") if settings.tls else None
+        return _pair(settings.tls_cert, settings.tls_key), []
+    if not settings.tls:
+        return None, []
+    try:
+        with Kept(settings.state_dir) as kept:
+            return _self_signed(kept), kept.remarks
+    except OSError as err:
+        raise files.cannot_write(settings.state_dir, err) from err
 
 
 def _pair(chain: str | None, key: str | None) -> Certificate:
@@ -77,26 +84,33 @@ def _read(name: str, path: str) -> str:
         raise BadSetting(f"{name}={path!r}: expected a PEM file") from err
 
 
-def _self_signed(path: str) -> Certificate:
-    """Return the certificate in `path`, made at first use and again before it ends."""
-    text = ""
-    if os.path.lexists(path):
-        text = _read("LAUNCHER_STATE_DIR", path)
-    if not _holds(text):
-        text = _make()
-        files.write([RenderedFile(path, text, 0o600, -1, -1)])
+def _self_signed(kept: Kept) -> Certificate:
+    """Return the certificate that is kept, made at first use and again before it ends."""
+    text = (kept.read(state_files.CERTIFICATE) or b"").decode("ascii", "replace")
+    made = _take_apart(text)
+    if made and _lasts(made.chain):
+        return made
+    if text and not made:
+        kept.put_aside(state_files.CERTIFICATE, "it is no certificate with its private key")
+    text = _make()
+    kept.folder.write(state_files.CERTIFICATE, text.encode(), 0o600)
+    made = _take_apart(text)
+    assert made
+    return made
+
+
+def _take_apart(text: str) -> Certificate | None:
+    """Return the certificate and its key; None where they are no pair."""
     key, begin, chain = text.partition(_FIRST_OF_CHAIN)
+    if not begin or _fault(begin + chain, key):
+        return None
     return Certificate(begin + chain, Secret(key), self_signed=True)
 
 
-def _holds(text: str) -> bool:
-    """Say whether the kept certificate is whole and good for a while."""
+def _lasts(chain: str) -> bool:
     from cryptography import x509
 
-    try:
-        end = x509.load_pem_x509_certificate(text.encode()).not_valid_after_utc
-    except ValueError:
-        return False
+    end = x509.load_pem_x509_certificate(chain.encode()).not_valid_after_utc
     return end - datetime.now(timezone.utc) > _RENEWED_BEFORE_ITS_END
 
 
@@ -111,7 +125,8 @@ def _make() -> str:
 
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "JupyterLab")])
-    names = [x509.DNSName(each) for each in dict.fromkeys(("localhost", socket.gethostname()))]
+    hosts = dict.fromkeys(("localhost", *filter(_can_be_certified, (socket.gethostname(),))))
+    names = [x509.DNSName(each) for each in hosts]
     addresses = [x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", "::1")]
     now = datetime.now(timezone.utc)
     certificate = (
@@ -132,3 +147,8 @@ def _make() -> str:
         serialization.NoEncryption(),
     )
     return (private + certificate.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def _can_be_certified(host: str) -> bool:
+    """Return whether a certificate may hold the name (RFC 5280): `--hostname` may be anything."""
+    return host.isascii() and bool(host)

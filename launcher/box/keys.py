@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 from launcher.box import files, run_dir, ssh_keys, state
+from launcher.box.kept import take_turn
 from launcher.box.state import ADDED
 from launcher.model.errors import BadSetting
 from launcher.model.plan import KeyLine, Plan
@@ -125,5 +126,5 @@ def _described(key: KeyLine) -> str:
 def _alone(directory: str) -> Iterator[None]:
     """Keep a second `launcher keys` waiting, lest it undo what this one does."""
     with Folder(directory) as folder:
-        state.take_turn(folder)
+        take_turn(folder)
         yield

@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from launcher.box.kept import Kept
 from launcher.model import state_files
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import KIND, parts, unknown_option
 from launcher.paths.folder import Folder
 from launcher.process.fork import write_all
+
+if TYPE_CHECKING:
+    import subprocess
 
 # A valid key that is nobody's: 32 zero bytes.
 _MARK = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"
@@ -24,11 +29,12 @@ _RSA_SECONDS = 300.0  # two large primes, at the lowest priority
 # --- key pairs --------------------------------------------------------------------------------
 
 
-def key_pair(folder: Folder, name: str, comment: str) -> str | None:
+def key_pair(kept: Kept, name: str, comment: str) -> str | None:
     """Return the public half of an ed25519 pair, made at first use; None without ssh-keygen."""
-    if _is_missing(folder, name) and not _make_pair(folder, name, comment, "ed25519"):
-        return None
-    return kept_key(folder, name)
+    public = kept_key(kept, name)
+    if public is None and _make_pair(kept.folder, name, comment, "ed25519"):
+        public = kept_key(kept, name)
+    return public
 
 
 def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> None:
@@ -45,26 +51,64 @@ def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> None:
             _make_pair(folder, name, "launcher", "rsa", "-b", "3072", environ=environ)
 
 
-def kept_key(folder: Folder, name: str) -> str | None:
-    """Return the public half of a pair, or None where there is none to be used."""
-    if _is_missing(folder, name):
+def kept_key(kept: Kept, name: str) -> str | None:
+    """Return the public half of a pair, or None where there is none to be used.
+
+    The private half says what the public one is, and is what sshd proves: a `.pub` beside it that
+    is another's, or none at all, is written anew.
+
+    Raises BadSetting for a key with a passphrase, and for what cannot be mended here.
+    """
+    private, there = kept.read(name), kept.read(f"{name}.pub")
+    if not private:  # a full disk may have left an empty file
         return None
-    folder.set_mode(name, 0o600)  # sshd ignores a host key that others can read
-    with contextlib.suppress(FileNotFoundError):
-        if text := folder.read(f"{name}.pub").decode("ascii"):
-            return " ".join(text.split()[:2])
-    # The private half alone, as a mounted secret may be.
-    public = _public_half(folder.read(name))
-    return " ".join(public.decode("ascii", "replace").split()[:2]) if public else None
+    _close_to_others(kept, name)
+    read = _read_private(private)
+    if read is None:
+        return None
+    if read.returncode:
+        if b"passphrase" in read.stderr:
+            raise kept.unusable(name, "it has a passphrase, which nobody is there to type")
+        kept.put_aside(name, "ssh-keygen reads no private key in it")
+        return None
+    public = " ".join(read.stdout.decode("ascii", "replace").split()[:2])
+    if there is None or there.decode("ascii", "replace").split()[:2] != public.split():
+        _write_public(kept, f"{name}.pub", public, of_another=bool(there))
+    return public
 
 
-def _public_half(private: bytes) -> bytes | None:
+def _close_to_others(kept: Kept, name: str) -> None:
+    """sshd ignores a host key that others can read."""
+    try:
+        kept.folder.set_mode(name, 0o600)
+    except OSError as err:
+        if err.errno != errno.EROFS:
+            raise
+        raise kept.unusable(name, "others can read it; mount it with defaultMode: 0400") from err
+
+
+def _write_public(kept: Kept, name: str, public: str, of_another: bool) -> None:
+    """Write a public half.  sshd needs none beside the private one, and minds a wrong one."""
+    why = "it is not the public half of the key beside it"
+    try:
+        kept.folder.write(name, f"{public} launcher\n".encode(), 0o644)
+    except OSError as err:
+        if err.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        if of_another:
+            raise kept.unusable(name, why) from err
+        return
+    if of_another:
+        kept.remarks.append(f"{kept.path}/{name} cannot be used: {why}; it is written anew")
+
+
+def _read_private(private: bytes) -> subprocess.CompletedProcess[bytes] | None:
     """Let ssh-keygen read a copy in memory, not a name that might lead elsewhere by then."""
     copy = os.memfd_create("key")
     try:
         write_all(copy, private)
         os.fchmod(copy, 0o600)
-        return _keygen(["-y", "-P", "", "-f", f"/proc/self/fd/{copy}"], keep=(copy,))
+        return _ssh_keygen(["-y", "-P", "", "-f", f"/proc/self/fd/{copy}"], keep=(copy,))
     finally:
         os.close(copy)
 
@@ -178,9 +222,21 @@ def _keygen(
     seconds: float = _SECONDS,
     environ: Mapping[str, str] | None = None,
     folder: str | None = None,
-    keep: Sequence[int] = (),
 ) -> bytes | None:
-    """Run ssh-keygen; return what it printed, or None where it is not there or failed.
+    """Run ssh-keygen; return what it printed, or None where it is not there or failed."""
+    done = _ssh_keygen(arguments, stdin, seconds, environ, folder)
+    return done.stdout if done and done.returncode == 0 else None
+
+
+def _ssh_keygen(
+    arguments: Sequence[str],
+    stdin: bytes = b"",
+    seconds: float = _SECONDS,
+    environ: Mapping[str, str] | None = None,
+    folder: str | None = None,
+    keep: Sequence[int] = (),
+) -> subprocess.CompletedProcess[bytes] | None:
+    """Run ssh-keygen; return None where it is not there, or does not end.
 
     Args:
         folder: where it runs; None = here.
@@ -190,10 +246,9 @@ def _keygen(
 
     argv = ["ssh-keygen", *arguments]
     try:
-        done = subprocess.run(
+        return subprocess.run(
             argv, input=stdin, capture_output=True, timeout=seconds, env=environ, cwd=folder,
-            pass_fds=keep,
+            pass_fds=keep, check=False,
         )  # fmt: skip
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None

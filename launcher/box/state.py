@@ -8,22 +8,21 @@ The state directory may be somebody else's, as a bind mount: all of it goes thro
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator, Sequence
 
 from launcher.box.files import cannot_write, write
+from launcher.box.kept import Kept
 from launcher.box.ssh_keys import judge_keys, kept_key, key_pair
 from launcher.model import state_files
 from launcher.model.plan import KeyLine, RenderedFile, Secret, State
 from launcher.paths import walk
-from launcher.paths.folder import Folder, read_text
+from launcher.paths.folder import read_text
 from launcher.settings.key_sources import split
 
 # /var/log/lastlog has a place for each uid up to the largest; `docker commit` copies the gaps.
 _LAST_LASTLOG_UID = 65535
-_PATIENCE = 5.0  # seconds for another box's turn
+_LONGEST_SECRET = 4096  # as a token of the settings'
 ADDED = "launcher keys"  # the source of a key that was added to a running box
 
 
@@ -33,59 +32,29 @@ ADDED = "launcher keys"  # the source of a key that was added to a running box
 def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) -> State:
     """Read the token, the password and the host key, making each at the first start.
 
+    What lies there and cannot be used is put aside and made anew, and `remarks` says so.
+
     Args:
         key_lines: the lines of every key source, to be validated by ssh-keygen.
         login_key: make a key pair for the owner too, for a machine whose accounts are not ours.
 
-    Raises BadSetting where the directory cannot be written.
+    Raises BadSetting where the directory cannot be written, or holds what only its owner can mend.
     """
     try:
-        with Folder(directory, make=0o700) as folder:
-            _close_to_others(folder)
-            take_turn(folder)
-            login = key_pair(folder, state_files.LOGIN_KEY, "launcher-login") if login_key else None
+        with Kept(directory) as kept:
+            login = key_pair(kept, state_files.LOGIN_KEY, "launcher-login") if login_key else None
             return State(
-                token=Secret(_kept(folder, state_files.TOKEN)),
-                password=Secret(_kept(folder, state_files.PASSWORD)[:22]),
-                host_key=key_pair(folder, state_files.ED25519_HOST_KEY, "launcher"),
+                token=Secret(_secret(kept, state_files.TOKEN)),
+                password=Secret(_secret(kept, state_files.PASSWORD)[:22]),
+                host_key=key_pair(kept, state_files.ED25519_HOST_KEY, "launcher"),
                 login_key=login,
-                keys=judge_keys((*key_lines, *added_keys(directory))),
-                rsa_host_key=kept_key(folder, state_files.RSA_HOST_KEY),
+                keys=judge_keys((*key_lines, *_added_keys(kept))),
+                rsa_host_key=kept_key(kept, state_files.RSA_HOST_KEY),
                 weakness=_weakness(directory),
+                remarks=tuple(kept.remarks),
             )
     except OSError as err:
         raise cannot_write(directory, err) from err
-
-
-def take_turn(folder: Folder) -> None:
-    """Wait until nobody else changes what is kept here: boxes that share a volume start together.
-
-    The turn ends when `folder` is closed.  It is not waited for without end: whoever may open the
-    folder can hold it, and some file systems have no locks.
-    """
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(folder.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return
-            time.sleep(0.02)
-        except OSError:
-            return
-        else:
-            return
-
-
-def _close_to_others(folder: Folder) -> None:
-    """Mend an emptyDir of Kubernetes', which is root's and everybody's to write (mode 0777).
-
-    A folder of somebody else's stays theirs: the plan says what that means.
-    """
-    info = folder.stat()
-    if info.st_mode & 0o022 and info.st_uid == os.geteuid():
-        with contextlib.suppress(OSError):  # a read-only mount: so nobody writes there
-            os.fchmod(folder.fd, 0o700)
 
 
 def _weakness(directory: str) -> str:
@@ -95,16 +64,25 @@ def _weakness(directory: str) -> str:
     return str(found) if found and not read_only else ""
 
 
-def _kept(folder: Folder, name: str) -> str:
+def _secret(kept: Kept, name: str) -> str:
     """Return a secret, made at first use: 32 random bytes in base64url."""
-    with contextlib.suppress(FileNotFoundError):
-        if text := folder.read(name).decode("ascii").strip():
+    content = kept.read(name)
+    if content is not None and content.strip():
+        text = content.decode("ascii", "replace").strip()
+        if len(text) <= _LONGEST_SECRET and text.isascii() and text.isprintable():
             return text
+        kept.put_aside(name, f"it is not one line of up to {_LONGEST_SECRET} printable characters")
     import secrets
 
     text = secrets.token_urlsafe(32)
-    folder.write(name, text.encode(), 0o600)
+    kept.folder.write(name, text.encode(), 0o600)
     return text
+
+
+def _added_keys(kept: Kept) -> Iterator[KeyLine]:
+    """Yield the keys that `launcher keys add` put there; what is no key has its own remark."""
+    content = kept.read(state_files.ADDED_KEYS) or b""
+    yield from split(ADDED, content.decode(errors="surrogateescape"))
 
 
 def added_keys(directory: str) -> Iterator[KeyLine]:

@@ -49,6 +49,7 @@ class State(NamedTuple):
     home_fault: str | None = None  # why the user's home cannot be written
     certificate: Certificate | None = None  # Jupyter's, where https is asked for
     weakness: str = ""  # who else can change what is kept there: "FOLDER belongs to uid 1000"
+    remarks: tuple[str, ...] = ()  # what was there and could not be used, and what became of it
 
 
 # --- what plan decides -----------------------------------------------------------------

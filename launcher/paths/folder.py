@@ -111,15 +111,15 @@ class Folder:
     # --- files ---
 
     def read(self, name: str, most: int = LARGEST) -> bytes:
-        """Return a file's content, at most so many bytes.  Raises OSError as `read` does."""
-        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
-        try:
-            link = stat.S_ISLNK(os.fstat(fd).st_mode)
-        finally:
-            os.close(fd)
-        if link:  # where a secret of Kubernetes' is mounted
-            return read_file(f"{os.readlink(f'/proc/self/fd/{self.fd}')}/{name}", most)
-        return _read(Place(self.fd, name), most)
+        """Return a file's content, at most so many bytes.  Raises OSError as `read_file` does."""
+        path = self._linked(name)
+        return read_file(path, most) if path else _read(Place(self.fd, name), most)
+
+    def _linked(self, name: str) -> str | None:
+        """Return the path of a name that is a link, as in a mounted secret of Kubernetes'."""
+        if not stat.S_ISLNK(os.lstat(name, dir_fd=self.fd).st_mode):
+            return None
+        return f"{os.readlink(f'/proc/self/fd/{self.fd}')}/{name}"
 
     def write(self, name: str, content: bytes, mode: int, uid: int = -1, gid: int = -1) -> None:
         """Make or replace a file, whole, with its final mode and owner.
@@ -154,16 +154,17 @@ class Folder:
             os.unlink(name, dir_fd=self.fd)
 
     def set_mode(self, name: str, mode: int) -> None:
-        """Set a file's mode where it is another."""
-        where = Place(self.fd, name)
-        fd = os.open(name, _READ, dir_fd=self.fd)
-        try:
-            info = os.fstat(fd)
-            _check_file(where, info)
-            if stat.S_IMODE(info.st_mode) != mode:
-                os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
+        """Set a file's mode where it is another; of what a link leads to, where `read` follows."""
+        path = self._linked(name)
+        with place(path) if path else contextlib.nullcontext(Place(self.fd, name)) as where:
+            fd = os.open(where.name, _READ, dir_fd=where.folder)
+            try:
+                info = os.fstat(fd)
+                _check_file(where, info)
+                if stat.S_IMODE(info.st_mode) != mode:
+                    os.fchmod(fd, mode)
+            finally:
+                os.close(fd)
 
     # --- folders ---
 

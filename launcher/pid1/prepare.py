@@ -66,7 +66,8 @@ def open_state(settings: Settings, host: Host, who: Identity) -> State:
         return state
     from launcher.box import certificate  # in this child, and where https is asked for
 
-    return state._replace(certificate=certificate.provide(settings))
+    made, remarks = certificate.provide(settings)
+    return state._replace(certificate=made, remarks=(*state.remarks, *remarks))
 
 
 def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:

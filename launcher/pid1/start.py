@@ -143,6 +143,8 @@ def _make_real(box: Init, begun: _Begun, outset: Outset) -> None:
     """Plan the services and write everything that they read."""
     settings = outset.settings
     state = codec.from_json(State, _answer(box, begun.opening, "open its state"))
+    for remark in state.remarks:
+        box.out.say(f"launcher: {remark}")
     plan = make_plan(outset, state)
     _check_cuda(box, outset, plan)
     files.remove_stale(settings.run_dir)
@@ -234,7 +236,10 @@ def _reload(before: Outset, supervise_pid: int) -> int:
     try:
         settings = load.load_settings()
         outset = set_out(machine, settings, GUEST, before.started, container=before.container)
-        plan = make_plan(outset, prepare.open_state(settings, idle, outset.identity))
+        state = prepare.open_state(settings, idle, outset.identity)
+        for remark in state.remarks:
+            out.say(f"launcher: {remark}")
+        plan = make_plan(outset, state)
         prepare.write_files(plan, machine, settings)
     except (LauncherError, OSError) as err:
         why = reason(err) if isinstance(err, OSError) else err

@@ -21,13 +21,13 @@ from testing.machines import settings
 
 
 def provide(state: Path, **environ: str) -> Certificate:
-    made = certificate.provide(settings({"LAUNCHER_STATE_DIR": str(state), **environ}))
+    made, _ = certificate.provide(settings({"LAUNCHER_STATE_DIR": str(state), **environ}))
     assert made
     return made
 
 
 def test_without_a_wish_there_is_none(tmp_path: Path) -> None:
-    assert certificate.provide(settings({"LAUNCHER_STATE_DIR": str(tmp_path)})) is None
+    assert certificate.provide(settings({"LAUNCHER_STATE_DIR": str(tmp_path)})) == (None, [])
     assert not list(tmp_path.iterdir())
 
 

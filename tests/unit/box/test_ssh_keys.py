@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.box import ssh_keys
+from launcher.box.kept import Kept
 from launcher.model import state_files
+from launcher.model.errors import BadSetting
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import PRIVATE_KEY, fingerprint, parts, unknown_option
-from launcher.paths.folder import Folder
 from testing.machines import HOST_KEY, LOGIN_KEY
 from testing.strategies import values
 
@@ -152,13 +153,13 @@ def test_nothing_that_is_pasted_hides_a_good_key(texts: list[str]) -> None:
 
 
 def pair(directory: Path) -> str | None:
-    with Folder(str(directory)) as folder:
-        return ssh_keys.key_pair(folder, "key", "launcher")
+    with Kept(str(directory)) as opened:
+        return ssh_keys.key_pair(opened, "key", "launcher")
 
 
 def kept(directory: Path, name: str) -> str | None:
-    with Folder(str(directory)) as folder:
-        return ssh_keys.kept_key(folder, name)
+    with Kept(str(directory)) as opened:
+        return ssh_keys.kept_key(opened, name)
 
 
 def test_a_pair_is_made_once(tmp_path: Path) -> None:
@@ -188,14 +189,15 @@ def test_what_a_full_disk_or_a_kill_left_is_no_obstacle(tmp_path: Path, left: st
     assert made.startswith("ssh-ed25519 ")
 
 
-def test_a_key_that_cannot_be_read_is_not_replaced(tmp_path: Path) -> None:
-    """It has a passphrase, say: it is somebody's, and sshd is no reason to lose it."""
+def test_a_key_with_a_passphrase_is_not_replaced(tmp_path: Path) -> None:
+    """It is somebody's, and sshd is no reason to lose it."""
     path = tmp_path / "key"
     argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(path)]
     subprocess.run(argv, check=True)
     (tmp_path / "key.pub").unlink()
     before = path.read_bytes()
-    assert pair(tmp_path) is None
+    with pytest.raises(BadSetting, match=f"{path} cannot be used: it has a passphrase"):
+        pair(tmp_path)
     assert path.read_bytes() == before
 
 

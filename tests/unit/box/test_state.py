@@ -348,7 +348,7 @@ print(len(answers), b"ssh-ed25519" in answers.pop())
 def test_a_turn_that_somebody_holds_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.box.state._PATIENCE", 0.1)
+    monkeypatch.setattr("launcher.box.kept._PATIENCE", 0.1)
     with Folder(str(tmp_path / "state"), make=0o700) as held:
         fcntl.flock(held.fd, fcntl.LOCK_EX)
         found = box_state.open_state(str(tmp_path / "state"), [], login_key=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from launcher.box import certificate, files, home, ssh_keys, state
+from launcher.box.kept import Kept
 from launcher.model.errors import BadSetting
 from launcher.model.host import Account
 from launcher.model.plan import Identity, RenderedFile
@@ -168,8 +169,8 @@ def test_the_state_is_opened(theirs: Path, victim: Path) -> None:
 
 def test_a_host_key_is_made(theirs: Path, victim: Path) -> None:
     def make() -> None:
-        with Folder(str(theirs)) as folder:
-            ssh_keys.key_pair(folder, "key", "launcher")
+        with Kept(str(theirs)) as kept:
+            ssh_keys.key_pair(kept, "key", "launcher")
 
     with racing(theirs, victim, "key", "key.pub", "key.new", "key.new.pub"):
         again_and_again(make, 5)
