@@ -188,11 +188,11 @@ def test_without_jupyter_there_is_ssh_alone(box: Boxes) -> None:
 
 
 def test_an_idle_kernel_ends_where_that_is_asked_for(box: Boxes) -> None:
-    started = box(env={"LAUNCHER_JUPYTER_CULL_IDLE": "2s"})
+    started = box(env={"LAUNCHER_JUPYTER_CULL_IDLE": "8s"})
     server = kernel.connect(started)
     with kernel.Kernel(server, new_kernel(server)) as idle:  # an open tab does not keep it
         idle.run("1")
-        assert poll(lambda: server.request("/api/kernels").json() == [], timeout=20, interval=0.2)
+        assert poll(lambda: server.request("/api/kernels").json() == [], timeout=60, interval=0.5)
 
 
 def test_arguments_that_cannot_be_used_are_named_and_not_shown(box: Boxes) -> None:
