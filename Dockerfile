@@ -94,7 +94,8 @@ ENV PATH=/opt/launcher/command:/opt/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /workspace
 EXPOSE 8888 22
-VOLUME /var/lib/launcher
+# What is kept, and what is this run's: `docker commit` takes neither along.
+VOLUME ["/var/lib/launcher", "/run/launcher"]
 STOPSIGNAL SIGTERM
 # By its path: a PATH may have been given.
 HEALTHCHECK --interval=10s --timeout=3s --retries=2 --start-period=60s \

@@ -22,8 +22,11 @@ _RENEWED_BEFORE_ITS_END = timedelta(days=30)
 _FIRST_OF_CHAIN = "-----BEGIN CERTIFICATE-----"
 
 
-def provide(settings: Settings) -> tuple[Certificate | None, list[str]]:
+def provide(settings: Settings, mend: bool = True) -> tuple[Certificate | None, list[str]]:
     """Return the certificate that the settings ask for, None for http; and remarks on what is kept.
+
+    Args:
+        mend: make another where the one that is kept cannot be used.
 
     Raises BadSetting where a pair cannot be used, or the state directory cannot be written.
     """
@@ -32,7 +35,7 @@ def provide(settings: Settings) -> tuple[Certificate | None, list[str]]:
     if not settings.tls:
         return None, []
     try:
-        with Kept(settings.state_dir) as kept:
+        with Kept(settings.state_dir, mend) as kept:
             return _self_signed(kept), kept.remarks
     except OSError as err:
         raise files.cannot_write(settings.state_dir, err) from err

@@ -63,7 +63,10 @@ def take_run_dir(path: str) -> None:
                 info = above.stat()
                 if info.st_uid == 0 and info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
                     os.fchmod(above.fd, stat.S_IMODE(info.st_mode) | stat.S_ISVTX)
-        Folder(path, make=0o755).close()
+        with Folder(path, make=0o755) as folder:  # a tmpfs of the engine's is everybody's
+            info = folder.stat()
+            if info.st_uid == 0 and info.st_mode & 0o022:
+                os.fchmod(folder.fd, 0o755)
     folders.check_run_dir(path)
 
 

@@ -27,9 +27,16 @@ ASIDE = ".unusable"  # what the name of a thing that was put aside ends with
 class Kept:
     """The state directory, open and ours for now; what was said of things that cannot be used."""
 
-    def __init__(self, path: str) -> None:
-        """Open it, made where it is missing, and wait for our turn.  Raises OSError."""
+    def __init__(self, path: str, mend: bool = True) -> None:
+        """Open it, made where it is missing, and wait for our turn.
+
+        Args:
+            mend: put aside what cannot be used; else it raises BadSetting.
+
+        Raises OSError.
+        """
         self.path = path
+        self._mend = mend
         self.remarks: list[str] = []
         self.folder = Folder(path, make=0o700)
         _close_to_others(self.folder)
@@ -61,6 +68,8 @@ class Kept:
 
         Raises BadSetting where it cannot be renamed, as on a read-only mount.
         """
+        if not self._mend:
+            raise self.unusable(name, why)
         try:
             self._rename(name, f"{name}{ASIDE}")
         except OSError as err:

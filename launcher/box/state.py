@@ -29,7 +29,9 @@ ADDED = "launcher keys"  # the source of a key that was added to a running box
 # --- state: what outlives a restart ---------------------------------------------------------
 
 
-def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) -> State:
+def open_state(
+    directory: str, key_lines: Sequence[KeyLine], login_key: bool, mend: bool = True
+) -> State:
     """Read the token, the password and the host key, making each at the first start.
 
     What lies there and cannot be used is put aside and made anew, and `remarks` says so.
@@ -37,11 +39,12 @@ def open_state(directory: str, key_lines: Sequence[KeyLine], login_key: bool) ->
     Args:
         key_lines: the lines of every key source, to be validated by ssh-keygen.
         login_key: make a key pair for the owner too, for a machine whose accounts are not ours.
+        mend: False while a box runs, which goes by what it has read.
 
     Raises BadSetting where the directory cannot be written, or holds what only its owner can mend.
     """
     try:
-        with Kept(directory) as kept:
+        with Kept(directory, mend) as kept:
             login = key_pair(kept, state_files.LOGIN_KEY, "launcher-login") if login_key else None
             return State(
                 token=Secret(_secret(kept, state_files.TOKEN)),

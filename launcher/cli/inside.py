@@ -20,9 +20,10 @@ def healthcheck(arguments: Sequence[str]) -> int:
 
 
 def watch(arguments: Sequence[str]) -> int:
+    from launcher.model.printable import printable
     from launcher.watch import watch as watching
 
-    watching.watch_box(environ.run_dir(), lambda text: print(text, flush=True))
+    watching.watch_box(environ.run_dir(), lambda line: print(printable(line), flush=True))
     return 0
 
 

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from launcher.model.secret import Secret
 
+# From where watch asks sshd: its log has a line about each such visit, which nobody needs.
+WATCH_ADDRESS = "127.22.22.22"
+
 
 class JupyterDoor(NamedTuple):
     """Where Jupyter is asked how it is."""
@@ -19,6 +22,13 @@ class JupyterDoor(NamedTuple):
     target: Secret | None  # of the request, maybe with the token; None = answers nobody but a hub
     authorization: Secret | None = None  # the header, with the token
     encrypted: bool = False
+
+
+class SshDoor(NamedTuple):
+    """Where sshd is asked for its version."""
+
+    port: int
+    listen: str  # "" = every address
 
 
 class ListedGpu(NamedTuple):
@@ -44,7 +54,7 @@ class WatchTarget(NamedTuple):
     run_dir: str
     started: float  # CLOCK_MONOTONIC, seconds
     jupyter: JupyterDoor | None
-    ssh_port: int | None
+    ssh: SshDoor | None
     gpus: GpusAtStart | None  # None = there were none, or nobody wants them watched
 
 

@@ -50,8 +50,12 @@ def for_a_command(plan: Plan) -> bytes:
     return b""
 
 
-def open_state(settings: Settings, host: Host, who: Identity) -> State:
-    """Make the account real, and return what outlives a restart."""
+def open_state(settings: Settings, host: Host, who: Identity, mend: bool = True) -> State:
+    """Make the account real, and return what outlives a restart.
+
+    Args:
+        mend: False while a box runs by it.
+    """
     _become_able_to_run_programs()
     fault = None
     if host.image:
@@ -60,13 +64,14 @@ def open_state(settings: Settings, host: Host, who: Identity) -> State:
         if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
             environ.replace({**environ.own(), **names})
         fault = home.make_home(who)
-    state = box_state.open_state(settings.state_dir, settings.key_lines, login_key=not host.image)
+    own_key = not host.image
+    state = box_state.open_state(settings.state_dir, settings.key_lines, own_key, mend)
     state = state._replace(home_fault=fault)
     if not settings.https:
         return state
     from launcher.box import certificate  # in this child, and where https is asked for
 
-    made, remarks = certificate.provide(settings)
+    made, remarks = certificate.provide(settings, mend)
     return state._replace(certificate=made, remarks=(*state.remarks, *remarks))
 
 

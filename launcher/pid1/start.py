@@ -236,9 +236,7 @@ def _reload(before: Outset, supervise_pid: int) -> int:
     try:
         settings = load.load_settings()
         outset = set_out(machine, settings, GUEST, before.started, container=before.container)
-        state = prepare.open_state(settings, idle, outset.identity)
-        for remark in state.remarks:
-            out.say(f"launcher: {remark}")
+        state = prepare.open_state(settings, idle, outset.identity, mend=False)
         plan = make_plan(outset, state)
         prepare.write_files(plan, machine, settings)
     except (LauncherError, OSError) as err:

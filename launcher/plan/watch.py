@@ -6,7 +6,7 @@ from launcher.checks.facts.device_nodes import CONTROL
 from launcher.model.machine import GpuReport, Machine
 from launcher.model.plan import Jupyter, Plan
 from launcher.model.secret import Secret
-from launcher.model.watch import GpusAtStart, JupyterDoor, ListedGpu, WatchTarget
+from launcher.model.watch import GpusAtStart, JupyterDoor, ListedGpu, SshDoor, WatchTarget
 
 
 def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
@@ -16,7 +16,7 @@ def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
         run_dir=plan.paths.run,
         started=plan.started,
         jupyter=jupyter_door(plan.jupyter) if plan.jupyter else None,
-        ssh_port=plan.ssh.port if plan.ssh else None,
+        ssh=SshDoor(plan.ssh.port, plan.ssh.listen) if plan.ssh else None,
         gpus=_gpus_at_start(plan, machine.report) if watched else None,
     )
 

@@ -23,6 +23,8 @@ from launcher.process.tree import descendants, kill, kill_descendants, signal_na
 _STRAGGLER_GRACE = 0.3
 # A terminal's Ctrl-C may reach us twice at once; a person presses again later, and means it.
 _IMPATIENCE = 1.0
+_LOOK = 0.05  # seconds between two looks at a child's pipe
+_LONGEST_LOOK = 1.0  # seconds, on a busy machine
 
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 _FORWARDED = STOP | {
@@ -93,13 +95,15 @@ class Init:
 
         Returns False at the timeout.  Raises Stopped where a stop is asked for meanwhile.
         """
-        deadline = time.monotonic() + timeout
+        left, seen = timeout, time.monotonic()
         while child.status is None:
-            left = deadline - time.monotonic()
             if left <= 0:
                 return False
             # The pipe has no signal of its own, so look at it often while it may fill up.
-            number = self._receive(min(left, 0.05))
+            number = self._receive(min(left, _LOOK))
+            now = time.monotonic()
+            left -= min(now - seen, _LONGEST_LOOK)  # a box that was paused has not waited
+            seen = now
             if child.status is None:
                 child.read()
             if number in STOP:

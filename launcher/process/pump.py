@@ -11,6 +11,8 @@ import select
 import stat
 from collections import deque
 
+from launcher.model.printable import printable
+
 _PIPE_BUF = 4096  # a write of at most this many bytes does not block once poll says POLLOUT
 
 
@@ -34,7 +36,8 @@ class Pump:
         self.flush()
 
     def say(self, text: str) -> None:
-        self.write(f"{text}\n".encode(errors="replace"))
+        """Write one line, whatever is in it."""
+        self.write(f"{printable(text)}\n".encode(errors="replace"))
 
     def pending(self) -> bool:
         return bool(self._queue)

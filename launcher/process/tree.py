@@ -67,6 +67,7 @@ def end_orphaned_kernels(mark: str) -> None:
 
 def _orphaned_kernels(mark: bytes) -> list[int]:
     """Return the processes with the mark and a parent Jupyter that is not there any more."""
+    ours = _pid_namespace("self")
     running = {name for name in os.listdir("/proc") if name.isdecimal()}
     running.discard(str(os.getpid()))  # if it was a Jupyter's number, then a dead one's
     found = []
@@ -78,9 +79,18 @@ def _orphaned_kernels(mark: bytes) -> list[int]:
             continue
         # jupyter_client puts it into the environment of every kernel (launcher.launch_kernel).
         parents = [v[len(_PARENT) :].decode() for v in environ if v.startswith(_PARENT)]
-        if mark in environ and parents and parents[0] not in running:
+        orphan = mark in environ and parents and parents[0] not in running
+        # With --pid=host others' kernels show, and their parents' numbers are not the host's.
+        if orphan and _pid_namespace(name) == ours:
             found.append(int(name))
     return found
+
+
+def _pid_namespace(pid: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
 
 
 def _is_below(pid: int, ancestor: int, parents: Mapping[int, int]) -> bool:

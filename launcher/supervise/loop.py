@@ -67,7 +67,8 @@ def supervise(run_dir: str) -> int:
         with contextlib.suppress(asyncore.ExitNow):
             supervisor.main()
     except LauncherError as err:
-        pump.say(f"launcher: {err}")
+        for line in str(err).splitlines():
+            pump.say(f"launcher: {line}")
         options.exit_code = err.exit_code
     options.close_httpservers()
     pump.flush(timeout=0.3)

@@ -18,6 +18,7 @@ from launcher.detect import cgroup
 from launcher.model import run_files
 from launcher.model.errors import BadSetting, LauncherError, StartFailed
 from launcher.model.plan import Plan, Supervision
+from launcher.model.printable import printable_line
 from launcher.model.services import GROUP
 from launcher.process import become
 from launcher.process.fork import restore_signals
@@ -146,7 +147,8 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         """Put lines into the container's log; watch speaks for the launcher itself."""
         prefix = b"" if program == "watch" else program.encode(errors="replace") + b" | "
         if lines:
-            self.pump.write(b"".join(prefix + line + b"\n" for line in lines))
+            shown = lines if program == "watch" else map(printable_line, lines)
+            self.pump.write(b"".join(prefix + line + b"\n" for line in shown))
 
     def make_logger(self) -> None:
         """Log errors alone: what becomes of a program is said by the program (`program`)."""

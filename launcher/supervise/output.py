@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 from supervisor import events, loggers
 from supervisor.dispatchers import POutputDispatcher
 
+from launcher.model.services import program_of
+from launcher.model.watch import WATCH_ADDRESS
+
+SSHD = program_of("ssh")
+_OUR_VISIT = re.compile(
+    rb"^Connection (closed|reset) by %s port \d+( \[preauth\])?\r?\n"
+    % re.escape(WATCH_ADDRESS).encode(),
+    re.MULTILINE,
+)
 _LONGEST_LINE = 16 * 1024
 EVENTS = {
     "stdout": events.ProcessCommunicationStdoutEvent,
@@ -31,6 +41,8 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
             handler.handleError = _be_silent  # else a traceback for each chunk, on our stderr
 
     def _log(self, data: bytes) -> None:
+        if self.process.config.name == SSHD:
+            data = _without_our_visits(data)
         with contextlib.suppress(OSError, ValueError):  # ValueError: a file that is closed
             super()._log(data)
         lines = (self._partial + data).split(b"\n")
@@ -55,6 +67,11 @@ class PumpHandler(loggers.Handler):  # type: ignore[misc]
 
     def emit(self, record: Any) -> None:
         self._pump.say(f"launcher: {record.asdict()['message'].strip()}")
+
+
+def _without_our_visits(data: bytes) -> bytes:
+    """Leave out that watch came and went without logging in, which sshd writes in one piece."""
+    return _OUR_VISIT.sub(b"", data)
 
 
 def _be_silent() -> None:

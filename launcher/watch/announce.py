@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,7 @@ from launcher.watch import ready
 
 _PROBE_INTERVAL = 0.03
 _REFUSED_INTERVAL = 1.0
+_LONGEST_LOOK = 12.0  # seconds: Jupyter has ten of them for its answer
 _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
 
 # Hears how the services are, and whether the banner is printed.
@@ -52,7 +54,8 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
         files.write([RenderedFile(f"{box.run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
     except BadSetting as err:
         say(f"launcher: {err}")
-    say(text)
+    for line in text.split("\n"):
+        say(line)
     tell(probes, True)
     _make_rsa_host_key(plan)
     os.nice(10)  # a notebook that starts now goes first
@@ -63,8 +66,9 @@ def await_services(
     plan: Plan, door: JupyterDoor | None, heard: Callable[[Sequence[Probe]], None]
 ) -> tuple[Probe, ...]:
     """Return once everything answers, or what does within the plan's time, counted from now."""
-    deadline = time.monotonic() + plan.ready_timeout
-    handshake = _SshHandshake(plan.ssh, deadline) if plan.ssh else None
+    left = plan.ready_timeout
+    handshake = _SshHandshake(plan.ssh) if plan.ssh else None
+    seen = time.monotonic()
     before: list[Probe] = []
     while True:
         probes: list[Probe] = []
@@ -75,7 +79,12 @@ def await_services(
         if probes != before:
             heard(probes)
             before = probes
-        if all(probe.ready for probe in probes) or time.monotonic() >= deadline:
+        # A box that was paused (`docker pause`) has not waited meanwhile.
+        seen, before_that = time.monotonic(), seen
+        left -= min(seen - before_that, _LONGEST_LOOK)
+        if all(probe.ready for probe in probes) or left <= 0:
+            if handshake:
+                handshake.end()
             return tuple(probes)
         # A server that answers, and refuses, writes two lines about it each time.
         refused = any("answered" in probe.detail for probe in probes)
@@ -85,9 +94,9 @@ def await_services(
 class _SshHandshake:
     """Tries the handshake in a child of its own, which leaves when it has: paramiko takes 40 MB."""
 
-    def __init__(self, ssh: Ssh, deadline: float) -> None:
+    def __init__(self, ssh: Ssh) -> None:
         self._probe = Probe("ssh", False, "no handshake yet")
-        self._pid, self._reader = fork_to_answer(lambda to: _try_handshakes(ssh, deadline, to))
+        self._pid, self._reader = fork_to_answer(lambda to: _try_handshakes(ssh, to))
 
     def look(self) -> Probe:
         if self._pid and select.select([self._reader], [], [], 0)[0]:
@@ -99,11 +108,18 @@ class _SshHandshake:
                 self._pid = 0
         return self._probe
 
+    def end(self) -> None:
+        """Try no more."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        os.close(self._reader)
 
-def _try_handshakes(ssh: Ssh, deadline: float, writer: int) -> int:
+
+def _try_handshakes(ssh: Ssh, writer: int) -> int:
     hear_of_broken_pipes()
     seen: Probe | None = None
-    while (seen is None or not seen.ready) and time.monotonic() < deadline:
+    while seen is None or not seen.ready:
         seen = ready.probe_sshd(ssh)
         write_all(writer, codec.to_json(seen).encode() + b"\n")
         time.sleep(0 if seen.ready else 0.1)

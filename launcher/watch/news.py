@@ -9,6 +9,7 @@ from launcher.model.services import SERVICES, program_of, service_of
 from launcher.model.watch import Probe
 from launcher.supervise.programs import Program
 
+SUPERVISE = "supervise"
 _CONFIRMED_AFTER = 5.0  # seconds; a driver that is asked again this much later means it
 
 
@@ -20,6 +21,15 @@ def changes(before: Sequence[Probe], after: Sequence[Probe]) -> Iterator[str]:
             yield f"launcher: {probe.service} is not ready: {probe.detail}"
         elif probe.ready and not was.get(probe.service, True):
             yield f"launcher: {probe.service} is ready again"
+
+
+def with_answers(probes: Sequence[Probe], unanswered: Mapping[str, str]) -> Iterator[Probe]:
+    """Yield the probes, less ready where a service did not answer when it was last asked."""
+    for probe in probes:
+        fault = unanswered.get(probe.service) if probe.ready else None
+        yield Probe(probe.service, False, fault) if fault else probe
+    if SUPERVISE in unanswered:
+        yield Probe(SUPERVISE, False, unanswered[SUPERVISE])
 
 
 def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> Iterator[Probe]:
@@ -44,6 +54,8 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
 
 
 def _restart(probe: Probe) -> str:
+    if probe.service == SUPERVISE:  # which is what restarts the others
+        return "docker restart"
     return f"launcher restart {program_of(probe.service)}"
 
 

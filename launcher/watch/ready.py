@@ -7,15 +7,17 @@ printed, and sshd must finish a handshake with the very host key whose fingerpri
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING
 
-from launcher.model.watch import JupyterDoor, Probe
+from launcher.model.watch import WATCH_ADDRESS, JupyterDoor, Probe, SshDoor
 
 if TYPE_CHECKING:
     from launcher.model.plan import Ssh
 
 # Fifty kernels that start at once keep Jupyter, on two CPUs, from answering for over three seconds.
 _ANSWER_TIMEOUT = 10.0  # seconds for one answer
+_GREETING_TIMEOUT = 4.0  # seconds, for what waits for nobody else
 
 
 def probe_jupyter(door: JupyterDoor) -> Probe:
@@ -27,6 +29,7 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
         up = listens(door.port)
         return Probe("jupyter", up, "listens" if up else "does not listen")
     told = f"Authorization: {door.authorization.reveal()}\r\n" if door.authorization else ""
+    deadline = time.monotonic() + _ANSWER_TIMEOUT
     request = f"GET {door.target.reveal()} HTTP/1.0\r\nHost: localhost:{door.port}\r\n{told}\r\n"
     try:
         with (
@@ -34,7 +37,7 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
             _encrypted(plain) if door.encrypted else plain as connection,
         ):
             connection.sendall(request.encode("latin-1"))
-            status_line = connection.makefile("rb").readline(200).decode(errors="replace")
+            status_line = _first_line(connection, deadline).decode(errors="replace")
     except OSError as err:
         return Probe("jupyter", False, f"no answer on port {door.port}: {_reason(err)}")
     status = status_line.split()[1:2]
@@ -54,7 +57,7 @@ def probe_sshd(ssh: Ssh) -> Probe:
 
     logging.getLogger("paramiko").addHandler(logging.NullHandler())  # the reason is in the answer
     try:
-        with _connect(ssh.listen, ssh.port) as connection:
+        with _connect(ssh.listen, ssh.port, source=WATCH_ADDRESS) as connection:
             transport = paramiko.Transport(connection)
             try:
                 transport.start_client(timeout=_ANSWER_TIMEOUT)
@@ -68,6 +71,53 @@ def probe_sshd(ssh: Ssh) -> Probe:
     if offered.asbytes() != key_blob(ssh.host_key):
         return Probe("ssh", False, f"another SSH server answers on port {ssh.port}")
     return Probe("ssh", True, "answers")
+
+
+def greeting_fault(door: SshDoor) -> str | None:
+    """Return why sshd does not say its version (RFC 4253, section 4.2), or None where it does.
+
+    A server that is stopped, or has no room for one more, listens all the same.
+    """
+    try:
+        with _connect(door.listen, door.port, _GREETING_TIMEOUT, WATCH_ADDRESS) as connection:
+            line = _first_line(connection, time.monotonic() + _GREETING_TIMEOUT)
+            if line.startswith(b"SSH-"):
+                connection.sendall(b"SSH-2.0-launcher\r\n")  # else a line without our address
+                return None
+    except OSError as err:
+        return f"no greeting on port {door.port}: {_reason(err)}"
+    return f"no greeting on port {door.port}: {line.strip().decode(errors='replace')!r}"
+
+
+def supervise_fault(path: str) -> str | None:
+    """Return why supervise does not answer at its socket, or None where it does."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_GREETING_TIMEOUT)
+            connection.connect(path)
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answered = connection.recv(1)
+    except OSError as err:
+        return f"it does not answer: {_reason(err)}"
+    return None if answered else "it does not answer"
+
+
+def _first_line(connection: socket.socket, deadline: float) -> bytes:
+    """Return what comes until the first line ends, of which a peer may send a byte at a time.
+
+    Raises TimeoutError at the deadline: CLOCK_MONOTONIC, seconds.
+    """
+    line = b""
+    while b"\n" not in line and len(line) < 200:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        connection.settimeout(left)
+        chunk = connection.recv(200)
+        if not chunk:
+            break
+        line += chunk
+    return line.partition(b"\n")[0]
 
 
 def listens(port: int) -> bool:
@@ -88,8 +138,17 @@ def listens(port: int) -> bool:
     return False
 
 
-def _connect(listen: str, port: int) -> socket.socket:
-    return socket.create_connection((listen or "127.0.0.1", port), timeout=_ANSWER_TIMEOUT)
+def _connect(
+    listen: str, port: int, timeout: float = _ANSWER_TIMEOUT, source: str = ""
+) -> socket.socket:
+    """Connect to where a service listens.
+
+    Args:
+        source: our own address, where it is IPv4 that we speak.
+    """
+    address = listen or "127.0.0.1"
+    own = (source, 0) if source and ":" not in address else None
+    return socket.create_connection((address, port), timeout, own)
 
 
 def _encrypted(connection: socket.socket) -> socket.socket:

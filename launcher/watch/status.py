@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from launcher.model.printable import printable
 from launcher.model.services import GROUP, service_of
 from launcher.supervise.programs import Program
 from launcher.text.text import WIDTH, paint, wrap
@@ -83,7 +84,7 @@ def _first_lines(seen: Seen, color: bool) -> Iterator[str]:
         yield paint("healthy", code, color) + up
         return
     why = seen.reason.removeprefix(_NOT_YET)
-    first, *rest = textwrap.wrap(f"{seen.state}: {_shown(why)}", WIDTH, subsequent_indent="  ")
+    first, *rest = textwrap.wrap(f"{seen.state}: {printable(why)}", WIDTH, subsequent_indent="  ")
     yield first.replace(seen.state, paint(seen.state, code, color), 1)
     yield from rest
 
@@ -112,7 +113,7 @@ def _row(
     name: str, state: str, detail: str, color: bool, numbers: tuple[str, str, str] = ("", "", "")
 ) -> Iterator[str]:
     """Yield a row, and its detail below it where that is long; `numbers`: pid, age, restarts."""
-    detail = _shown(detail)
+    detail = printable(detail)
     pid, age, restarts = numbers
     short = detail if len(detail) <= _DETAIL else ""
     code = {"running": _GREEN, "well": _GREEN, "starting": _YELLOW}.get(state, _RED)
@@ -151,11 +152,6 @@ def age_in_words(seconds: float | None) -> str:
     return f"{minutes} min" if minutes else f"{rest} s"
 
 
-def _shown(text: str) -> str:
-    """Return a text in one line, without what a terminal would obey."""
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
 def _shorten(name: str, width: int) -> str:
-    name = _shown(name)
+    name = printable(name)
     return name if len(name) <= width else f"{name[: width - 1]}…"

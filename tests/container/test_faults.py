@@ -178,10 +178,13 @@ def test_no_room_for_another_process_ends_nothing(box: Boxes) -> None:
     [
         (["--pids-limit", "3"], r"launcher: cannot .*: no more processes .*--pids-limit"),
         (
-            ["--tmpfs", "/run:size=4k"],
+            ["--tmpfs", "/run/launcher:size=4k"],
             r"launcher: cannot write /run/launcher: it is full: .*--tmpfs",
         ),
-        (["--tmpfs", "/run:size=64k"], r"launcher: cannot write /run/launcher: it is full: "),
+        (
+            ["--tmpfs", "/run/launcher:size=64k"],
+            r"launcher: cannot write /run/launcher: it is full: ",
+        ),
         (["--tmpfs", "/var/lib/launcher:size=4k"], r"cannot write /var/lib/launcher: it is full: "),
         (["--tmpfs", "/var/lib/launcher:size=8k"], r"cannot write /var/lib/launcher: it is full: "),
     ],
@@ -255,13 +258,13 @@ def test_a_command_without_a_log(box: Boxes, output: str) -> None:
 
 def test_run_fills_up_and_has_room_again(box: Boxes, key: KeyPair) -> None:
     """What runs goes on, and health tells."""
-    started = box("--tmpfs", "/run:size=8m,exec", "-e", f"PUBLIC_KEY={key.public}")
+    started = box("--tmpfs", "/run/launcher:size=8m,exec", "-e", f"PUBLIC_KEY={key.public}")
     server = kernel.connect(started)
     access = login(started, key)
     with server.kernel() as notebook:
         notebook.run("answer = 42")
         assert poll(lambda: _is_healthy(started), timeout=20)
-        started.exec("dd", "if=/dev/zero", "of=/run/fill", "bs=64k", check=False)
+        started.exec("dd", "if=/dev/zero", "of=/run/launcher/fill", "bs=64k", check=False)
         assert notebook.run("print(answer)") == "42\n"
         assert access.ssh("echo", "in").stdout == "in\n"
         said = started.exec("launcher", "healthcheck", check=False)
@@ -269,10 +272,10 @@ def test_run_fills_up_and_has_room_again(box: Boxes, key: KeyPair) -> None:
         assert "/run/launcher is full" in said.stdout + said.stderr
         # Its lines reach the container's log, though its own file has no room for them.
         assert access.ssh("true").returncode == 0
-        started.exec("rm", "/run/fill")
+        started.exec("rm", "/run/launcher/fill")
         assert poll(lambda: _is_healthy(started), timeout=20)
         assert server.run_cell("print('works')") == "works\n"
-        started.exec("dd", "if=/dev/zero", "of=/run/fill", "bs=64k", check=False)
+        started.exec("dd", "if=/dev/zero", "of=/run/launcher/fill", "bs=64k", check=False)
     assert started.stop() < PROMPT
     assert started.exit_code() == 0
     assert "Traceback" not in started.logs()

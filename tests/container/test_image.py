@@ -54,7 +54,7 @@ def test_configuration(config: dict[str, Any]) -> None:
     assert config["Entrypoint"] == ["/opt/launcher/entrypoint"]
     assert not config["Cmd"], "no command: services mode"
     assert set(config["ExposedPorts"]) == {"8888/tcp", "22/tcp"}
-    assert set(config["Volumes"]) == {"/var/lib/launcher"}
+    assert set(config["Volumes"]) == {"/var/lib/launcher", "/run/launcher"}
     assert config["WorkingDir"] == "/workspace"
     assert config["StopSignal"] == "SIGTERM"
     assert config["User"] in ("", "root", "0"), "the launcher drops root itself"

@@ -217,3 +217,16 @@ def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, name: str, content:
     path.mkdir()
     (path / name).write_bytes(content)
     check_a_start(path, name)
+
+
+@pytest.mark.parametrize("name", [*SECRETS, names.ED25519_HOST_KEY])
+def test_while_a_box_runs_by_it_nothing_is_made_anew(tmp_path: Path, name: str) -> None:
+    """What it printed would not be true any more."""
+    path = tmp_path / "state"
+    before = Opened(path)
+    whole = (path / name).read_bytes()
+    (path / name).write_bytes(b"one\ntwo\n")
+    with pytest.raises(BadSetting, match=f"{path}/{name} cannot be used: "):
+        box_state.open_state(str(path), [], login_key=True, mend=False)
+    (path / name).write_bytes(whole)
+    assert Opened(path).secrets() == before.secrets()

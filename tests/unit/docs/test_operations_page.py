@@ -107,6 +107,10 @@ def test_exit_codes() -> None:
     assert {int(cell) for cell in cells[:-1]} == {0, *(kind.exit_code for kind in kinds)}
 
 
+def _without(service: str, why: str) -> dict[str, object]:
+    return {**GOOD, "healthy": False, "services": {service: {"ready": False, "detail": why}}}
+
+
 GOOD = {"stamp": 100.0, "boot": "this", "healthy": True, "services": {}}
 BAD = {"healthy": False, "services": {"jupyter": {"ready": False, "detail": "no answer"}}}
 STARTING = {"healthy": False, "starting": True}
@@ -121,6 +125,8 @@ REASONS = {
             {**GOOD, **STARTING},
             {**GOOD, **STARTING, "services": BAD["services"]},
             {**GOOD, "healthy": False},
+            _without("ssh", "no greeting on port 22: timed out; fix: launcher restart sshd"),
+            _without("supervise", "it does not answer: timed out; fix: docker restart"),
         )
     ),
     health.judge_health(GOOD, 100.0, "this", alive=False),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from launcher.box import state
 from launcher.model.plan import Address, Hub, Jupyter, Secret, Ssh
-from launcher.model.watch import Probe
+from launcher.model.watch import Probe, SshDoor
 from launcher.plan.watch import jupyter_door
 from launcher.watch import ready
 from testing.local_box import free_ports, wait_until
@@ -126,6 +128,23 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch) -> None:
     assert "timed out" in probe.detail
 
 
+def test_a_server_that_drips_is_given_up_in_time(monkeypatch) -> None:
+    """The limit is for the whole answer, and not for each byte."""
+    monkeypatch.setattr(ready, "_ANSWER_TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                while True:
+                    connection.sendall(b"H")
+                    time.sleep(0.2)
+
+        threading.Thread(target=drip, daemon=True).start()
+        probe = ask_jupyter(jupyter(listening.getsockname()[1]))
+    assert (probe.ready, "timed out" in probe.detail) == (False, True)
+
+
 def test_under_a_hub_it_asks_without_a_token(server) -> None:
     asked_of = server(b"HTTP/1.1 200 OK\r\n\r\n")
     ours = replace(jupyter(asked_of.port, base_url="/user/me/"), hub=Hub("", mutual_tls=False))
@@ -195,6 +214,39 @@ def test_who_speaks_no_ssh_is_not_ready(server, answer: bytes) -> None:
 def test_nobody_on_the_port_is_no_handshake() -> None:
     (port,) = free_ports(1)
     assert "refused" in ready.probe_sshd(ssh(port)).detail
+
+
+def test_sshd_is_asked_for_its_version(sshd) -> None:
+    assert ready.greeting_fault(SshDoor(sshd[0], "127.0.0.1")) is None
+    assert ready.greeting_fault(SshDoor(sshd[0], "")) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [(b"Exceeded MaxStartups\r\n", "'Exceeded MaxStartups'"), (b"", "''"), (b"\0\x1b[2J\n", "x1b")],
+)
+def test_another_greeting_is_none(answer: bytes, why: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(answer)
+
+        threading.Thread(target=greet, daemon=True).start()
+        port = listening.getsockname()[1]
+        fault = ready.greeting_fault(SshDoor(port, "127.0.0.1"))
+    assert fault is not None
+    assert fault.startswith(f"no greeting on port {port}: ")
+    assert why in fault
+
+
+def test_a_listener_that_says_nothing_is_stopped_or_full(monkeypatch) -> None:
+    monkeypatch.setattr(ready, "_GREETING_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fault = ready.greeting_fault(SshDoor(silent.getsockname()[1], ""))
+    assert fault is not None
+    assert fault.endswith(": timed out")
 
 
 # --- the kernel's table ----------------------------------------------------------------------

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +20,8 @@ from launcher.model.plan import Finding, Identity, Plan
 from launcher.model.watch import Probe, WatchTarget
 from launcher.plan.watch import plan_watch
 from launcher.render.files import watch_file
-from launcher.watch import announce, gpus, health, watch
-from testing.local_box import free_ports
+from launcher.watch import announce, gpus, health, ready, watch
+from testing.local_box import free_ports, wait_until
 from testing.machines import CASES
 from testing.probing import guest
 from testing.values import replace
@@ -58,7 +63,7 @@ def test_of_every_plan_watch_reads_what_it_needs(name: str) -> None:
         assert [gpu.uuid for gpu in box.gpus.listed] == [gpu.uuid for gpu in report.gpus]
         assert box.gpus.lost == len(report.lost)
         assert box.gpus.environ == made.inherited
-    assert (box.ssh_port or None) == (made.ssh.port if made.ssh else None)
+    assert (box.ssh and box.ssh.port) == (made.ssh and made.ssh.port)
     assert (box.jupyter is None) == (made.jupyter is None)
     if box.jupyter and made.jupyter:
         assert box.jupyter.port == made.jupyter.port
@@ -156,6 +161,31 @@ def make_watch(tmp_path: Path, said: list[str]) -> watch.Watch:
     return watch.Watch(as_watched(bare), said.append)
 
 
+@pytest.fixture(autouse=True)
+def _supervise(tmp_path: Path) -> Iterator[None]:
+    """Answer at its socket, as supervise does."""
+    here = os.getcwd()
+    os.chdir(tmp_path)  # sun_path is short
+    made = socket.socket(socket.AF_UNIX)
+    made.bind("supervisor.sock")
+    os.chdir(here)
+    made.listen()
+    with made:
+        thread = threading.Thread(target=_answer_all, args=(made,), daemon=True)
+        thread.start()
+        yield
+        made.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _answer_all(listening: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.0 401 Unauthorized\r\n\r\n")
+
+
 def test_a_report_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     said: list[str] = []
     turning = make_watch(tmp_path, said)
@@ -200,3 +230,88 @@ def test_a_watch_that_was_restarted_knows_what_it_said_of_the_gpus(tmp_path: Pat
     # Of the box before `docker restart`, which may have brought the GPUs back.
     health.write_health(path, box.started + 1, [Probe(gpus.NAME, False, "GPU 3 is lost")])
     assert watch._said_of_gpus(box) == ""
+
+
+# --- what listens, and does not answer ---------------------------------------------------------
+
+
+def test_supervise_that_does_not_answer_is_unhealthy(tmp_path: Path, monkeypatch) -> None:
+    turning = make_watch(tmp_path, said := [])
+    turning.turn()
+    assert health.check_health(str(tmp_path)) is None
+    monkeypatch.setattr(ready, "_GREETING_TIMEOUT", 0.1)
+    (tmp_path / "supervisor.sock").unlink()
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind("supervisor.sock")
+        os.chdir(here)
+        deaf.listen()
+        turning._next_look = turning._next_question = 0.0
+        turning.turn()
+    reason = "supervise: it does not answer: timed out; fix: docker restart"
+    assert health.check_health(str(tmp_path)) == reason
+    assert said == ["launcher: supervise is not ready: " + reason.removeprefix("supervise: ")]
+
+
+# --- the child that announces ------------------------------------------------------------------
+
+
+def announcing(tmp_path: Path, monkeypatch, deaths: int) -> tuple[list[str], watch.Watch]:
+    """Announce, where the first children are killed before they have printed the banner."""
+    counter = tmp_path / "children"
+
+    def announce_box(box, parent, say, tell) -> None:
+        with counter.open("a") as out:
+            out.write("x")
+        if counter.stat().st_size <= deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        tell([], True)
+
+    monkeypatch.setattr(announce, "announce_box", announce_box)
+    turning = make_watch(tmp_path, said := [])
+    turning.announce()
+    return said, turning
+
+
+@pytest.mark.parametrize("deaths", [0, 1, 2, 3])
+def test_an_announcer_that_is_killed_is_followed_by_another(
+    tmp_path: Path, monkeypatch, deaths: int
+) -> None:
+    said, turning = announcing(tmp_path, monkeypatch, deaths)
+    line = "launcher: the box is not announced: its child was killed by SIGKILL; it is tried again"
+    assert said == [line] * deaths
+    assert bool(turning._announcer) == (deaths < 3)
+
+
+def test_one_that_is_killed_while_pytorch_is_tried_is_said(tmp_path: Path, monkeypatch) -> None:
+    def announce_box(box, parent, say, tell) -> None:
+        tell([], True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(announce, "announce_box", announce_box)
+    turning = make_watch(tmp_path, said := [])
+    turning.announce()
+    wait_until(lambda: turning.turn() or not turning._announcer, lambda: said)
+    (line,) = said
+    assert line == (
+        "launcher: PyTorch was not tried: the child for it was killed by SIGKILL; "
+        "try it: launcher doctor"
+    )
+
+
+def test_a_box_that_was_paused_has_not_waited_meanwhile(tmp_path: Path, monkeypatch) -> None:
+    """Each look finds that a minute has passed; a timeout of half a minute is three looks."""
+    jumps = iter(range(0, 100_000, 60))
+    clock = time.monotonic() + 1
+    monkeypatch.setattr(announce.time, "monotonic", lambda: clock + next(jumps))
+    looks: list[Probe] = []
+
+    def probe(door) -> Probe:
+        looks.append(Probe("jupyter", len(looks) > 1, "answers"))
+        return looks[-1]
+
+    monkeypatch.setattr(ready, "probe_jupyter", probe)
+    alone = replace(quiet_plan(tmp_path, 30), ssh=None)
+    (seen,) = announce.await_services(alone, as_watched(alone).jupyter, lambda probes: None)
+    assert seen.ready
