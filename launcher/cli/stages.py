@@ -48,12 +48,17 @@ def record(options: Namespace) -> int:
 
 
 def plan(options: Namespace) -> int:
+    import json
+
     from launcher.box import run_dir
-    from launcher.model import codec
+    from launcher.model import codec, masking
     from launcher.pid1 import boot
     from launcher.settings import load
 
-    print(codec.to_json(run_dir.read_plan() or boot.preview_plan(load.load_settings()), indent=2))
+    planned = run_dir.read_plan() or boot.preview_plan(load.load_settings())
+    document = json.loads(codec.to_json(planned, reveal=options.show_secrets))
+    shown = document if options.show_secrets else masking.mask_document(document)
+    print(json.dumps(shown, indent=2))
     return 0
 
 
@@ -92,7 +97,8 @@ def settings(options: Namespace) -> int:
     from launcher.settings import load
 
     if options.json:
-        print(json.dumps([row._asdict() for row in load.describe()], indent=2))
+        described = load.describe(reveal=options.show_secrets)
+        print(json.dumps([row._asdict() for row in described], indent=2))
     else:
-        print("\n".join(load.as_text(load.describe())))
+        print("\n".join(load.as_text(load.describe(reveal=options.show_secrets))))
     return 0

@@ -12,6 +12,9 @@ _DOCTOR_PATIENCE = 60.0  # seconds: cuInit takes 30 where the fabric never gets 
 
 
 _JSON = Argument(("--json",), "print JSON, for programs", {"action": "store_true"})
+_SHOW_SECRETS = Argument(
+    ("--show-secrets",), "with tokens, passwords and keys in clear", {"action": "store_true"}
+)
 _NAME = Argument(("name",), "jupyter, ssh, or a program of supervisor.d", {"metavar": "NAME"})
 
 
@@ -92,11 +95,11 @@ SECTIONS: tuple[Section, ...] = (
         Command("record", "", "describe this machine for a bug report, no serial",
                 stages.record),
         Command("settings", "[--json]", "every setting, its default and its value here",
-                stages.settings, (_JSON,)),
+                stages.settings, (_JSON, _SHOW_SECRETS)),
     )),
     Section("The pipeline, one stage at a time (JSON):", (
         Command("detect", "", "what this machine is", stages.detect, (_JSON,)),
-        Command("plan", "", "what will be done, and why", stages.plan, (_JSON,)),
+        Command("plan", "", "what will be done, and why", stages.plan, (_JSON, _SHOW_SECRETS)),
         Command("render", "DIR", "write what the services would read, below DIR", stages.render,
                 (Argument(("directory",), "is made where it is not there", {"metavar": "DIR"}),)),
     )),

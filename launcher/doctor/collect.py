@@ -12,6 +12,7 @@ from launcher.doctor.trials import Programs, Setting, try_cuda
 from launcher.model import codec
 from launcher.model.evidence import AS_GIVEN, CLEAN, CudaTrial, Evidence, TorchReport
 from launcher.model.machine import Machine
+from launcher.model.masking import is_secret, mask_text
 from launcher.process.bounded import Child, wait_for
 
 # The variables that decide about GPUs.  Evidence is printed and attached to issues.
@@ -20,15 +21,14 @@ RELEVANT = (
     "PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "CONDA_PREFIX", "VIRTUAL_ENV",
     "KUBERNETES_SERVICE_HOST",
 )  # fmt: skip
-_SECRET = ("KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH")  # NVIDIA_API_KEY
 
 
 def relevant(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return those variables that matter to GPUs and keep no secret."""
+    """Return those variables that matter to GPUs and are no secret (NVIDIA_API_KEY), masked."""
     return {
-        name: value
+        name: mask_text(value)
         for name, value in sorted(environ.items())
-        if name.startswith(RELEVANT) and not any(word in name.upper() for word in _SECRET)
+        if name.startswith(RELEVANT) and not is_secret(name)
     }
 
 

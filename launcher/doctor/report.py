@@ -13,6 +13,7 @@ from launcher.checks.check import plural
 from launcher.checks.facts.cards import card_name
 from launcher.model import codec
 from launcher.model.evidence import CudaTrial, Evidence
+from launcher.model.masking import MASK, is_secret, mask_text
 from launcher.model.plan import Finding
 from launcher.text.text import DIM, GREEN, YELLOW, driver_text, paint, wrap
 
@@ -217,14 +218,13 @@ def attachment(
 
 
 _UUID = re.compile(r"\b(GPU|MIG)-(?:GPU-)?[0-9a-fA-F][0-9a-fA-F/-]*")
-_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 def _scrub(value: object, private: Mapping[str, str], uuids: dict[str, str]) -> object:
     """Take out what tells who and where: the same UUID becomes the same word everywhere."""
     if isinstance(value, dict):
         return {
-            key: "***" if _SECRET.search(key) else _scrub(item, private, uuids)
+            key: MASK if is_secret(key) else _scrub(item, private, uuids)
             for key, item in value.items()
         }
     if isinstance(value, list):
@@ -234,7 +234,7 @@ def _scrub(value: object, private: Mapping[str, str], uuids: dict[str, str]) -> 
     for word, instead in private.items():
         if len(word) > 1:
             value = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", instead, value)
-    return _UUID.sub(lambda match: _alias(match, uuids), value)
+    return _UUID.sub(lambda match: _alias(match, uuids), mask_text(value))
 
 
 def _alias(match: re.Match[str], uuids: dict[str, str]) -> str:

@@ -86,13 +86,13 @@ class Described(NamedTuple):
     aliases: tuple[str, ...]
 
 
-def describe() -> list[Described]:
-    """Return every setting, with its value here and its default."""
+def describe(reveal: bool = False) -> list[Described]:
+    """Return every setting, with its value here and its default; secrets where `reveal`."""
     env = own()
     found = []
     for row in TABLE:
         name = next(iter(_said(row, env, [])), None)
-        value = _shown(row, env[name]) if name else None
+        value = _shown(row, env[name], reveal) if name else None
         found.append(Described(row.name, value, name, _default(row), row.help, row.aliases))
     return found
 
@@ -160,10 +160,14 @@ def _default(row: Setting) -> str:
     return words.get(row.default, str(row.default)) if row.default != 0 else "0"
 
 
-def _shown(row: Setting, text: str) -> str:
+def _shown(row: Setting, text: str, reveal: bool = False) -> str:
+    from launcher.model import masking  # off PID 1's way: where something is wrong, or asked for
+
+    if reveal:
+        return repr(text)
     if row.secret or "PRIVATE KEY" in text:  # pasted in the place of a public one
-        return "***"
-    return repr(text[:60] + "…" if len(text) > 60 else text)
+        return masking.MASK
+    return repr(masking.mask_text(text[:60] + "…" if len(text) > 60 else text))
 
 
 def _unknown(env: Mapping[str, str]) -> list[str]:

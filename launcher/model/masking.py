@@ -1,0 +1,79 @@
+"""What of the environment is a secret, by its name or its shape, and is printed as ***.  Pure.
+
+A command's output is pasted into issues and chats; the variables of a box hold people's keys.
+"""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+
+# HF_TOKEN, AWS_SECRET_ACCESS_KEY, PGPASSWORD, DB_PASSWORD_FILE; not TOKENIZERS_PARALLELISM, KEYMAP.
+_NAME = re.compile(
+    r"(?:^|_)(?:PASS|[A-Z0-9]*(?:KEY|TOKEN|SECRET|PASSWD|PASSWORD|PASSPHRASE|CREDENTIAL|AUTH"
+    r"|COOKIE|DSN))S?(?:_|$)",
+    re.IGNORECASE,
+)
+_PUBLIC = re.compile(r"PUBLIC_KEY|SSH_KEY|KEY_ID|_FILE$|_DIR$|_PATH$|_SOCK$", re.IGNORECASE)
+# https://user:password@host (RFC 3986, section 3.2.1); a token alone may stand there too.
+_IN_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
+# Tokens that say what they are: of GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS, Google.
+_TOKEN = re.compile(
+    r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abpr]-|AKIA|AIza)[A-Za-z0-9_-]{12,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a variable of this name holds a secret, as people name them."""
+    return bool(_NAME.search(name)) and not _PUBLIC.search(name)
+
+
+def mask(name: str, value: str) -> str:
+    """Return a variable's value as it may be shown."""
+    return MASK if value and is_secret(name) else mask_text(value)
+
+
+def mask_text(text: str) -> str:
+    """Return a text without passwords in URLs and tokens that are known by their shape."""
+    if _TOKEN.search(text) and "PRIVATE KEY" in text:
+        return MASK
+    return _TOKEN.sub(MASK, _IN_URL.sub(rf"\g<1>{MASK}@", text))
+
+
+def mask_option(word: str) -> str:
+    """Return `--name=***` for `--name=value`: the value of an option may be anything."""
+    name, equals, _ = word.partition("=")
+    return f"{name}={MASK}" if equals else mask_text(word)
+
+
+def mask_document(value: object) -> object:
+    """Return a JSON document with each variable in it as it may be shown.
+
+    A variable is {"name": …, "value": …}, a pair of strings, or a member whose name is in capitals.
+    """
+    if isinstance(value, dict):
+        shown = {key: _member(key, item) for key, item in value.items()}
+        if isinstance(name := value.get("name"), str) and isinstance(shown.get("value"), str):
+            shown["value"] = mask(name, str(value["value"]))
+        return shown
+    if isinstance(value, list):
+        if len(value) == 2 and all(isinstance(item, str) for item in value):
+            name, text = value
+            return [name, mask(name, text)] if _VARIABLE.fullmatch(name) else _texts(value)
+        return [mask_document(item) for item in value]
+    return mask_text(value) if isinstance(value, str) else value
+
+
+def _member(name: str, value: object) -> object:
+    if isinstance(value, str) and name.isupper():
+        return mask(name, value)
+    if name == "arguments" and isinstance(value, list):
+        return [mask_option(str(word)) for word in value]
+    return mask_document(value)
+
+
+def _texts(values: list[object]) -> object:
+    return [mask_text(str(item)) for item in values]
