@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -80,11 +80,11 @@ class Box:
 
     # --- running ---
 
-    def start(self, stdout: int | None = None) -> None:
+    def start(self, stdout: int | None = None, command: Sequence[str] = ()) -> None:
         """Start it; what it prints is read as it comes, or goes to `stdout`."""
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            ENTRYPOINT,
+            [*ENTRYPOINT, *command],
             env=self.env,
             cwd="/",
             stdin=subprocess.DEVNULL,

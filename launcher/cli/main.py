@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from launcher.cli import inside
-from launcher.model.errors import LauncherError
+from launcher.model.errors import LauncherError, Stopped
 
 # Ten times a minute, or on the way to the banner: argparse would take longer than they do.
 _OFTEN: dict[str, Callable[[Sequence[str]], int]] = {
@@ -37,24 +37,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _run(arguments)
+        status = _run(arguments, as_program=argv is None)
         sys.stdout.flush()  # here, and not at exit: a reader may have gone
         return status
     except LauncherError as err:
         print(f"launcher: {err}", file=sys.stderr)
         return err.exit_code
+    except Stopped as stop:
+        return 128 + stop.number
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at exit
         return 1
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], as_program: bool) -> int:
     name, *rest = arguments or ["--help"]
     if name in _OFTEN and (name == "exec" if rest else name != "exec") and rest[:1] not in _HELP:
         return _OFTEN[name](rest)
     from launcher.cli import parser
 
+    if as_program:
+        _end_at_signals()
     return parser.run_command_line(arguments or ["--help"])
+
+
+def _end_at_signals() -> None:
+    """End what is waited for, and go: without a word, as other programs do at Ctrl-C."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
 
 
 _HELP = (["-h"], ["--help"])

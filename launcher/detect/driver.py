@@ -73,12 +73,19 @@ def _answer(box: Init, asked: Child, patience: Patience) -> GpuReport:
 
 
 def detect_machine(settings: Settings, root: Path = Path("/")) -> Machine:
-    """Return what this machine is, without starting anything."""
+    """Return what this machine is, without starting anything.
+
+    Raises Stopped where a signal asks for that meanwhile.
+    """
     box = Init(Pump(2))
     asked = ask(box, root)
-    host = read_host(settings, root)
-    patience = Patience(time.monotonic(), settings.detect_timeout, COMMAND_PATIENCE)
-    return machine(box, asked, host, patience, root)
+    try:
+        host = read_host(settings, root)
+        patience = Patience(time.monotonic(), settings.detect_timeout, COMMAND_PATIENCE)
+        return machine(box, asked, host, patience, root)
+    finally:
+        box.abandon(asked)
+        box.release_signals()
 
 
 def read_host(settings: Settings, root: Path = Path("/")) -> Host:

@@ -30,6 +30,14 @@ class LauncherError(Exception):
     exit_code = 70
 
 
+class Stopped(Exception):
+    """A stop was asked for: the number of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class BadSetting(LauncherError):
     """A setting that cannot be used: sysexits EX_CONFIG."""
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from launcher.detect import driver
-from launcher.model.errors import BadSetting, LauncherError, reason
+from launcher.model.errors import BadSetting, LauncherError, Stopped, reason
 from launcher.pid1.supervisor import Supervisor
-from launcher.process import init
 from launcher.process.init import Init
 from launcher.process.pump import Pump
 
@@ -38,7 +37,7 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
         if supervisor is None:
             return start.command(box, asked, list(argv), started)
         return start.services(box, asked, supervisor, started)
-    except init.Stopped as stop:
+    except Stopped as stop:
         return 128 + stop.number if argv else 0
     except LauncherError as err:
         for line in str(err).splitlines():

@@ -26,7 +26,8 @@ def run_command(
     arrive twice, and with setsid job control would be gone.
     """
     terminal = os.isatty(0)
-    pid = fork(lambda: _exec_command(argv, env, drop, terminal), core=True)
+    me = os.getpid()
+    pid = fork(lambda: _exec_command(argv, env, drop, terminal, me), core=True)
     _set_group(pid)
     # INT is the command's own affair: it may save at it, and go on.
     status = box.run_until_end(pid, lambda number: _forward(pid, number), {signal.SIGTERM})
@@ -35,7 +36,11 @@ def run_command(
 
 
 def _exec_command(
-    argv: list[str], env: Mapping[str, str], drop: Callable[[], None], terminal: bool
+    argv: list[str],
+    env: Mapping[str, str],
+    drop: Callable[[], None],
+    terminal: bool,
+    parent: int,
 ) -> int:
     """Become the command; return only where that fails, with the shell's code for it."""
     try:
@@ -45,6 +50,7 @@ def _exec_command(
             os.tcsetpgrp(0, os.getpgrp())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         drop()
+        _end_with(parent)
         os.execvpe(argv[0], argv, dict(env))
     except (FileNotFoundError, ValueError):  # ValueError: an empty name
         meant = f"; did you mean: launcher {argv[0]}?" if argv[0] in command_names.NAMES else ""
@@ -53,6 +59,20 @@ def _exec_command(
     except OSError as err:
         os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())
         return 126
+
+
+def _end_with(parent: int) -> None:
+    """Be killed when `parent` is (prctl(2), PR_SET_PDEATHSIG), as the kernel does in a container.
+
+    After the change of user, which undoes it.
+    """
+    if parent == 1:
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _set_group(pid: int) -> None:

@@ -15,7 +15,8 @@ class Supervisor:
 
     def __init__(self, box: Init) -> None:
         reader, self._writer = os.pipe()
-        self.pid = box.spawn(lambda: _supervise(reader, self._writer))
+        me = os.getpid()
+        self.pid = box.spawn(lambda: _supervise(me, reader, self._writer))
         os.close(reader)
 
     def go(self, run_dir: str) -> None:
@@ -25,7 +26,7 @@ class Supervisor:
         os.close(self._writer)
 
 
-def _supervise(go_reader: int, go_writer: int) -> int:
+def _supervise(parent: int, go_reader: int, go_writer: int) -> int:
     os.close(go_writer)
     os.setpgid(0, 0)  # Ctrl-C is PID 1's to hear
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until supervisor hears it, no reason to end
@@ -34,4 +35,4 @@ def _supervise(go_reader: int, go_writer: int) -> int:
     gc.enable()
     run_dir = os.read(go_reader, 4096).decode()
     os.close(go_reader)
-    return loop.supervise(run_dir) if run_dir else 0
+    return loop.supervise(run_dir, parent) if run_dir else 0

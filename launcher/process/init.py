@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from launcher.model.errors import BadSetting, LauncherError, reason, shortage
+from launcher.model.errors import BadSetting, LauncherError, Stopped, reason, shortage
 from launcher.process.fork import fork, fork_to_answer, write_all
 from launcher.process.pump import Pump
 from launcher.process.tree import descendants, kill, kill_descendants, signal_name
@@ -31,14 +31,6 @@ _FORWARDED = STOP | {
     signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP,
 }  # fmt: skip
 _WAITED = _FORWARDED | {signal.SIGCHLD}
-
-
-class Stopped(Exception):
-    """A stop was asked for before the box was up."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 @dataclass
@@ -74,6 +66,10 @@ class Init:
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
         if os.getpid() != 1:
             become_subreaper()
+
+    def release_signals(self) -> None:
+        """Be no init any more: what a signal does is again what the process says."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
 
     # --- children ---
 

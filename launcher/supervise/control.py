@@ -17,6 +17,7 @@ from launcher.model.errors import BadSetting, StartFailed
 from launcher.supervise import programs
 
 _NOT_OFFERED = ("watch", "post_start")  # the launcher's own
+_MENDS_HEALTH = ("watch", "restart")  # where "watch has stopped"
 _LOGIN = b"launcher:launcher"  # supervisord.conf says why
 _AS_IT_IS = (60, 70)  # supervisor.xmlrpc.Faults: ALREADY_STARTED, NOT_RUNNING
 _BAD_NAME = 10
@@ -36,7 +37,8 @@ def tell(run_dir: str, action: str, asked: str) -> None:
     """
     known = programs.read_programs(run_dir)
     name = services.program_of(asked)
-    if known and (name not in known or name in _NOT_OFFERED):
+    ours = name in _NOT_OFFERED and (name, action) != _MENDS_HEALTH
+    if known and (name not in known or ours):
         raise BadSetting(f"no {asked} runs in this box; there are: {', '.join(offered(known))}")
     group = known[name].group if known else services.GROUP
     program = f"{group}:{name.removeprefix(f'{group}:')}"

@@ -42,8 +42,8 @@ _SHORTEST_WAIT = 0.01  # seconds, so that nothing makes the loop spin
 _MEMORY_LOOK = 1.0  # seconds
 
 
-def supervise(run_dir: str) -> int:
-    """Supervise until told to stop.
+def supervise(run_dir: str, parent: int) -> int:
+    """Supervise until told to stop, or until `parent` is gone: what no container ends, we do.
 
     Returns 0; 70 after a required program failed for good; 78 where a file of supervisor.d
     cannot be used.
@@ -57,6 +57,7 @@ def supervise(run_dir: str) -> int:
     options = BoxOptions(run_dir, planned | {"watch"}, supervision, pump)
     options.poller = BoxPoller(options)
     supervisor = BoxSupervisor(options)
+    supervisor.parent = parent
     options.poller.due = supervisor.due
     if supervision.safe_mode and os.path.isdir(FOLDER) and os.listdir(FOLDER):
         pump.say(f"launcher: safe mode: no program of {FOLDER} is started")
@@ -116,6 +117,8 @@ class BoxPoller(poller.PollPoller):  # type: ignore[misc]
 class BoxSupervisor(Supervisor):  # type: ignore[misc]
     """The loop: what each turn of it does besides supervisor's."""
 
+    parent: int | None = None  # pid of what started the box, and ends with it
+
     def due(self) -> float:
         """Return in how many seconds the poller is to wake at the latest."""
         return min((process.due() for process in self._processes()), default=1)
@@ -127,6 +130,8 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
 
     def tick(self, now: float | None = None) -> None:
         super().tick(now)
+        if self.parent and os.getppid() != self.parent:
+            self.options.mood = SupervisorStates.SHUTDOWN
         self.options.memory_kills.look(every=_MEMORY_LOOK)
         if self.options.changed:
             self.options.changed = not self._write_programs()

@@ -83,7 +83,7 @@ def judge_health(
         return "watch is gone; it is started again, see: docker logs"
     stamp = report.get("stamp")
     if not isinstance(stamp, float) or not 0 <= now - stamp <= _STALE:
-        return "the health report is old: watch has stopped, see: docker logs"
+        return "the health report is old: watch has stopped; fix: launcher restart watch"
     if report.get("healthy") is True:
         return None
     services = report.get("services")

@@ -5,6 +5,7 @@ Each test starts boxes of its own; those that only look at one are in tests/box/
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -216,6 +218,41 @@ def test_a_driver_that_crashes_is_named(make_box, simulated) -> None:
     box.start()
     assert box.wait() == 69
     assert "crashed: killed by SIGSEGV" in box.log
+
+
+# --- a launcher that is killed ----------------------------------------------------------------
+
+
+def named(mark: str) -> list[int]:
+    """Return the processes with this text on their command line or in their environment."""
+    found = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.isdecimal() and any(
+                mark.encode() in (path / file).read_bytes() for file in ("cmdline", "environ")
+            ):
+                found.append(int(path.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def test_a_launcher_that_is_killed_leaves_nothing_running(make_box) -> None:
+    """In a container the kernel sees to that."""
+    box = make_box(BOX_MARK=f"mark-{uuid.uuid4()}")
+    box.start()
+    box.wait_for_banner()
+    assert named(box.env["BOX_MARK"])
+    box.process.kill()
+    wait_until(lambda: not named(box.env["BOX_MARK"]), lambda: str(named(box.env["BOX_MARK"])))
+    box.wait()
+
+
+def test_nor_a_command(make_box) -> None:
+    box = make_box()
+    box.start(command=("sleep", mark := "3600.25"))
+    wait_until(lambda: len(named(mark)) == 2, lambda: str(named(mark)))
+    box.process.kill()
+    wait_until(lambda: not named(mark), lambda: str(named(mark)))
+    box.wait()
 
 
 # --- a log that nobody reads -----------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_an_optional_program_that_fails_leaves_the_box(started: Box) -> None:
 
 
 def test_what_can_be_restarted_is_listed(started: Box) -> None:
-    done = started.exec("launcher", "restart", "watch", check=False)
+    done = started.exec("launcher", "stop", "watch", check=False)
     assert done.returncode == 78
     listed = done.stderr.rpartition("there are: ")[2].strip().split(", ")
     assert sorted(listed) == ["as-root", "crash", "fails", "jupyter", "mine", "ssh", "there"]

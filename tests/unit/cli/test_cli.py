@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from launcher.model.watch import Probe
 from launcher.render.files import machine_file, render
 from launcher.settings.table import TABLE
 from launcher.watch import health
-from testing.local_box import LAUNCHER, USER
+from testing.local_box import LAUNCHER, USER, wait_until
 from testing.machines import CASES, PASSWORD, TOKEN, Case
 from testing.values import replace
 
@@ -272,3 +275,43 @@ def test_a_commands_status_is_ours(run: Run, as_me: Path, command, code: int) ->
 
 def test_a_commands_arguments_are_its_own(run: Run, as_me: Path) -> None:
     assert run("exec", "--", "printf", "%s.", "--", "-x", "a b").stdout == "--.-x.a b."
+
+
+# --- a signal while something slow is waited for -----------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize(
+    ("command", "machine", "faults", "waiting"),
+    [
+        pytest.param("doctor", "rtx4090-1x", {"cuInit": "hang"}, "doctor: ", id="doctor-cuda"),
+        *(
+            pytest.param(command, "hung-init", {}, "still asking", id=command)
+            for command in ("doctor", "topo", "record", "detect", "plan")
+        ),
+    ],
+)
+def test_it_ends_at_once_and_without_a_traceback(
+    simulated, tmp_path: Path, command: str, machine: str, faults, waiting: str, number: int
+) -> None:
+    environ = simulated(machine, {"faults": faults} if faults else {})
+    mark = f"mark-{uuid.uuid4()}"
+    environ |= {"PATH": os.environ["PATH"], "LAUNCHER_RUN_DIR": str(tmp_path), "MARK": mark}
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        running = subprocess.Popen([*LAUNCHER, command], env=environ, cwd="/", stderr=out)
+    wait_until(lambda: waiting in log.read_text(), log.read_text)
+    running.send_signal(number)
+    assert running.wait(10) == 128 + number
+    assert "Traceback" not in log.read_text()
+    wait_until(lambda: not marked(mark), lambda: f"left: {marked(mark)}")
+
+
+def marked(mark: str) -> list[str]:
+    """Return the processes that have this in their environment."""
+    found = []
+    for path in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.isdecimal() and mark.encode() in (path / "environ").read_bytes():
+                found.append(path.name)
+    return found

@@ -84,13 +84,23 @@ def test_every_program_can_be_restarted_by_its_name(supervisor, tmp_path, asked,
     assert {words for _, words, _ in running.asked} == {(told,)}
 
 
-@pytest.mark.parametrize("asked", ["jupyter", "watch", "post_start", "", "box:sshd"])
+@pytest.mark.parametrize("asked", ["jupyter", "post_start", "", "box:sshd"])
 def test_what_is_not_there_is_answered_with_what_is(supervisor, tmp_path: Path, asked) -> None:
     known(tmp_path, sshd="box", watch="box", post_start="box", tensorboard="tensorboard")
     running = supervisor()
     with pytest.raises(BadSetting, match=r"there are: ssh, tensorboard$"):
         control.tell(str(tmp_path), "restart", asked)
     assert running.asked == []
+
+
+def test_watch_can_be_restarted_and_no_more(supervisor, tmp_path: Path) -> None:
+    """The health check says so, where it has stopped."""
+    known(tmp_path, sshd="box", watch="box")
+    running = supervisor()
+    control.tell(str(tmp_path), "restart", "watch")
+    assert {words for _, words, _ in running.asked} == {("box:watch",)}
+    with pytest.raises(BadSetting, match=r"there are: ssh$"):
+        control.tell(str(tmp_path), "stop", "watch")
 
 
 @pytest.mark.parametrize("refusals", [{}, {"stopProcess": NOT_RUNNING}])
