@@ -18,6 +18,7 @@ from launcher.settings import folders
 LAST_LINES = 15
 
 
+_FILES = 32  # the same, in inodes
 _ROOM = 256 * 1024  # bytes: logs, kernels' connection files, the health report
 
 
@@ -104,13 +105,16 @@ def check_temporary_directory() -> None:
 def check_room(directory: str) -> None:
     """Raise BadSetting where it has no room for what the services write there while they run."""
     room = os.statvfs(directory)
-    if room.f_blocks and room.f_bavail * room.f_frsize < _ROOM:
+    small = room.f_blocks and room.f_bavail * room.f_frsize < _ROOM
+    if small or (room.f_files and room.f_favail < _FILES):
         raise cannot_write(directory, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def cannot_write(path: str, err: OSError) -> BadSetting:
     if missing := shortage(err):
-        return BadSetting(f"cannot write {path}: {missing}")
+        ours = err.errno == errno.ENOSPC and path.startswith(folders.RUN)
+        more = f": docker run --tmpfs {folders.RUN} …" if ours else ""
+        return BadSetting(f"cannot write {path}: {missing}{more}")
     return BadSetting(
         f"cannot write {path}: {err.strerror}. The launcher needs /run and /tmp to write to, and "
         "its state directory; with --read-only: "

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 
 from launcher.box.files import write
 from launcher.model import run_files
+from launcher.model.host import FIRST_OF_PEOPLE, Account
 from launcher.model.plan import Identity, RenderedFile
 from launcher.paths.folder import Folder
 from launcher.process.fork import fork_to_answer, write_all
@@ -103,7 +105,7 @@ def _give_home(identity: Identity) -> None:
 def _fill(identity: Identity) -> str | None:
     """As the user: copy the skeleton into an empty home; return why it cannot be written."""
     home, former = identity.account.home, identity.former
-    renamed = former is not None and former.home != home and os.path.isdir(former.home)
+    renamed = former is not None and former.home != home and _is_of_people(former)
     try:
         os.makedirs(home, 0o700, exist_ok=True)
         if not _content(home):
@@ -116,12 +118,26 @@ def _fill(identity: Identity) -> str | None:
     return None
 
 
+def _is_of_people(account: Account) -> bool:
+    """Return whether somebody works there: the home of a daemon may be /bin, or /dev."""
+    return account.uid >= FIRST_OF_PEOPLE and os.path.isdir(account.home)
+
+
 def _copy(source: str, target: str) -> None:
     import shutil  # where there is something to copy
 
     os.umask(0o022)
     with contextlib.suppress(shutil.Error):  # what cannot be read is left out
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, ignore=_special_files)
+
+
+def _special_files(folder: str, names: list[str]) -> list[str]:
+    """Return pipes, sockets and devices: a copy of one may have no end."""
+    return [name for name in names if _is_special(os.lstat(os.path.join(folder, name)).st_mode)]
+
+
+def _is_special(mode: int) -> bool:
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
 
 
 def _content(path: str) -> list[str]:

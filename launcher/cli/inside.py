@@ -55,14 +55,24 @@ def _run_as_the_user(argv: list[str]) -> int:
     plan = run_dir.read_plan()
     if plan is None:
         raise BadSetting("no box runs here, so there is no environment to run in")
-    become.drop_to_identity(plan.identity)
     env = shell.exec_environment(plan, environ.own())
-    restore_signals()
-    try:
-        os.execvpe(argv[0], argv, env)
-    except FileNotFoundError:
-        print(f"launcher: cannot run {argv[0]!r}: not found", file=sys.stderr)
-        return 127
-    except OSError as err:
-        print(f"launcher: cannot run {argv[0]!r}: {err.strerror}", file=sys.stderr)
-        return 126
+
+    def run() -> int:
+        become.drop_to_identity(plan.identity)
+        restore_signals()
+        try:
+            os.execvpe(argv[0], argv, env)
+        except FileNotFoundError:
+            print(f"launcher: cannot run {argv[0]!r}: not found", file=sys.stderr, flush=True)
+            return 127
+        except OSError as err:
+            said = f"launcher: cannot run {argv[0]!r}: {err.strerror}"
+            print(said, file=sys.stderr, flush=True)
+            return 126
+
+    if os.geteuid() == 0 and not plan.identity.is_root:
+        from launcher.process import terminal
+
+        if terminal.is_shared():
+            return terminal.run_apart(run)
+    return run()

@@ -16,7 +16,7 @@ from launcher.paths import walk
 # linux/capability.h: the number of each capability that something here depends on.
 _CAPABILITIES = {
     "CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7, "SYS_CHROOT": 18,
-    "AUDIT_WRITE": 29,
+    "NET_BIND_SERVICE": 10, "AUDIT_WRITE": 29,
 }  # fmt: skip
 _FILES = ("etc/passwd", "etc/group", "etc/shadow")
 _IMAGE_USER = "dev"
@@ -147,6 +147,12 @@ def group_of_python(python: str) -> int | None:
     """Return the group that may write the environment of this interpreter; never root's."""
     prefix = folder(os.path.dirname(os.path.dirname(python)))
     return prefix.gid if prefix and prefix.gid and prefix.mode & 0o020 else None
+
+
+def first_open_port(root: Path) -> int:
+    """Return from which port on everybody may listen: ip_sysctl, ip_unprivileged_port_start."""
+    lines = _lines(root / "proc/sys/net/ipv4/ip_unprivileged_port_start")
+    return int(lines[0]) if lines and lines[0].strip().isdecimal() else 1024
 
 
 # --- this process --------------------------------------------------------------------------

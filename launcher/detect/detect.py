@@ -134,6 +134,7 @@ def read_host(
         extra_groups=accounts.extra_groups(me),
         python_gid=accounts.group_of_python(python) if image else None,
         rootless=accounts.is_rootless(root),
+        first_open_port=accounts.first_open_port(root),
     )
 
 

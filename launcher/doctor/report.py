@@ -13,6 +13,7 @@ from launcher.checks.check import plural
 from launcher.checks.facts.cards import card_name
 from launcher.model import codec
 from launcher.model.evidence import CudaTrial, Evidence
+from launcher.model.host import FIRST_OF_PEOPLE
 from launcher.model.masking import MASK, is_secret, mask_text
 from launcher.model.plan import Finding
 from launcher.text.text import DIM, GREEN, YELLOW, driver_text, paint, wrap
@@ -206,7 +207,7 @@ def attachment(
     """
     found = {"versions": dict(versions), "text": shown.splitlines(), **document(seen, verdict)}
     host = seen.machine.host
-    people = (one for one in host.accounts if one.uid >= 1000)  # login.defs(5), UID_MIN
+    people = (one for one in host.accounts if one.uid >= FIRST_OF_PEOPLE)
     accounts = [host.me, host.account, seen.user, *people]
     private = {seen.machine.host.hostname: "HOST"}
     for account in accounts:

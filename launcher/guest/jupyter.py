@@ -40,6 +40,7 @@ from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
 QUIET_SECONDS = 1.5
+_TOKEN = re.compile(r"(token(?:=|%3[Dd]))[^&%\s'\"]+")
 _TRIED_PORTS = 100
 _DEFAULT_END = 32768  # where Linux begins to choose
 
@@ -134,7 +135,7 @@ def main() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     # Jupyter hands websocket timeouts to tornado in another unit (jupyter_server's WebSocketMixin
     # counts milliseconds), and tornado says so at the first kernel; it has no effect.
-    logging.getLogger("tornado.application").addFilter(hide_token)
+    logging.setLogRecordFactory(record_without_token)
     logging.getLogger("tornado.general").addFilter(
         lambda record: "websocket_ping_timeout" not in record.getMessage()
     )
@@ -144,12 +145,17 @@ def main() -> None:
     app.launch_instance(argv=Server.configuration["arguments"])
 
 
-def hide_token(record: logging.LogRecord) -> bool:
-    """Take the token out of a line: tornado writes the whole URL of a request that failed."""
-    text = record.getMessage()
-    if "token=" in text:
-        record.msg, record.args = re.sub(r"(token=)[^&\s'\"]+", r"\1[secret]", text), ()
-    return True
+def record_without_token(*arguments: Any, **named: Any) -> logging.LogRecord:
+    """Make a record without the token: whoever logs a request that failed writes its whole URL.
+
+    Jupyter, tornado and their extensions log by many names.
+    """
+    record = logging.LogRecord(*arguments, **named)
+    with contextlib.suppress(Exception):  # a message that does not fit its arguments
+        text = record.getMessage()
+        if "token" in text:
+            record.msg, record.args = _TOKEN.sub(r"\1[secret]", text), ()
+    return record
 
 
 def choose_folder(server: dict[str, Any]) -> None:

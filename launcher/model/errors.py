@@ -9,7 +9,7 @@ _SHORTAGES = {
     errno.EAGAIN: "no more processes and threads are allowed here: docker run --pids-limit=-1 …",
     errno.EMFILE: "no more files may be open here: docker run --ulimit nofile=65536 …",
     errno.ENOMEM: "the memory is used up: docker run --memory=… with more",
-    errno.ENOSPC: "it is full: make room there, or give it more: docker run --tmpfs /run …",
+    errno.ENOSPC: "it is full: make room there, or give it more",
     errno.EDQUOT: "the quota of its owner is used up: make room there, or give it more",
 }
 

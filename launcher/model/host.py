@@ -62,6 +62,9 @@ CACHE = ".cache"
 CACHE_FOLDERS = ("huggingface", "pip", "uv", "torch")
 
 
+FIRST_OF_PEOPLE = 1000  # uid: below are the base's own accounts (Debian Policy, 9.2.2)
+
+
 class Host(NamedTuple):
     """The box we run in."""
 
@@ -87,6 +90,7 @@ class Host(NamedTuple):
     extra_groups: tuple[int, ...] = ()  # of docker run --group-add, or a pod's fsGroup
     python_gid: int | None = None  # the group that may write the user environment
     rootless: bool = False  # root here is somebody else on the host
+    first_open_port: int = 0  # those below it are root's to listen on
 
     def account_of(self, uid: int) -> Account | None:
         known = (*self.accounts, self.account, self.me)

@@ -61,7 +61,7 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
 
     def on_signal(number: int) -> None:
         if number == signal.SIGHUP:
-            box.spawn(lambda: _reload(outset, supervisor.pid))
+            box.spawn_in_turn(lambda: _reload(outset, supervisor.pid))
         elif number in init.STOP:
             os.kill(supervisor.pid, signal.SIGTERM)
 

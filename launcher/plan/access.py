@@ -6,7 +6,7 @@ import re
 
 from launcher.model import state_files
 from launcher.model.errors import BadSetting
-from launcher.model.host import Host
+from launcher.model.host import FIRST_OF_PEOPLE, Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
 from launcher.plan.findings import LOGIN
@@ -22,8 +22,10 @@ _ASKS_NVML = ("jupyterlab_nvdashboard",)
 _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere
 
 
-def check_ports(machine: Machine, settings: Settings, jupyter: Jupyter | None) -> None:
-    """Raise BadSetting where a port is wanted twice, or is somebody else's here."""
+def check_ports(
+    machine: Machine, settings: Settings, jupyter: Jupyter | None, identity: Identity
+) -> None:
+    """Raise BadSetting where a port is wanted twice, is somebody else's here, or is root's."""
     ssh = is_chosen(settings, "ssh")
     ports = {settings.given.get("ssh_port", "SSH_PORT"): settings.ssh_port} if ssh else {}
     if jupyter:
@@ -32,6 +34,8 @@ def check_ports(machine: Machine, settings: Settings, jupyter: Jupyter | None) -
         if ssh and jupyter.port == settings.ssh_port:
             raise BadSetting(f"{name} and SSH_PORT are both {jupyter.port}: choose two ports")
         ports[name] = jupyter.port
+        if fault := _port_fault(machine.host, jupyter.port, as_root=identity.is_root):
+            raise BadSetting(f"{name}={jupyter.port}: this port {fault} here: set 1024 or higher")
     for name, port in ports.items():
         if port in machine.host.busy_ports:
             raise BadSetting(
@@ -65,6 +69,15 @@ def check_arguments(settings: Settings) -> None:
             )
 
 
+def _port_fault(host: Host, port: int, as_root: bool) -> str | None:
+    """Return what it takes to listen on a port, where that is lacking."""
+    if port >= host.first_open_port:
+        return None
+    if not as_root:
+        return "needs root"
+    return "needs CAP_NET_BIND_SERVICE" if host.lacks("NET_BIND_SERVICE") else None
+
+
 def is_chosen(settings: Settings, service: str) -> bool:
     return settings.services is None or service in settings.services
 
@@ -81,13 +94,14 @@ def plan_jupyter(
     place = hub_place(settings.environ)
     port = place.port if place else settings.jupyter_port
     failure = machine.report.failure
+    broken = machine.report.lost or (failure and failure.kind != "library")
     jupyter = Jupyter(
         port=port,
         listen=place.listen if place else settings.listen,
         token=settings.jupyter_token or state.token,
         address=_address(machine, settings, port, settings.jupyter_port_host, http=True),
         base_url=place.base_url if place else settings.jupyter_base_url,
-        left_out=_ASKS_NVML if failure and failure.kind != "library" else (),
+        left_out=_ASKS_NVML if broken else (),
         arguments=settings.jupyter_arguments,
         idle=settings.jupyter_idle,
         certificate=None if place else state.certificate,
@@ -107,10 +121,10 @@ def plan_ssh(
         return None, "OpenSSH's server is not installed (apt-get install openssh-server)"
     if state.host_key is None:
         return None, "no host key could be made (is ssh-keygen installed?)"
-    if host.me.uid != 0 and settings.ssh_port < 1024:
-        return None, f"port {settings.ssh_port} needs root: set SSH_PORT to 1024 or higher"
     if lacking := host.lacks(*LOGIN) if host.me.uid == 0 else ():
         return None, " ".join(("nobody could log in without", *(f"CAP_{one}" for one in lacking)))
+    if fault := _port_fault(host, settings.ssh_port, as_root=host.me.uid == 0):
+        return None, f"port {settings.ssh_port} {fault}: set SSH_PORT to 1024 or higher"
     if identity.names == "unknown":
         return None, f"uid {identity.account.uid} has no name (apt-get install libnss-wrapper)"
     password, why = _password(machine, settings, state, identity)
@@ -141,7 +155,6 @@ def plan_ssh(
 
 # Pattern characters of AllowUsers are none of these (sshd_config(5), PATTERNS).
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_FIRST_OF_PEOPLE = 1000  # uid: below are the base's own accounts (Debian Policy, 9.2.2)
 _NOBODY = 65534
 
 
@@ -155,7 +168,7 @@ def _others(host: Host, identity: Identity) -> tuple[str, ...]:
     added = (
         account.name
         for account in (host.accounts if host.image else ())
-        if account.uid >= _FIRST_OF_PEOPLE
+        if account.uid >= FIRST_OF_PEOPLE
         and account.uid != _NOBODY
         and not account.shell.endswith(NO_LOGIN)
         and _PLAIN_NAME.fullmatch(account.name)

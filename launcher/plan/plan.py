@@ -35,7 +35,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
     jupyter, jupyter_off, ssh, ssh_off = None, None, None, None
     if state:
         jupyter, jupyter_off = plan_jupyter(machine, settings, state)
-        check_ports(machine, settings, jupyter)
+        check_ports(machine, settings, jupyter, identity)
         ssh, ssh_off = plan_ssh(machine, settings, state, identity)
     environment = (
         *devices.environment,

@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from launcher.model.errors import BadSetting, LauncherError, Stopped, reason, shortage
 from launcher.process.fork import fork, fork_to_answer, write_all
@@ -25,6 +26,8 @@ _STRAGGLER_GRACE = 0.3
 _IMPATIENCE = 1.0
 _LOOK = 0.05  # seconds between two looks at a child's pipe
 _LONGEST_LOOK = 1.0  # seconds, on a busy machine
+
+T = TypeVar("T")
 
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 _FORWARDED = STOP | {
@@ -62,6 +65,8 @@ class Init:
         self._children: dict[int, Child] = {}
         self._spawned: set[int] = set()
         self._ended: dict[int, int] = {}  # of what was spawned; orphans are not remembered
+        self._in_turn = 0  # pid of what runs one at a time
+        self._wanted: Callable[[], int] | None = None  # what follows it
         self._main = 0  # the pid, and the process group, that the box lives as long as
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
         if os.getpid() != 1:
@@ -85,6 +90,14 @@ class Init:
         pid = fork(work)
         self._spawned.add(pid)
         return pid
+
+    def spawn_in_turn(self, work: Callable[[], int]) -> None:
+        """Run `work` in a child, one at a time: what is asked for meanwhile runs once, after it."""
+        if self._in_turn and self._in_turn not in self._ended:
+            self._wanted = work
+            return
+        self._ended.pop(self._in_turn, None)
+        self._wanted, self._in_turn = None, self.spawn(work)
 
     def wait_for(self, child: Child, timeout: float) -> bool:
         """Wait until `child` has ended; its end counts, not EOF, which a grandchild may hold.
@@ -173,14 +186,16 @@ class Init:
                 self.out.say("launcher: something did not stop in time and is killed")
                 kill_descendants(signal.SIGKILL)
                 deadline = time.monotonic() + 1.0
+            if (wanted := self._wanted) and self._in_turn in self._ended:
+                self._try(self.spawn_in_turn, wanted, signal.SIGHUP)
             if number is not None:
-                self._act(on_signal, number)
+                self._try(on_signal, number, number)
         return self._ended[pid]
 
-    def _act(self, on_signal: Callable[[int], None], number: int) -> None:
+    def _try(self, act: Callable[[T], None], argument: T, number: int) -> None:
         """Without room for one more process a reload fails, and nothing else does."""
         try:
-            on_signal(number)
+            act(argument)
         except OSError as err:
             self.out.say(f"launcher: cannot act on {signal_name(number)}: {reason(err)}")
 

@@ -53,10 +53,12 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
 def _place(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
     """Return where Jupyter is reached."""
     certificate = f"{plan.paths.run}/{run_files.JUPYTER_CERTIFICATE}"
-    encrypted = {"certfile": certificate} if jupyter.certificate else {}
+    # Of a configuration in a home that was kept, too: what is printed is what answers.
+    encrypted = {"certfile": certificate if jupyter.certificate else "", "keyfile": ""}
     return {
         "ip": jupyter.listen,
         "port": jupyter.port,
+        "sock": "",
         "port_retries": 0,  # another port would be one that nobody published
         "base_url": jupyter.base_url,
         **encrypted,

@@ -72,7 +72,9 @@ def exec_environment(plan: Plan, own: Mapping[str, str]) -> dict[str, str]:
     given = {
         name: value
         for name, value in own.items()
-        if name not in OF_AN_ACCOUNT
+        if name.isidentifier()
+        and name.isascii()
+        and name not in OF_AN_ACCOUNT
         and name not in plan.left_out
         and name not in WAYS_IN
         and name != "PATH"

@@ -16,7 +16,12 @@ from launcher.model.services import service_of
 
 def _number(text: str) -> int:
     """Return the number, -1 where it is none: int() has words of its own for 5000 digits."""
-    return int(text) if text.isdecimal() and len(text) <= 9 else -1
+    return int(text) if _is_digits(text) and len(text) <= 9 else -1
+
+
+def _is_digits(text: str) -> bool:
+    """Return whether it is 0 to 9 alone: int() takes the digits of every script."""
+    return text.isascii() and text.isdecimal()
 
 
 def port(text: str) -> int:
@@ -29,7 +34,7 @@ def port(text: str) -> int:
 
 def seconds(text: str) -> float:
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else -1.0
     except ValueError:
         value = -1.0
     if not 0 < value <= 86400:
@@ -67,9 +72,9 @@ def gpu_count(text: str) -> int:
         raise ValueError("0, or how many usable GPUs are needed (1 = at least one)") from None
 
 
-_COUNT = r"[1-9]\d?"
+_COUNT = r"[1-9][0-9]?"
 _GPU_NAME = re.compile(
-    r"\d{1,2}|(GPU|MIG)-[0-9a-fA-F-]+"
+    r"[0-9]{1,2}|(GPU|MIG)-[0-9a-fA-F-]+"
     r"|([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
 )
 
@@ -83,7 +88,7 @@ def gpu_request(text: str) -> GpuRequest:
     if text == "idle":
         return GpuRequest(idle=True)
     wanted = tuple(part.strip() for part in text.split(","))
-    if text.isdecimal() or not all(_GPU_NAME.fullmatch(part) for part in wanted):
+    if _is_digits(text) or not all(_GPU_NAME.fullmatch(part) for part in wanted):
         raise ValueError(
             "all, a number of GPUs, idle, idle:2, or a list such as 0,1 or GPU-8f2a… or 18:00.0"
         )
@@ -95,7 +100,9 @@ _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 def size(text: str) -> int:
     """Return bytes: "20GiB", "20G", "20 GB" (all powers of 1024, as nvidia-smi counts)."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
+    match = re.fullmatch(
+        r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE
+    )
     if not match:
         raise ValueError("a size such as 20GiB or 800MiB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
@@ -117,9 +124,13 @@ def absolute(text: str) -> str:
 
 
 def socket_dir(text: str) -> str:
-    """Return a directory whose sockets have names of at most 107 bytes: unix(7), sun_path."""
-    if not text.startswith("/") or "\n" in text or len(text.encode(errors="replace")) > 80:
-        raise ValueError("an absolute path of at most 80 bytes, for a socket in it")
+    """Return a directory whose sockets have names of at most 107 bytes: unix(7), sun_path.
+
+    supervisor expands a %.
+    """
+    usable = text.startswith("/") and text.isprintable() and "%" not in text
+    if not usable or len(text.encode(errors="replace")) > 80:
+        raise ValueError("an absolute path of at most 80 bytes, for a socket in it, without a %")
     return os.path.normpath(text)
 
 
@@ -131,7 +142,7 @@ def user(text: str) -> str:
 
 def account_id(text: str) -> int:
     """Return a uid or gid; the largest number means "leave it" to chown(2), and is nobody's."""
-    if not text.isdecimal() or len(text) > 10 or int(text) >= (1 << 32) - 1:
+    if not _is_digits(text) or len(text) > 10 or int(text) >= (1 << 32) - 1:
         raise ValueError("a number from 0 to 4294967294")
     return int(text)
 
@@ -139,6 +150,8 @@ def account_id(text: str) -> int:
 def umask(text: str) -> int:
     if not re.fullmatch(r"[0-7]{1,3}|0[0-7]{3}", text):
         raise ValueError("an octal number such as 002, 022 or 0077")
+    if int(text, 8) & 0o700:
+        raise ValueError("an octal number that leaves the owner's permissions, such as 002 or 077")
     return int(text, 8)
 
 
@@ -160,7 +173,7 @@ _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 def public_host(text: str) -> str:
     """Read an address or a name that can be printed in a URL and in an SSH line."""
     parts = text.split(".")
-    if all(part.isdecimal() for part in parts):
+    if all(_is_digits(part) for part in parts):
         is_ipv4 = len(parts) == 4 and all(part == str(_number(part)) for part in parts)
         if is_ipv4 and all(int(part) <= 255 for part in parts):
             return text
@@ -187,10 +200,15 @@ def text(text: str) -> str:
 
 
 def base_url(text: str) -> str:
-    """Return the path below which Jupyter serves, as Jupyter takes it: "/lab-7/"."""
+    """Return the path below which Jupyter serves, as Jupyter takes it: "/lab-7/".
+
+    Jupyter puts it into regular expressions as it is (jupyter_server.serverapp), and browsers
+    take "." and ".." out of it.
+    """
     path = f"/{text.strip('/')}/".replace("//", "/")
-    if not re.fullmatch(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,1000}", path) or "//" in path:
-        raise ValueError("the path of a URL, such as /notebooks/mine")
+    allowed = re.fullmatch(r"/[A-Za-z0-9._~!&',=:@%/-]{0,1000}", path)
+    if not allowed or "//" in path or {".", ".."} & set(path.split("/")):
+        raise ValueError("the path of a URL, such as /notebooks/mine, without + * $ ( ) ; and ..")
     return path
 
 
@@ -204,7 +222,7 @@ def idle_time(text: str) -> int:
         return 0
     if text.lower() in ("true", "yes", "on"):
         return 2 * 86400
-    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text.lower())
+    match = re.fullmatch(r"([0-9]{1,7})([smhd]?)", text.lower())
     if not match:
         raise ValueError("a time such as 90m, 12h or 3600 (seconds), or off")
     return int(match[1]) * _TIME_UNITS[match[2]]

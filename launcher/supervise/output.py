@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from typing import Any
 
 from supervisor import events, loggers
@@ -18,6 +19,9 @@ _OUR_VISIT = re.compile(
     % re.escape(WATCH_ADDRESS).encode(),
     re.MULTILINE,
 )
+_LEFT_OUT = b"[%d lines are left out here: more than 128 KiB a second]"
+_RATE = 128 * 1024  # bytes a second that one program may write to the container's log for long
+_BURST = 4 << 20  # bytes that it may write at once
 _LONGEST_LINE = 16 * 1024
 EVENTS = {
     "stdout": events.ProcessCommunicationStdoutEvent,
@@ -33,6 +37,9 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
     """
 
     _partial = b""
+    _room = 0.0  # bytes that may be shown now
+    _seen = 0.0  # CLOCK_MONOTONIC of the last look at it, seconds
+    _left_out = 0  # lines, since the last that was shown
 
     def _init_normallog(self) -> None:
         with contextlib.suppress(OSError):
@@ -50,7 +57,28 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
         if len(self._partial) > _LONGEST_LINE:
             lines.append(self._partial)
             self._partial = b""
-        self.process.config.options.show(self.process.config.name, lines)
+        self.process.config.options.show(self.process.config.name, self._bounded(lines))
+
+    def _bounded(self, lines: list[bytes]) -> list[bytes]:
+        """Leave out what is more than a log can hold, and say how many lines that were.
+
+        A server that cannot accept connections says so in a loop: megabytes a second, which
+        anybody may set off.  A program's own file is bounded anyway, and has the last lines.
+        """
+        now = time.monotonic()
+        self._room = min(_BURST, self._room + (now - self._seen) * _RATE)
+        self._seen = now
+        kept = []
+        for line in lines:
+            if len(line) > self._room:
+                self._left_out += 1
+                continue
+            self._room -= len(line) + 1
+            if self._left_out:
+                kept.append(_LEFT_OUT % self._left_out)
+                self._left_out = 0
+            kept.append(line)
+        return kept
 
     def close(self) -> None:
         if self._partial:

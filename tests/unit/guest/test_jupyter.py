@@ -25,11 +25,13 @@ def test_a_token_in_a_url_is_not_logged() -> None:
 import logging
 log = logging.getLogger("tornado.application")
 log.addHandler(logging.StreamHandler(__import__("sys").stdout))
-log.addFilter(hide_token)
+logging.setLogRecordFactory(record_without_token)
+log.warning("404 GET /login?next=%%2Flab%%3Ftoken%%3Ds3cr3t%%26b=%s", 2)
 log.error("Uncaught exception %s\\n%r", "GET /lab?a=1&token=s3cr3t&b=2", {"uri": "/?token=s3cr3t"})
 log.error("100 % of nothing")
 """)
     assert said == (
+        "404 GET /login?next=%2Flab%3Ftoken%3D[secret]%26b=2\n"
         "Uncaught exception GET /lab?a=1&token=[secret]&b=2\n{'uri': '/?token=[secret]'}\n"
         "100 % of nothing\n"
     )

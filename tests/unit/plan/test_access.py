@@ -137,7 +137,21 @@ def test_on_a_plain_machine_a_key_is_made_where_none_can_be_used(keys, made_for_
     [
         pytest.param(STATE, {"sshd": None}, "not installed", id="no-server"),
         pytest.param(State(Secret(TOKEN), Secret("x"), None), {}, "host key", id="no-keygen"),
-        pytest.param(STATE, {"me": DEV, "account": None}, "SSH_PORT", id="port-22-needs-root"),
+        pytest.param(
+            STATE,
+            {"me": DEV, "account": None, "first_open_port": 1024},
+            "port 22 needs root: set SSH_PORT",
+            id="port-22-needs-root",
+        ),
+        pytest.param(
+            STATE,
+            {
+                "capabilities": frozenset({"SETUID", "SETGID", "SYS_CHROOT"}),
+                "first_open_port": 1024,
+            },
+            "port 22 needs CAP_NET_BIND_SERVICE: set SSH_PORT",
+            id="port-22-needs-a-capability",
+        ),
     ],
 )
 def test_without_ssh_the_plan_says_why(state, host, word) -> None:
@@ -145,6 +159,25 @@ def test_without_ssh_the_plan_says_why(state, host, word) -> None:
     assert made.ssh is None
     assert word in made.ssh_off
     assert made.jupyter
+
+
+@pytest.mark.parametrize(
+    ("port", "first", "host", "refused"),
+    [
+        (80, 1024, {}, True),
+        (80, 0, {}, False),
+        (80, 81, {}, True),
+        (1024, 1024, {}, False),
+    ],
+)
+def test_jupyters_port_below_what_the_kernel_gives_everybody(port, first, host, refused) -> None:
+    """Jupyter runs as the workspace user."""
+    environ = {"JUPYTER_PORT": str(port)}
+    if not refused:
+        assert plan(environ, first_open_port=first, **host).jupyter.port == port
+        return
+    with pytest.raises(BadSetting, match="JUPYTER_PORT=80: this port needs root here: set 1024"):
+        plan(environ, first_open_port=first, **host)
 
 
 # --- addresses -------------------------------------------------------------------------------
@@ -251,6 +284,6 @@ def test_who_may_log_in_besides(environ: dict[str, str], others: tuple[str, ...]
 
 
 def test_without_root_or_on_another_machine_nobody_else_may() -> None:
-    assert plan(me=DEV, accounts=(ROOT, DEV)).ssh_off
+    assert plan(me=DEV, accounts=(ROOT, DEV), first_open_port=1024).ssh_off
     assert plan({"SSH_PORT": "2222"}, me=DEV, accounts=(ROOT, DEV)).ssh.others == ()
     assert plan(image=False, accounts=(ROOT, DEV, ALICE)).ssh.others == ("root",)

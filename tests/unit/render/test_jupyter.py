@@ -116,7 +116,8 @@ def test_with_a_certificate_it_is_https() -> None:
 
 def test_without_one_it_is_http() -> None:
     made = plan()
-    assert "certfile" not in configuration(made)["final"]["ServerApp"]
+    server = configuration(made)["final"]["ServerApp"]  # a kept home's own are not taken either
+    assert [server[name] for name in ("certfile", "keyfile", "sock")] == ["", "", ""]
     assert "jupyter.pem" not in written(made)
     assert "self-signed" not in banner(made)
 

@@ -183,6 +183,7 @@ def _answer_all(listening: socket.socket) -> None:
         while True:
             connection, _ = listening.accept()
             with connection:
+                connection.recv(1024)
                 connection.sendall(b"HTTP/1.0 401 Unauthorized\r\n\r\n")
 
 
