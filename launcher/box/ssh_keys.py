@@ -80,7 +80,7 @@ def kept_key(kept: Kept, name: str) -> str | None:
 def _close_to_others(kept: Kept, name: str) -> None:
     """sshd ignores a host key that others can read."""
     try:
-        kept.folder.set_mode(name, 0o600)
+        kept.folder.close_to_others(name)
     except OSError as err:
         if err.errno != errno.EROFS:
             raise

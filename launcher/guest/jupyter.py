@@ -140,6 +140,7 @@ def main() -> None:
         lambda record: "websocket_ping_timeout" not in record.getMessage()
     )
     Ports.instance()  # a singleton: jupyter_client uses the one that is there
+    provide_data_folder()
     app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])
@@ -156,6 +157,19 @@ def record_without_token(*arguments: Any, **named: Any) -> logging.LogRecord:
         if "token" in text:
             record.msg, record.args = _TOKEN.sub(r"\1[secret]", text), ()
     return record
+
+
+def provide_data_folder() -> None:
+    """Let Jupyter keep its data in this run's folder where the home cannot hold any.
+
+    On a read-only root each of its extensions would log a traceback.
+    """
+    from jupyter_core.paths import jupyter_data_dir
+
+    try:
+        os.makedirs(jupyter_data_dir(), 0o700, exist_ok=True)
+    except OSError:
+        os.environ["JUPYTER_DATA_DIR"] = os.environ["JUPYTER_RUNTIME_DIR"]
 
 
 def choose_folder(server: dict[str, Any]) -> None:

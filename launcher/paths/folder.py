@@ -153,16 +153,19 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
-    def set_mode(self, name: str, mode: int) -> None:
-        """Set a file's mode where it is another; of what a link leads to, where `read` follows."""
+    def close_to_others(self, name: str) -> None:
+        """Take from group and others what they may do with a file.
+
+        With what a link leads to, where `read` follows it.
+        """
         path = self._linked(name)
         with place(path) if path else contextlib.nullcontext(Place(self.fd, name)) as where:
             fd = os.open(where.name, _READ, dir_fd=where.folder)
             try:
                 info = os.fstat(fd)
                 _check_file(where, info)
-                if stat.S_IMODE(info.st_mode) != mode:
-                    os.fchmod(fd, mode)
+                if info.st_mode & 0o077:
+                    os.fchmod(fd, stat.S_IMODE(info.st_mode) & ~0o077)
             finally:
                 os.close(fd)
 

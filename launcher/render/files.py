@@ -68,7 +68,8 @@ def command_files(plan: Plan) -> tuple[RenderedFile, ...]:
     root, user = _Owner(plan.paths.run), plan.identity.account
     # By its number: sudo then asks for no name, and none has to be quoted.
     rule = f"#{user.uid} ALL=(ALL:ALL) NOPASSWD: ALL" if plan.identity.sudo else "# nobody"
-    private = plan.paths.run.startswith("/tmp/")  # everybody's folder: nobody else is to look in
+    # A user's own, in everybody's folder: nobody else is to look in.
+    private = plan.paths.run == f"/tmp/launcher-{user.uid}"
     return (
         root.directory("", 0o700 if private else 0o755),
         root.directory(run_files.SUDOERS, 0o755),

@@ -139,7 +139,7 @@ def test_folders_are_made_and_given_away(theirs: Path, victim: Path) -> None:
 
 def test_a_mode_is_set(theirs: Path, victim: Path) -> None:
     with racing(theirs, victim, "key"), Folder(str(theirs)) as folder:
-        again_and_again(lambda: folder.set_mode("key", 0o600))
+        again_and_again(lambda: folder.close_to_others("key"))
 
 
 def test_a_file_is_read(theirs: Path, victim: Path) -> None:
