@@ -59,8 +59,12 @@ class Verdict(NamedTuple):
 
 
 def judge(seen: Evidence, checks: tuple[Check, ...] = CHECKS) -> Verdict:
-    """Return the lowest failure, and every warning that does not follow from it."""
-    failure = next(_findings(seen, checks, warnings=False), None)
+    """Return the lowest failure, and every warning that does not follow from it.
+
+    Every failure is one of using GPUs, so there is none where no GPU is wanted.
+    """
+    failures = () if seen.cpu_only else _findings(seen, checks, warnings=False)
+    failure = next(iter(failures), None)
     return Verdict(failure, tuple(_findings(seen, checks, warnings=True)))
 
 

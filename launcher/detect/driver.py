@@ -46,6 +46,12 @@ def machine(box: Init, asked: Child, host: Host, patience: Patience, root: Path 
     return Machine(sysfs.locate_gpus(report), hardware, limits, host)
 
 
+def without_gpus(box: Init, asked: Child, host: Host, root: Path = _ROOT) -> Machine:
+    """Return the machine where no GPU is wanted: the driver is not waited for."""
+    box.abandon(asked)
+    return Machine(GpuReport(), detect.read_hardware(root), detect.read_limits(root), host)
+
+
 def _read(root: Path) -> bytes:
     from launcher.detect import nvml  # pynvml takes 40 ms to import; here it is beside the way
 

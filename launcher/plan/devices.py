@@ -40,9 +40,12 @@ def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
     """Return CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES.
 
     Without GPUs both are left alone: an empty CUDA_VISIBLE_DEVICES hides every device from
-    whatever is attached later.  Raises BadSetting for GPUs that cannot be given.
+    whatever is attached later.  LAUNCHER_GPUS=none asks for just that.  Raises BadSetting for
+    GPUs that cannot be given.
     """
     kept = settings.environ.get("CUDA_VISIBLE_DEVICES")
+    if settings.cpu_only:
+        return _nothing(settings)
     order = _order(settings)
     if kept is not None:
         if not report.gpus:
@@ -64,6 +67,16 @@ def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
     else:
         value = ",".join(str(device.gpu.index) for device in chosen)
     return DevicePlan((order, EnvVar("CUDA_VISIBLE_DEVICES", value, why)), len(chosen))
+
+
+def _nothing(settings: Settings) -> DevicePlan:
+    if settings.require_gpu:
+        raise BadSetting(
+            f"LAUNCHER_REQUIRE_GPU={settings.require_gpu} contradicts LAUNCHER_GPUS=none: "
+            "leave one of them out"
+        )
+    hidden = EnvVar("CUDA_VISIBLE_DEVICES", "", "no GPU, as LAUNCHER_GPUS=none asks")
+    return DevicePlan((hidden,), 0)
 
 
 def _order(settings: Settings) -> EnvVar:
@@ -104,7 +117,10 @@ def choose(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate, ...]
             name = "LAUNCHER_GPUS" if request.idle else "LAUNCHER_GPU_MIN_FREE"
             raise _not_here(report, f"{name}: there is no {one}")
         return candidates, f"every {one}"
-    return _best(report, candidates, request.count, kind)
+    best, why = _best(report, candidates, request.count, kind)
+    if request.count == 1 and not request.idle and len(report.gpus) > 1:
+        why += "; 1 is a number, GPU 1 is index:1"  # whoever wrote it may have meant that one
+    return best, why
 
 
 def _candidates(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate, ...], str]:

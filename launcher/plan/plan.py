@@ -70,6 +70,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         ready_timeout=settings.ready_timeout,
         supervision=plan_supervision(settings),
         gpu_watch=settings.gpu_watch,
+        cpu_only=settings.cpu_only,
         color=settings.color,
         started=outset.started,
         before_hooks=hooks.before,

@@ -21,9 +21,17 @@ BOLD, DIM, GREEN, YELLOW = "1", "2", "1;32", "1;33"
 # --- one line ------------------------------------------------------------------------------
 
 
-def first_line(machine: Machine, failure: Finding | None) -> str:
-    """Return what was found, the moment it is known."""
-    return f"launcher: {gpu_summary(machine, failure)}; starting the services …"
+_CPU_ONLY = "no GPU, as LAUNCHER_GPUS=none asks"
+
+
+def first_line(machine: Machine, failure: Finding | None, cpu_only: bool = False) -> str:
+    """Return what was found, the moment it is known.
+
+    Args:
+        cpu_only: no GPU is wanted, and so none was looked for.
+    """
+    found = _CPU_ONLY if cpu_only else gpu_summary(machine, failure)
+    return f"launcher: {found}; starting the services …"
 
 
 def summary_lines(machine: Machine, plan: Plan, failure: Finding | None) -> list[str]:
@@ -33,7 +41,8 @@ def summary_lines(machine: Machine, plan: Plan, failure: Finding | None) -> list
     """
     visible = planned(plan, "CUDA_VISIBLE_DEVICES")
     seen = f"; CUDA_VISIBLE_DEVICES={shorten(visible, 40)}" if visible is not None else ""
-    lines = [f"launcher: {gpu_summary(machine, failure)}{seen}"]
+    found = _CPU_ONLY if plan.cpu_only else gpu_summary(machine, failure)
+    lines = [f"launcher: {found}{seen}"]
     # Whose files the command makes is not seen before it has made them.
     who = (note for note in plan.notes if note.id.startswith("identity."))
     lines += [f"launcher: {note.what}: {note.means}" for note in who]

@@ -66,7 +66,14 @@ def uuids(*indices: int) -> str:
         ({}, "0,1,2,3", "every usable GPU"),
         ({"LAUNCHER_GPUS": "all"}, "0,1,2,3", "every usable GPU"),
         ({"LAUNCHER_GPUS": "2"}, "0,3", "the best 2 of 4 usable, connected by NV4"),
-        ({"LAUNCHER_GPUS": "1"}, "0", "the best 1 of 4 usable"),
+        (
+            {"LAUNCHER_GPUS": "1"},
+            "0",
+            "the best 1 of 4 usable; 1 is a number, GPU 1 is index:1",
+        ),
+        ({"LAUNCHER_GPUS": "idle:1"}, "0", "the best 1 of 2 idle"),
+        ({"LAUNCHER_GPUS": "index:1"}, "1", "as LAUNCHER_GPUS asks"),
+        ({"LAUNCHER_GPUS": "0,"}, "0", "as LAUNCHER_GPUS asks"),
         ({"LAUNCHER_GPUS": "4"}, "0,1,2,3", "the best 4 of 4 usable, connected by SYS"),
         ({"LAUNCHER_GPUS": "idle:2"}, "0,3", "the best 2 of 2 idle, connected by NV4"),
         ({"LAUNCHER_GPUS": "idle"}, "0,3", "every idle GPU"),
@@ -123,7 +130,28 @@ def test_what_there_is_comes_with_what_one_chooses_by() -> None:
     assert here == f"  2  {gpu(2).uuid}  {gpu(2).name}, 78 GiB free, 2 processes"
 
 
-@pytest.mark.parametrize("wanted", ["1", "idle:1", "0,1", gpu(0).uuid, "18:00.0"])
+def test_one_of_one_is_no_riddle() -> None:
+    assert visible(answering(gpu(0)), LAUNCHER_GPUS="1").why == "the best 1 of 1 usable"
+
+
+@pytest.mark.parametrize("report", [FOUR, LOST, MIG, NO_GPU, answering()])
+def test_none_hides_whatever_is_there(report: GpuReport) -> None:
+    plan = planned(report, LAUNCHER_GPUS="none", LAUNCHER_GPU_MIN_FREE="90GiB")
+    hidden = EnvVar("CUDA_VISIBLE_DEVICES", "", "no GPU, as LAUNCHER_GPUS=none asks")
+    assert plan == DevicePlan((hidden,), 0)
+
+
+def test_none_beside_a_variable_of_the_users_has_no_effect() -> None:
+    seen = visible(FOUR, LAUNCHER_GPUS="none", CUDA_VISIBLE_DEVICES="1")
+    assert (seen.value, seen.why) == ("1", "yours, kept; LAUNCHER_GPUS has no effect beside it")
+
+
+def test_none_and_a_gpu_that_is_required_contradict_each_other() -> None:
+    text = fault(FOUR, LAUNCHER_GPUS="none", LAUNCHER_REQUIRE_GPU="2")
+    assert text == ("LAUNCHER_REQUIRE_GPU=2 contradicts LAUNCHER_GPUS=none: leave one of them out")
+
+
+@pytest.mark.parametrize("wanted", ["1", "idle:1", "0,1", gpu(0).uuid, "18:00.0", "index:0"])
 @pytest.mark.parametrize("report", [NO_GPU, answering()])
 def test_gpus_that_are_asked_for_where_there_is_none(report: GpuReport, wanted: str) -> None:
     text = fault(report, LAUNCHER_GPUS=wanted)
@@ -213,7 +241,12 @@ def test_a_gpu_that_is_not_here(wanted: str) -> None:
         (MIG, {"LAUNCHER_GPUS": INSTANCES[2][:12]}, INSTANCES[2:], "as LAUNCHER_GPUS asks"),
         (MIG, {"LAUNCHER_GPU_IDS": "index"}, INSTANCES, "every usable GPU"),
         (MIXED, {}, [*INSTANCES[:2], gpu(1).uuid], "every usable GPU"),
-        (MIXED, {"LAUNCHER_GPUS": "1"}, [gpu(1).uuid], "the best 1 of 3 usable"),
+        (
+            MIXED,
+            {"LAUNCHER_GPUS": "1"},
+            [gpu(1).uuid],
+            "the best 1 of 3 usable; 1 is a number, GPU 1 is index:1",
+        ),
     ],
 )
 def test_mig_instances_are_named_by_uuid(

@@ -52,6 +52,11 @@ def test_what_was_found_in_one_line(found: Machine, said: str) -> None:
     assert "\n" not in line
 
 
+def test_no_gpu_on_purpose_is_no_fault() -> None:
+    line = text_text.first_line(EIGHT.machine, None, cpu_only=True)
+    assert line == "launcher: no GPU, as LAUNCHER_GPUS=none asks; starting the services …"
+
+
 def summary(case: Case) -> list[str]:
     failure = judge(Evidence(case.machine, dict(case.environ))).failure
     return text_text.summary_lines(case.machine, case.plan(), failure)
