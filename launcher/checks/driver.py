@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.checks.check import CPU_ONLY, Check, nvml_words
+from launcher.checks.check import CPU_ONLY, Check, joined_worse, nvml_words
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.facts.device_nodes import nodes_of_nvidia
 from launcher.model.evidence import Evidence
@@ -251,6 +251,7 @@ CHECKS: tuple[Check, ...] = (
         "driver.fabric_manager", _fabric_manager, "CUDA waits for the host's fabric manager",
         _start_fabric_manager,
     ),
+    *joined_worse("driver.", unless=_fabric_manager),
     Check(
         "driver.hmm", _hmm, "CUDA does not start: HMM fails on some kernels with KASLR",
         "on the host: echo options nvidia_uvm uvm_disable_hmm=1 | sudo tee "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from launcher.checks.check import CPU_ONLY, Check
+from launcher.checks.check import CPU_ONLY, Check, joined_worse
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.facts.device_nodes import is_gpu_node, started_without_node
 from launcher.model.evidence import Evidence
@@ -271,4 +271,5 @@ CHECKS: tuple[Check, ...] = (
         _on_host("sudo lspci -vv -s {0} | grep LnkSta; reseat the card or its riser", _is_narrow),
         warning=True,
     ),
+    *joined_worse("hardware."),
 )  # fmt: skip

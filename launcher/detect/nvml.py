@@ -12,7 +12,14 @@ from typing import Any
 
 import pynvml
 
-from launcher.detect.nvml_links import Fabric, list_bits, read_fabric, read_nvlinks, read_pairs
+from launcher.detect.nvml_links import (
+    Fabric,
+    list_bits,
+    read_fabric,
+    read_nvlink_errors,
+    read_nvlinks,
+    read_pairs,
+)
 from launcher.detect.nvml_query import field
 from launcher.model.machine import DriverFailure, Gpu, GpuReport, LostGpu, MigDevice
 
@@ -102,8 +109,12 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         cpus=field(lambda: list_bits(pynvml.nvmlDeviceGetCpuAffinity(device, _CPU_WORDS))),
         cpus_filtered=True,
         fabric=fabric.state,
+        fabric_status=fabric.status,
+        fabric_clique=fabric.domain[1] if fabric.domain else None,
+        fabric_health=fabric.health,
         nvlinks=nvlinks,
         nvlink_version=nvlink_version,
+        nvlink_errors=read_nvlink_errors(device) if nvlinks else None,
     )
 
 

@@ -101,7 +101,14 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
     yield from _given("memory_affinity", gpu.numa_node)
     yield from _given("cpu_affinity", gpu.cpus)
     yield from _given("fabric_state", gpu.fabric, lambda state: state.replace(" ", "-"))
+    yield from _given("fabric_status", gpu.fabric_status)
+    yield from _given("fabric_clique_id", gpu.fabric_clique)
+    yield from _given("fabric_health_mask", gpu.fabric_health, hex)
     yield from _nvlinks(gpu)
+    if gpu.nvlink_errors:
+        yield "link_recovery_errors", str(gpu.nvlink_errors.recoveries)
+        yield from _given("link_replay_errors", gpu.nvlink_errors.replays)
+        yield from _given("link_crc_errors", gpu.nvlink_errors.crc)
     for number in range(gpu.processes or 0):
         yield "process", f"pid {1000 + number}"
 

@@ -30,6 +30,14 @@ class NvLinks(NamedTuple):
     pci_bus_id: str | None = None  # of what they lead to, where that is told
 
 
+class NvLinkErrors(NamedTuple):
+    """What went wrong on all NVLinks of one GPU since the driver took it."""
+
+    recoveries: int  # links that failed and were trained anew
+    replays: int | None = None
+    crc: int | None = None
+
+
 class Gpu(NamedTuple):
     """One GPU that answers."""
 
@@ -57,8 +65,12 @@ class Gpu(NamedTuple):
     cpus: str | None = None  # local CPUs as a kernel list, "0-51,104-155"
     cpus_filtered: bool = False  # as the container's cpuset lets us see them, not the hardware's
     fabric: str | None = None  # "not started" | "in progress" | "completed"
+    fabric_status: int | None = None  # nvmlReturn_t with which it was completed: 0 = well
+    fabric_clique: int | None = None  # those of one clique reach each other, once it is completed
+    fabric_health: int | None = None  # NVML_GPU_FABRIC_HEALTH_MASK_*
     nvlinks: tuple[NvLinks, ...] = ()
     nvlink_version: str | None = None  # "4.0"
+    nvlink_errors: NvLinkErrors | None = None
 
     @property
     def mig_uuids(self) -> tuple[str, ...]:

@@ -162,13 +162,17 @@ def _best(
         asked = f"LAUNCHER_GPUS asks for {count} {kind.format('GPUs')}"
         raise _not_here(report, f"{asked}, {len(candidates)} are here")
     many = " ".join([str(len(candidates)), *kind.format("").split()])
-    from launcher.gpus.selection import best_set  # only where somebody asks for the best
+    from launcher.gpus.fabric import left_out  # only where somebody asks for the best
+    from launcher.gpus.selection import best_set
 
     whole = [device.gpu for device in candidates if not device.gpu.mig_enabled]
     if count > len(whole):  # MIG instances have no links to choose by
         return tuple(candidates[:count]), f"the first {count} of {many}"
     pairs = pair_table(report)
-    chosen = best_set(whole, pairs, count)
+    worse = left_out(report)
+    sound = [gpu for gpu in whole if gpu.index not in worse]
+    enough = count <= len(sound)
+    chosen = best_set(sound, pairs, count) if enough else best_set(whole, pairs, count, sound)
     weakest = min(
         (
             pairs[a.index, b.index]
@@ -179,7 +183,12 @@ def _best(
         default=None,
     )
     link = f", connected by {cell(weakest)}" if weakest else ""
-    why = f"the best {count} of {many}{link}"
+    without = [
+        f"without GPU {gpu.index}, {worse[gpu.index]}"
+        for gpu in whole
+        if gpu not in chosen and gpu.index in worse
+    ]
+    why = "; ".join([f"the best {count} of {many}{link}", *without])
     return tuple(Candidate(gpu, gpu.uuid) for gpu in chosen), why
 
 

@@ -101,8 +101,15 @@ FIELDS: dict[str, Same | str] = {
     "cpus": "it is in topo -m: test_topology",
     "cpus_filtered": "it says where our own answer is from",
     "fabric": lambda ours, smi: ours.fabric == _lower(smi.text("fabric/state")),
+    "fabric_status": lambda ours, smi: (
+        ours.fabric_status is None
+        or (ours.fabric_status == 0) is (smi.text("fabric/status") == "Success")
+    ),
+    "fabric_clique": "only newer versions of nvidia-smi print it",
+    "fabric_health": "nvidia-smi prints its parts, each in words",
     "nvlinks": "they are in nvlink -s: test_the_nvlinks_that_are_up",
     "nvlink_version": "nvidia-smi prints the links' speed, and no version",
+    "nvlink_errors": "they are in nvlink -e, link by link, in a form for every generation",
 }
 
 

@@ -43,6 +43,17 @@ VARIED: dict[str, tuple[str, Mapping[str, Mapping[str, str | None]]]] = {
         "gpu 0": {"nvlink 0-1": None, "nvlink 0": "disabled", "nvlink 1": "enabled, ibmnpu"},
         "gpu 1": {"nvlink 0": "enabled, version 2.0, switch"},
     }),
+    "fabric-of-all-states": ("h100-8x", {
+        "gpu 1": {"fabric_state": "in-progress"},
+        "gpu 2": {"fabric_status": "999", "link_recovery_errors": "3"},
+        "gpu 3": {
+            "fabric_clique_id": "7", "fabric_health_mask": "0x2a",
+            "link_recovery_errors": "0", "link_replay_errors": "12", "link_crc_errors": "1",
+        },
+        "gpu 4": {"fabric_state": "not-started"},
+        "gpu 5": {"fabric_state": None},
+        "gpu 6": {"nvlink 13-17": None, "nvlink 13-16": "disabled"},
+    }),
     "links-without-p2p": ("rtx3090-2x-nvlink", {"p2p nvlink": {"0": "X DR", "1": "DR X"}}),
     "mig-without-instances": ("h100-8x", {"gpu 2": {"mig_mode": "enabled"}}),
     "says-nothing": ("rtx4090-1x", {"gpu *": dict.fromkeys([
