@@ -126,8 +126,8 @@ def _partial(seen: Evidence) -> str | None:
 def _partial_fix(seen: Evidence) -> str:
     missing = _missing(seen)
     # NVML prints an eight-digit domain, the kernel's log a four-digit one.
-    bus = " ".join(f"-e {gpu.pci_bus_id[-12:-2].lower()}" for gpu in missing)
-    ids = ",".join(gpu.pci_bus_id for gpu in missing)
+    bus = " ".join(f"-e {gpu.smi_id[-12:-2].lower()}" for gpu in missing)
+    ids = ",".join(gpu.smi_id for gpu in missing)
     return f"on the host: sudo dmesg | grep -i {bus}; sudo nvidia-smi -r -i {ids}, or reboot"
 
 

@@ -141,7 +141,7 @@ def _on_host(command: str, is_meant: Callable[[Gpu], object]) -> Callable[[Evide
 
     def fix(seen: Evidence) -> str:
         first = next(gpu for gpu in seen.gpus if is_meant(gpu))
-        return f"on the host: {command.format(first.pci_bus_id)}"
+        return f"on the host: {command.format(first.smi_id)}"
 
     return fix
 

@@ -147,7 +147,7 @@ def _busy_fix(seen: Evidence) -> str:
     failure = failing(seen, 46, "busy or unavailable")
     gpu = gpu_of(seen, failure) if failure else None
     if gpu and gpu.compute_mode in (_PROHIBITED, _EXCLUSIVE):
-        return f"on the host: sudo nvidia-smi -i {gpu.pci_bus_id} -c 0; or end who uses it"
+        return f"on the host: sudo nvidia-smi -i {gpu.smi_id} -c 0; or end who uses it"
     return "on the host: nvidia-smi shows who uses it; a vGPU: nvidia-smi -q | grep -i license"
 
 
@@ -165,7 +165,7 @@ def _out_of_memory(seen: Evidence) -> str | None:
 def _reset_fix(seen: Evidence) -> str:
     report = report_of(seen)
     gpus = [gpu_of(seen, failure) for failure in report.failures] if report else []
-    ids = ",".join(gpu.pci_bus_id for gpu in gpus if gpu)
+    ids = ",".join(gpu.smi_id for gpu in gpus if gpu)
     which = f" -i {ids}" if ids else ""
     return f"on the host: nvidia-smi -q -d ECC{which}; sudo nvidia-smi -r{which}; else replace it"
 

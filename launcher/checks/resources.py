@@ -74,6 +74,8 @@ def _memory_full(seen: Evidence) -> str | None:
 
 
 def _holders(gpu: Gpu) -> str:
+    if gpu.memory_shared:
+        return "shared with the CPU"
     if not gpu.processes:
         return "used by processes that cannot be seen from here"
     return f"used by {gpu.processes} process{'es' if gpu.processes > 1 else ''}"
@@ -85,7 +87,8 @@ def _in_use(gpu: Gpu) -> bool:
     A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
     """
     total, used = gpu.memory_bytes, gpu.memory_used
-    held = total is not None and used is not None and used > _IDLE_SHARE * total
+    told = total is not None and used is not None and not gpu.memory_shared
+    held = told and (used or 0) > _IDLE_SHARE * (total or 0)
     return bool(gpu.processes) or held
 
 

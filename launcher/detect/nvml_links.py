@@ -120,16 +120,12 @@ def read_pairs(
 ) -> tuple[Pair, ...]:
     """Return how every two of `gpus` are connected; `devices` and `fabrics` are by index.
 
-    A GPU that is lost by now loses its pairs, and no others.
+    Integrated GPUs, which have no address and no link, have none.
     """
-    pairs = []
-    for one, other in combinations(gpus, 2):
-        apart = _in_other_domains(fabrics[one.index], fabrics[other.index])
-        try:
-            pairs.append(_read_pair(one, other, devices, apart))
-        except pynvml.NVMLError_GpuIsLost:
-            continue
-    return tuple(pairs)
+    return tuple(
+        _read_pair(one, other, devices, _in_other_domains(fabrics[one.index], fabrics[other.index]))
+        for one, other in combinations((gpu for gpu in gpus if gpu.pci_bus_id), 2)
+    )
 
 
 def _in_other_domains(one: Fabric, other: Fabric) -> bool:

@@ -157,7 +157,7 @@ _RESTART = "on the host, with no program on any GPU: sudo systemctl restart nvid
 
 
 def _fix_off(report: GpuReport, found: dict[int, str]) -> str:
-    addresses = ",".join(gpu.pci_bus_id for gpu in report.gpus if gpu.index in found)
+    addresses = ",".join(gpu.smi_id for gpu in report.gpus if gpu.index in found)
     rest = [str(gpu.index) for gpu in report.gpus if gpu.index not in found]
     without = ",".join(rest) if len(rest) > 1 else f"index:{rest[0]}" if rest else "none"
     reset = f"sudo nvidia-smi --gpu-reset -i {addresses}"
@@ -200,13 +200,13 @@ def _fewer(report: GpuReport) -> dict[int, str]:
             if 0 < gpu.nvlinks_up < most:
                 found[gpu.index] = (
                     f"{gpu.nvlinks_up} of {gpu.nvlinks_up + gpu.nvlinks_down} NVLinks are up, "
-                    f"its equals have {most} ({gpu.pci_bus_id})"
+                    f"its equals have {most} ({gpu.place})"
                 )
     for gpu in report.gpus:
         if not is_on_board(gpu) and any(links.to == "gpu" for links in gpu.nvlinks):
             bridge = min(_BRIDGE, gpu.nvlinks_up + gpu.nvlinks_down)
             if up := gpu.nvlinks_up % bridge:
-                found[gpu.index] = f"{up} of {bridge} links of its bridge are up ({gpu.pci_bus_id})"
+                found[gpu.index] = f"{up} of {bridge} links of its bridge are up ({gpu.place})"
     return found
 
 
@@ -232,7 +232,7 @@ def _look(command: str) -> Callable[[GpuReport, dict[int, str]], str]:
 
     def fix(report: GpuReport, found: dict[int, str]) -> str:
         first = next(gpu for gpu in report.gpus if gpu.index in found)
-        return command.format(first.pci_bus_id)
+        return command.format(first.smi_id)
 
     return fix
 

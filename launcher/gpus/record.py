@@ -74,13 +74,14 @@ def _everyone(report: GpuReport) -> dict[int, Gpu | LostGpu]:
 def _gpu(gpu: Gpu) -> Iterator[Line]:
     yield "name", gpu.name
     yield "uuid", _made_up_uuid(gpu)
-    yield "pci_bus_id", _long(gpu.pci_bus_id)
+    yield from _given("pci_bus_id", gpu.pci_bus_id, _long)
     yield from _given("minor_number", gpu.minor)
     if gpu.compute_capability:
         yield "compute_capability", "{}.{}".format(*gpu.compute_capability)
-    yield from _given("memory_total", gpu.memory_bytes, _bytes)
-    yield from _given("memory_used", gpu.memory_used, _bytes)
-    yield from _given("memory_reserved", gpu.memory_reserved, _bytes)
+    if not gpu.memory_shared:  # or it is this machine's
+        yield from _given("memory_total", gpu.memory_bytes, _bytes)
+        yield from _given("memory_used", gpu.memory_used, _bytes)
+        yield from _given("memory_reserved", gpu.memory_reserved, _bytes)
     yield from _given("mig_mode", gpu.mig_enabled, _enabled)
     if gpu.mig_enabled:
         yield "mig_max_devices", str(_MIG_SLOTS)

@@ -44,7 +44,7 @@ class Gpu(NamedTuple):
     index: int  # type: ignore[assignment]  # NVML ordinal = PCI order = CUDA ordinal under CUDA_DEVICE_ORDER=PCI_BUS_ID
     uuid: str
     name: str
-    pci_bus_id: str  # domain:bus:device.function, as NVML prints it
+    pci_bus_id: str | None  # domain:bus:device.function, as NVML prints it; None = integrated
     memory_bytes: int | None
     compute_capability: tuple[int, int] | None
     mig_enabled: bool | None
@@ -52,6 +52,7 @@ class Gpu(NamedTuple):
     minor: int | None = None  # of /dev/nvidiaN, which need not be the index
     memory_free: int | None = None  # bytes
     memory_reserved: int | None = None  # bytes that the driver keeps to itself; None = old driver
+    memory_shared: bool = False  # it is the machine's, shared with the CPU: an integrated GPU
     processes: int | None = None  # that compute on it now
     compute_mode: int | None = None  # nvmlComputeMode_t: 0 default, 2 prohibited, 3 exclusive
     pcie_width: int | None = None  # lanes in use
@@ -75,6 +76,16 @@ class Gpu(NamedTuple):
     @property
     def mig_uuids(self) -> tuple[str, ...]:
         return tuple(device.uuid for device in self.mig_devices)
+
+    @property
+    def place(self) -> str:
+        """Return where it sits, for people."""
+        return self.pci_bus_id or "integrated"
+
+    @property
+    def smi_id(self) -> str:
+        """Return what `nvidia-smi -i` takes for it, whoever counts."""
+        return self.pci_bus_id or self.uuid
 
     @property
     def memory_used(self) -> int | None:

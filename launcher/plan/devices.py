@@ -144,7 +144,7 @@ def is_idle(gpu: Gpu) -> bool:
     """
     if gpu.processes:
         return False
-    if not gpu.memory_bytes or gpu.memory_used is None:
+    if gpu.memory_shared or not gpu.memory_bytes or gpu.memory_used is None:
         return True
     return gpu.memory_used <= (1 - _IDLE_SHARE) * gpu.memory_bytes
 
@@ -209,7 +209,7 @@ def _matches(device: Candidate, name: str) -> bool:
     if name.isdecimal():
         return device.gpu.index == int(name)
     if ":" in name:
-        return device.gpu.pci_bus_id.lower().endswith(name.lower())
+        return (device.gpu.pci_bus_id or "").lower().endswith(name.lower())
     return device.uuid.lower().startswith(name.lower())
 
 

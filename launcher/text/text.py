@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 
+from launcher.gpus.topology import name_gpus
 from launcher.model.evidence import TorchReport
 from launcher.model.machine import Gpu, Machine
 from launcher.model.plan import Finding, Plan
@@ -115,6 +116,10 @@ def device_lines(machine: Machine) -> list[str]:
     lines = [(index, text) for index, text in rows]
     lines += [(gpu.index, f"LOST: {gpu.error}"[: WIDTH - 16]) for gpu in machine.report.lost]
     table = [f"{index:>3}  {text}" for index, text in sorted(lines)]
+    shared = [gpu.index for gpu in machine.report.gpus if gpu.memory_shared]
+    if shared:
+        owner = f"{name_gpus(shared)}: the memory is the machine's, shared with the CPU"
+        table.append(f"     {owner}")
     return [*row("GPUs", driver_text(machine)), *table]
 
 
@@ -122,7 +127,7 @@ def _gpu_cells(gpu: Gpu) -> str:
     memory = f"{gpu.memory_bytes / GIB:.0f} GiB" if gpu.memory_bytes else "-"
     capability = "sm_{}{}".format(*gpu.compute_capability) if gpu.compute_capability else "-"
     mig = f" MIG×{len(gpu.mig_uuids)}" if gpu.mig_enabled else ""
-    return f"{gpu.name[:34]:<34} {memory:>8}  {capability:<7} {gpu.pci_bus_id}{mig}"
+    return f"{gpu.name[:34]:<34} {memory:>8}  {capability:<7} {gpu.place}{mig}"
 
 
 def driver_text(machine: Machine) -> str:

@@ -97,12 +97,14 @@ def compare(at_start: GpuReport, now: GpuReport, anew: str) -> Finding | None:
 
 
 def _names(gpus: list[Gpu]) -> str:
-    named = ", ".join(f"GPU {gpu.index} ({gpu.name}, {gpu.pci_bus_id})" for gpu in gpus)
+    named = ", ".join(f"GPU {gpu.index} ({gpu.name}, {gpu.place})" for gpu in gpus)
     return f"{named} {'is' if len(gpus) == 1 else 'are'}"
 
 
 def _recut(start: Gpu, now: Gpu) -> str | None:
-    if bool(start.mig_enabled) != bool(now.mig_enabled):
+    if now.mig_enabled is None:  # it did not tell this time
+        return None
+    if bool(start.mig_enabled) != now.mig_enabled:
         return f"MIG mode of GPU {start.index} was turned {'on' if now.mig_enabled else 'off'}"
     missing = [uuid for uuid in start.mig_uuids if uuid not in now.mig_uuids]
     if not missing:

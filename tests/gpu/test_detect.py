@@ -70,9 +70,14 @@ FIELDS: dict[str, Same | str] = {
         parse_bus(ours.pci_bus_id) == parse_bus(smi.text("pci/pci_bus_id"))
     ),
     "memory_bytes": lambda ours, smi: _size(
-        ours.memory_bytes, smi.mebibytes("fb_memory_usage/total")
+        None if ours.memory_shared else ours.memory_bytes, smi.mebibytes("fb_memory_usage/total")
     ),
-    "memory_free": lambda ours, smi: _size(ours.memory_free, smi.mebibytes("fb_memory_usage/free")),
+    "memory_free": lambda ours, smi: _size(
+        None if ours.memory_shared else ours.memory_free, smi.mebibytes("fb_memory_usage/free")
+    ),
+    "memory_shared": lambda ours, smi: (
+        not ours.memory_shared or smi.mebibytes("fb_memory_usage/total") is None
+    ),
     "memory_reserved": lambda ours, smi: _size(
         ours.memory_reserved, smi.mebibytes("fb_memory_usage/reserved")
     ),
