@@ -21,6 +21,7 @@ from launcher.checks import (
     runtime,
 )
 from launcher.checks.check import Check
+from launcher.checks.facts.how_to_run import fit
 from launcher.model.evidence import Evidence
 from launcher.model.plan import Finding
 
@@ -72,4 +73,4 @@ def _findings(seen: Evidence, checks: tuple[Check, ...], *, warnings: bool) -> I
     for check in checks:
         if check.warning is warnings and (what := check.seen(seen)):
             fix = check.fix if isinstance(check.fix, str) else check.fix(seen)
-            yield Finding(check.id, what, check.means, fix)
+            yield Finding(check.id, what, check.means, fit(fix, seen.machine.host))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from launcher.checks.check import CPU_ONLY, Check, joined_worse
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.facts.device_nodes import is_gpu_node, started_without_node
+from launcher.checks.facts.how_to_run import give_gpus_here, give_named, is_rented
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu, PciDevice
 
@@ -188,7 +189,8 @@ _RESET_COMMAND = "with nothing running on it: sudo nvidia-smi --gpu-reset -i {0}
 CHECKS: tuple[Check, ...] = (
     Check(
         "hardware.none", _none, CPU_ONLY,
-        "none needed on a CPU machine; on a GPU machine: lspci -d 10de: on the host",
+        lambda seen: "none needed on a CPU machine; on a GPU machine: "
+        + (give_gpus_here(seen) if is_rented(seen.machine.host) else "lspci -d 10de: on the host"),
     ),
     Check(
         "hardware.power_cables", _fails_with(_POWER), f"the card lacks power; {_ONLY_OTHERS}",
@@ -219,8 +221,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "hardware.unreadable", _unreadable,
         "the driver cannot open it, and CUDA may fail on all GPUs",
-        f"{_LOOK}; then sudo reboot; until then: "
-        "docker run --gpus '\"device=UUIDS OF THE OTHERS\"' …",
+        lambda seen: f"{_LOOK}; then sudo reboot; until then: "
+        + give_named(seen, "UUIDS OF THE OTHERS"),
     ),
     Check(
         "hardware.needs_open_module", _needs_open_module,

@@ -23,6 +23,7 @@ from launcher.checks.facts.computing import (
     without_code,
     words,
 )
+from launcher.checks.facts.how_to_run import give_named
 from launcher.checks.facts.wheels import fitting_wheel
 from launcher.model.evidence import Evidence, TorchReport
 
@@ -244,8 +245,8 @@ CHECKS: tuple[Check, ...] = (
           "the GPU computes wrongly: do not trust it", _reset_fix),
     Check("pytorch.busy", _busy, "programs cannot use this GPU now", _busy_fix),
     Check("pytorch.out_of_memory", _out_of_memory, "other processes hold the GPU's memory",
-          "on the host: nvidia-smi shows who holds it: end that; or take another GPU: "
-          "docker run --gpus '\"device=N\"' …"),
+          lambda seen: "on the host: nvidia-smi shows who holds it: end that; or take another "
+          f"GPU: {give_named(seen, 'N')}"),
     Check("pytorch.self_test", _self_test, CPU_ONLY,
           "in the container: pip install --force-reinstall torch; if it stays, on the host: "
           "reinstall the NVIDIA driver and reboot, then create the container anew"),

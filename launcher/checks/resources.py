@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from launcher.checks.check import Check, plural
+from launcher.checks.facts.how_to_run import tell
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu
 
@@ -22,8 +23,6 @@ _IDLE_SHARE = 0.05  # of its memory is taken, at most
 _FEW_PROCESSES = 512
 # NCCL registers 4 MiB for each of its channels and peers: hundreds of MiB among a few nodes.
 _MUCH_LOCKED = _GIB
-
-_IN_A_POD = ("kubernetes", "runpod", "vast")
 
 
 # --- GPUs that are taken -------------------------------------------------------------------------
@@ -156,48 +155,14 @@ def _compute_mode(mode: int) -> Callable[[Evidence], str]:
     return fix
 
 
-def _run(seen: Evidence, option: str, pod: str, plain: str) -> str:
-    """Return what mends a limit: an option of `docker run`, a pod's, or a command."""
-    if seen.platform in _IN_A_POD:
-        return f"in the pod: {pod}"
-    if seen.platform in ("plain", "wsl2"):
-        return plain
-    engine = "podman" if seen.platform == "podman" else "docker"
-    return f"{engine} run {option}"
-
-
-def _more_shm(seen: Evidence) -> str:
-    return _run(
-        seen,
-        "--shm-size=8g …   (or --ipc=host; "
-        "Kubernetes: an emptyDir with medium: Memory on /dev/shm)",
-        "mount an emptyDir with medium: Memory on /dev/shm",
-        "sudo mount -o remount,size=8G /dev/shm",
-    )
-
-
-def _more_memlock(seen: Evidence) -> str:
-    on_the_node = "containerd's service on the node needs LimitMEMLOCK=infinity"
-    return _run(seen, "--ulimit memlock=-1 …", on_the_node, "ulimit -l unlimited, as root")
-
-
-def _more_threads(seen: Evidence) -> str:
-    return _run(
-        seen,
-        "--pids-limit=-1 …",
-        "raise podPidsLimit of the node's kubelet",
-        "raise TasksMax= of the unit that this runs in",
-    )
+def _told(need: str) -> Callable[[Evidence], str]:
+    """Return what mends a limit, in the words of the place."""
+    return lambda seen: tell(seen.machine.host, need)
 
 
 def _more_cpus(seen: Evidence) -> str:
     wanted = 4 * len(seen.gpus)
-    return _run(
-        seen,
-        f"--cpus={wanted} …, or without --cpus and --cpuset-cpus",
-        f"resources.limits.cpu: {wanted}",
-        f"taskset -c 0-{wanted - 1} …, or a CPUQuota= of {wanted}00%",
-    )
+    return tell(seen.machine.host, "cpus", wanted, wanted - 1)
 
 
 _BUSY = '46: "CUDA-capable device(s) is/are busy or unavailable"'
@@ -231,12 +196,12 @@ CHECKS: tuple[Check, ...] = (
           "on the host: nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE, while it computes",
           warning=True),
     Check("resources.shm", _shm,
-          "DataLoader workers and NCCL run out of shared memory", _more_shm, warning=True),
+          "DataLoader workers and NCCL run out of shared memory", _told("shm"), warning=True),
     Check("resources.memlock", _memlock,
-          'NCCL fails over RDMA: "ibv_reg_mr … Cannot allocate memory"', _more_memlock,
+          'NCCL fails over RDMA: "ibv_reg_mr … Cannot allocate memory"', _told("memlock"),
           warning=True),
     Check("resources.threads", _threads,
-          'DataLoader workers fail: "can\'t start new thread"', _more_threads, warning=True),
+          'DataLoader workers fail: "can\'t start new thread"', _told("pids"), warning=True),
     Check("resources.cpus", _cpus,
           "GPUs wait for their processes and DataLoader workers", _more_cpus, warning=True),
 )  # fmt: skip

@@ -87,6 +87,7 @@ class Host(NamedTuple):
     extra_groups: tuple[int, ...] = ()  # of docker run --group-add, or a pod's fsGroup
     python_gid: int | None = None  # the group that may write the user environment
     rootless: bool = False  # root here is somebody else on the host
+    starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:
         known = (*self.accounts, self.account, self.me)

@@ -63,7 +63,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         ssh_off=ssh_off,
         notes=(
             *plan_notes(outset, ssh, writable, state),
-            *too_large_notes(inherited.too_large, machine.limits.stack),
+            *too_large_notes(inherited.too_large, machine.limits.stack, machine.host),
         ),
         devices=devices.count,
         device_remarks=devices.remarks,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from launcher import checks
 from launcher.box.run_dir import read_value
-from launcher.checks.facts.how_to_run import anew
+from launcher.checks.facts.how_to_run import anew, fit
 from launcher.detect import detect, nvml
 from launcher.doctor import collect
 from launcher.model import run_files
@@ -59,7 +59,7 @@ def find_loss(start: Machine, now: Machine, inherited: Mapping[str, str]) -> Fin
     environ = collect.relevant(dict(inherited))
     seen = Evidence(now, environ, worked_before=True)
     if changed := compare(start.report, now.report, anew(seen)):
-        return changed
+        return changed._replace(fix=fit(changed.fix, now.host))
     before = checks.judge(Evidence(start, environ)).failure
     found = checks.judge(seen).failure
     if found and (before is None or (found.id, found.what) != (before.id, before.what)):
