@@ -195,10 +195,14 @@ def _mig_devices(device: Any) -> list[MigDevice]:
 
 
 def _read_mig(instance: Any) -> MigDevice:
+    memory = _read_memory(instance)
     return MigDevice(
         uuid=pynvml.nvmlDeviceGetUUID(instance),
         name=field(lambda: pynvml.nvmlDeviceGetName(instance)) or "MIG",
-        memory_bytes=field(lambda: pynvml.nvmlDeviceGetMemoryInfo(instance).total),
+        memory_bytes=memory.total if memory else None,
+        memory_free=memory.free if memory else None,
+        memory_reserved=getattr(memory, "reserved", None),
+        processes=_count_processes(instance),
         gpu_instance=field(lambda: pynvml.nvmlDeviceGetGpuInstanceId(instance)),
         compute_instance=field(lambda: pynvml.nvmlDeviceGetComputeInstanceId(instance)),
     )

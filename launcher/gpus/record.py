@@ -120,6 +120,10 @@ def _mig(gpu: Gpu, slot: int, mig: MigDevice) -> Iterator[Line]:
     yield from _given("gpu_instance", mig.gpu_instance)
     yield from _given("compute_instance", mig.compute_instance)
     yield from _given("memory_total", mig.memory_bytes, _bytes)
+    yield from _given("memory_used", mig.memory_used, _bytes)
+    yield from _given("memory_reserved", mig.memory_reserved, _bytes)
+    for number in range(mig.processes or 0):
+        yield "process", f"pid {2000 + number}"
 
 
 def _given(key: str, value: T | None, write: Callable[[T], str] = str) -> Iterator[Line]:

@@ -20,6 +20,24 @@ class MigDevice(NamedTuple):
     memory_bytes: int | None
     gpu_instance: int | None
     compute_instance: int | None
+    memory_free: int | None = None  # bytes
+    memory_reserved: int | None = None  # bytes that the driver keeps to itself
+    processes: int | None = None  # that compute on it now
+
+    @property
+    def profile(self) -> str:
+        """Return how the GPU was cut: "2g.20gb"."""
+        return self.name.rpartition(" ")[2]
+
+    @property
+    def memory_used(self) -> int | None:
+        return _used(self.memory_bytes, self.memory_free, self.memory_reserved)
+
+
+def _used(total: int | None, free: int | None, reserved: int | None) -> int | None:
+    if total is None or free is None:
+        return None
+    return max(0, total - free - (reserved or 0))
 
 
 class NvLinks(NamedTuple):
@@ -93,9 +111,7 @@ class Gpu(NamedTuple):
 
         Where the driver does not say what it keeps to itself, that is in it: hundreds of MiB.
         """
-        if self.memory_bytes is None or self.memory_free is None:
-            return None
-        return max(0, self.memory_bytes - self.memory_free - (self.memory_reserved or 0))
+        return _used(self.memory_bytes, self.memory_free, self.memory_reserved)
 
     @property
     def nvlinks_up(self) -> int:

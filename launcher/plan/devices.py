@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from launcher.gpus.topology import cell, pair_table, strength
 from launcher.model.errors import BadSetting
-from launcher.model.machine import Gpu, GpuReport
+from launcher.model.machine import Gpu, GpuReport, MigDevice
 from launcher.model.plan import EnvVar
 from launcher.settings.table import Settings
 
@@ -22,7 +22,16 @@ class Candidate(NamedTuple):
     """What CUDA can open: a GPU, or an instance of one that is in MIG mode."""
 
     gpu: Gpu
-    uuid: str
+    mig: MigDevice | None = None
+
+    @property
+    def itself(self) -> Gpu | MigDevice:
+        """Return what has the memory and the processes: a MIG instance has its own."""
+        return self.mig or self.gpu
+
+    @property
+    def uuid(self) -> str:
+        return self.itself.uuid
 
 
 class DevicePlan(NamedTuple):
@@ -127,32 +136,36 @@ def _candidates(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate,
     """Return what may be chosen, and what that is called: "idle {} with 20 GiB free"."""
     least = settings.gpu_min_free
     idle = settings.gpus.idle
-    gpus = [
-        gpu
+    found = tuple(
+        device
         for gpu in report.gpus
-        if (not idle or is_idle(gpu)) and (not least or (gpu.memory_free or 0) >= least)
-    ]
+        for device in candidates_of(gpu)
+        if (not idle or is_idle(device.itself))
+        and (not least or (device.itself.memory_free or 0) >= least)
+    )
     free = f" with {_size(least)} free" if least else ""
     kind = f"{'idle ' if idle else ''}{{}}{free}" if idle or least else _USABLE
-    return tuple(device for gpu in gpus for device in candidates_of(gpu)), kind
+    return found, kind
 
 
-def is_idle(gpu: Gpu) -> bool:
+def is_idle(device: Gpu | MigDevice) -> bool:
     """Return whether nobody computes on it, as far as a container can see.
 
     Processes of other containers are often invisible; the memory that they hold is not.
     """
-    if gpu.processes:
+    if device.processes:
         return False
-    if gpu.memory_shared or not gpu.memory_bytes or gpu.memory_used is None:
+    total, used = device.memory_bytes, device.memory_used
+    if not total or used is None or (isinstance(device, Gpu) and device.memory_shared):
         return True
-    return gpu.memory_used <= (1 - _IDLE_SHARE) * gpu.memory_bytes
+    return used <= (1 - _IDLE_SHARE) * total
 
 
 def candidates_of(gpu: Gpu) -> tuple[Candidate, ...]:
     """Return what CUDA can open of a GPU: itself, or its instances where it is in MIG mode."""
-    uuids = gpu.mig_uuids if gpu.mig_enabled else (gpu.uuid,)
-    return tuple(Candidate(gpu, uuid) for uuid in uuids)
+    if gpu.mig_enabled:
+        return tuple(Candidate(gpu, mig) for mig in gpu.mig_devices)
+    return (Candidate(gpu),)
 
 
 def _best(
@@ -189,7 +202,7 @@ def _best(
         if gpu not in chosen and gpu.index in worse
     ]
     why = "; ".join([f"the best {count} of {many}{link}", *without])
-    return tuple(Candidate(gpu, gpu.uuid) for gpu in chosen), why
+    return tuple(map(Candidate, chosen)), why
 
 
 def _named(report: GpuReport, wanted: Sequence[str]) -> tuple[Candidate, ...]:
@@ -216,8 +229,8 @@ def _matches(device: Candidate, name: str) -> bool:
 def _not_here(report: GpuReport, problem: str) -> BadSetting:
     """Say what there is, in the words that LAUNCHER_GPUS takes."""
     lines = [
-        f"  {device.gpu.index}  {device.uuid}  {device.gpu.name}, "
-        f"{_size(device.gpu.memory_free)} free, {device.gpu.processes or 0} processes"
+        f"  {device.gpu.index}  {device.uuid}  {device.itself.name}, "
+        f"{_size(device.itself.memory_free)} free, {device.itself.processes or 0} processes"
         for gpu in report.gpus
         for device in candidates_of(gpu)
     ]

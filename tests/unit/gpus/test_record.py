@@ -55,6 +55,10 @@ VARIED: dict[str, tuple[str, Mapping[str, Mapping[str, str | None]]]] = {
         "gpu 6": {"nvlink 13-17": None, "nvlink 13-16": "disabled"},
     }),
     "links-without-p2p": ("rtx3090-2x-nvlink", {"p2p nvlink": {"0": "X DR", "1": "DR X"}}),
+    "mig-in-use": ("a100-mig", {
+        "gpu 0 mig 0": {"memory_reserved": "3 MiB", "process": "pid 7, memory 1 GiB"},
+        "gpu 0 mig 1": {"memory_total": None},
+    }),
     "mig-without-instances": ("h100-8x", {"gpu 2": {"mig_mode": "enabled"}}),
     "says-nothing": ("rtx4090-1x", {"gpu *": dict.fromkeys([
         "compute_capability", "memory_total", "compute_mode", "pcie_width", "pcie_width_max",
@@ -102,7 +106,7 @@ def test_the_machines_have_something_in_every_field() -> None:
     """Or the test above would not see that it is left out of recordings."""
     for kind, found in {
         Gpu: [gpu for report in machines().values() for gpu in report.gpus],
-        MigDevice: machines()["a100-mig"].gpus[0].mig_devices,
+        MigDevice: machines()["mig-in-use"].gpus[0].mig_devices,
         GpuReport: list(machines().values()),
     }.items():
         for name in kind._fields:

@@ -257,6 +257,52 @@ def test_mig_instances_are_named_by_uuid(
     assert seen.why == f"{why}; UUIDs, since MIG instances have no index"
 
 
+def cut(*instances: tuple[int | None, int | None]) -> GpuReport:
+    """Return a GPU with 55 GiB free that is cut into instances of (GiB free of 20, processes)."""
+    whole = mig_gpu(0, len(instances))
+    migs = tuple(
+        replace(
+            mig, memory_bytes=20 * GIB, processes=processes,
+            memory_free=None if free is None else free * GIB,
+        )
+        for mig, (free, processes) in zip(whole.mig_devices, instances, strict=True)
+    )  # fmt: skip
+    return answering(replace(whole, mig_devices=migs, memory_free=55 * GIB, processes=1))
+
+
+@pytest.mark.parametrize(
+    ("instances", "environ", "chosen"),
+    [
+        ([(5, 1), (10, 1), (20, 0)], {"LAUNCHER_GPU_MIN_FREE": "8GiB"}, [1, 2]),
+        ([(5, 1), (10, 1), (20, 0)], {"LAUNCHER_GPUS": "idle"}, [2]),
+        ([(5, 0), (10, None), (20, None)], {"LAUNCHER_GPUS": "idle"}, [2]),
+        ([(20, 1), (20, 0), (20, 0)], {"LAUNCHER_GPUS": "idle:1"}, [1]),
+        ([(None, 0), (None, 1), (20, 0)], {"LAUNCHER_GPUS": "idle"}, [0, 2]),
+        ([(None, 0), (12, 0)], {"LAUNCHER_GPU_MIN_FREE": "8GiB"}, [1]),
+    ],
+)
+def test_instances_are_judged_by_their_own_memory_and_processes(
+    instances: list[tuple[int | None, int | None]], environ: dict[str, str], chosen: list[int]
+) -> None:
+    report = cut(*instances)
+    uuids = report.gpus[0].mig_uuids
+    assert visible(report, **environ).value.split(",") == [uuids[index] for index in chosen]
+
+
+def test_what_the_whole_card_has_free_is_no_instances() -> None:
+    text = fault(cut((5, 1), (20, 0)), LAUNCHER_GPU_MIN_FREE="40GiB")
+    assert text.startswith("LAUNCHER_GPU_MIN_FREE: there is no GPU with 40 GiB free; here are:")
+    first, second = text.splitlines()[1:]
+    assert first.endswith("MIG 1g.10gb, 5 GiB free, 1 processes")
+    assert second.endswith("MIG 1g.10gb, 20 GiB free, 0 processes")
+
+
+def test_a_card_that_does_not_tell_hides_no_instance() -> None:
+    report = cut((20, 0), (20, 0))
+    silent = (replace(report.gpus[0], memory_bytes=None, memory_free=None, processes=None),)
+    assert planned(replace(report, gpus=silent), LAUNCHER_GPU_MIN_FREE="8GiB").count == 2
+
+
 def test_a_gpu_that_stands_for_several_instances_is_no_choice() -> None:
     text = fault(MIG, LAUNCHER_GPUS="10:00.0")
     assert "10:00.0 matches 3 GPUs" in text
