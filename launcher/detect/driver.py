@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from launcher.detect import cgroup, detect, sysfs
+from launcher.detect import cgroup, detect, holders, sysfs
 from launcher.model import codec
 from launcher.model.host import Host
 from launcher.model.machine import DriverFailure, GpuReport, Machine
@@ -44,6 +44,7 @@ def machine(box: Init, asked: Child, host: Host, patience: Patience, root: Path 
     if report.failure:  # then nobody else names them
         hardware = hardware._replace(pci=detect.name_devices(hardware.pci, root))
     report = _share_memory(sysfs.locate_gpus(report), limits.memory, root)
+    report = holders.recognise(report, root)
     return Machine(report, hardware, limits, host)
 
 

@@ -22,7 +22,14 @@ from launcher.detect.nvml_links import (
     read_pairs,
 )
 from launcher.detect.nvml_query import field, is_not_supported
-from launcher.model.machine import DriverFailure, Gpu, GpuReport, LostGpu, MigDevice
+from launcher.model.machine import (
+    DriverFailure,
+    Gpu,
+    GpuProcess,
+    GpuReport,
+    LostGpu,
+    MigDevice,
+)
 
 _CPU_WORDS = 64  # of 64 CPUs: 4096 CPUs, more than the kernel's default NR_CPUS on any distribution
 _MIG_SLOTS = 8  # of any GPU that has MIG, and does not say how many
@@ -86,7 +93,7 @@ def _read_devices() -> GpuReport:
 
 def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
     mig = field(lambda: pynvml.nvmlDeviceGetMigMode(device)[0] == 1)
-    memory = _read_memory(device)
+    memory, holders = _read_memory(device), _list_processes(device)
     nvlinks, nvlink_version = read_nvlinks(device)
     return Gpu(
         index=index,
@@ -101,7 +108,8 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         mig_enabled=mig,
         mig_devices=tuple(_mig_devices(device)) if mig else (),
         minor=field(lambda: pynvml.nvmlDeviceGetMinorNumber(device)),
-        processes=_count_processes(device),
+        processes=None if holders is None else len(holders),
+        holders=holders or (),
         compute_mode=field(lambda: pynvml.nvmlDeviceGetComputeMode(device)),
         pcie_width=field(lambda: pynvml.nvmlDeviceGetCurrPcieLinkWidth(device)),
         pcie_width_max=field(lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device)),
@@ -145,12 +153,14 @@ def _shares_memory(device: Any) -> bool:
     )
 
 
-def _count_processes(device: Any) -> int | None:
-    """Return how many compute on it; drivers before 510 have the second version of this call."""
-    newer = field(lambda: len(pynvml.nvmlDeviceGetComputeRunningProcesses_v3(device)))
-    if newer is not None:
-        return newer
-    return field(lambda: len(pynvml.nvmlDeviceGetComputeRunningProcesses_v2(device)))
+def _list_processes(device: Any) -> tuple[GpuProcess, ...] | None:
+    """Return what computes on it; drivers before 510 have the second version of this call."""
+    found = field(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses_v3(device))
+    if found is None:
+        found = field(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses_v2(device))
+    if found is None:
+        return None
+    return tuple(GpuProcess(int(one.pid), one.usedGpuMemory) for one in found)
 
 
 def _numa_node(device: Any) -> int | None:
@@ -195,14 +205,14 @@ def _mig_devices(device: Any) -> list[MigDevice]:
 
 
 def _read_mig(instance: Any) -> MigDevice:
-    memory = _read_memory(instance)
+    memory, holders = _read_memory(instance), _list_processes(instance)
     return MigDevice(
         uuid=pynvml.nvmlDeviceGetUUID(instance),
         name=field(lambda: pynvml.nvmlDeviceGetName(instance)) or "MIG",
         memory_bytes=memory.total if memory else None,
         memory_free=memory.free if memory else None,
         memory_reserved=getattr(memory, "reserved", None),
-        processes=_count_processes(instance),
+        processes=None if holders is None else len(holders),
         gpu_instance=field(lambda: pynvml.nvmlDeviceGetGpuInstanceId(instance)),
         compute_instance=field(lambda: pynvml.nvmlDeviceGetComputeInstanceId(instance)),
     )

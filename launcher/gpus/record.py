@@ -110,8 +110,9 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
         yield "link_recovery_errors", str(gpu.nvlink_errors.recoveries)
         yield from _given("link_replay_errors", gpu.nvlink_errors.replays)
         yield from _given("link_crc_errors", gpu.nvlink_errors.crc)
-    for number in range(gpu.processes or 0):
-        yield "process", f"pid {1000 + number}"
+    for number, holder in enumerate(gpu.holders):
+        memory = _given("memory", holder.memory_bytes, _bytes)
+        yield "process", ", ".join([f"pid {1000 + number}", *map(" ".join, memory)])
 
 
 def _mig(gpu: Gpu, slot: int, mig: MigDevice) -> Iterator[Line]:

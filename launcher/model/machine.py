@@ -40,6 +40,15 @@ def _used(total: int | None, free: int | None, reserved: int | None) -> int | No
     return max(0, total - free - (reserved or 0))
 
 
+class GpuProcess(NamedTuple):
+    """A process that computes on a GPU, as the driver names it."""
+
+    pid: int  # in the namespace that the driver counts in, mostly the host's
+    memory_bytes: int | None = None
+    here: int | None = None  # its pid in this container, where it is one of ours
+    name: str = ""  # of ours
+
+
 class NvLinks(NamedTuple):
     """Those NVLinks of one GPU that are alike."""
 
@@ -72,6 +81,7 @@ class Gpu(NamedTuple):
     memory_reserved: int | None = None  # bytes that the driver keeps to itself; None = old driver
     memory_shared: bool = False  # it is the machine's, shared with the CPU: an integrated GPU
     processes: int | None = None  # that compute on it now
+    holders: tuple[GpuProcess, ...] = ()  # the same, one by one
     compute_mode: int | None = None  # nvmlComputeMode_t: 0 default, 2 prohibited, 3 exclusive
     pcie_width: int | None = None  # lanes in use
     pcie_width_max: int | None = None  # lanes that card and slot have

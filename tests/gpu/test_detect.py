@@ -88,6 +88,7 @@ FIELDS: dict[str, Same | str] = {
     ),
     "minor": lambda ours, smi: ours.minor == smi.number("minor_number"),
     "processes": lambda ours, smi: ours.processes == smi.processes,
+    "holders": "their pids are the host's: nvidia-smi in a container shows none",
     "compute_mode": lambda ours, smi: ours.compute_mode == smi.compute_mode,
     "pcie_width": lambda ours, smi: (
         ours.pcie_width == smi.number("pci/pci_gpu_link_info/link_widths/current_link_width")

@@ -91,7 +91,12 @@ def machines_again() -> dict[str, GpuReport]:
 def anonymous(report: GpuReport) -> GpuReport:
     """Return the report without what a recording makes up."""
     gpus = tuple(
-        replace(gpu, uuid="", mig_devices=tuple(replace(mig, uuid="") for mig in gpu.mig_devices))
+        replace(
+            gpu,
+            uuid="",
+            mig_devices=tuple(replace(mig, uuid="") for mig in gpu.mig_devices),
+            holders=tuple(replace(one, pid=0) for one in gpu.holders),
+        )
         for gpu in report.gpus
     )
     return replace(report, gpus=gpus)
