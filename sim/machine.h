@@ -108,6 +108,9 @@ enum {
     X(fabric_clique_id, NUMBER, NULL) \
     X(fabric_health_mask, NUMBER, NULL) \
     X(fabric_health_summary, NUMBER, NULL) \
+    X(link_recovery_errors, NUMBER, NULL) \
+    X(link_replay_errors, NUMBER, NULL) \
+    X(link_crc_errors, NUMBER, NULL) \
     X(c2c_links, NUMBER, NULL)
 
 #define OFF_ON "disabled|enabled"

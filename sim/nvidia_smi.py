@@ -116,7 +116,7 @@ def _tree(gpu: Device) -> dict[str, object]:
         "remapped_rows": _rows(gpu),
         "gpu_power_readings": {"instant_power_draw": gpu.get("power_usage", "N/A")},
         "clocks": {"sm_clock": gpu.get("clock_sm", "N/A")},
-        "fabric": {"state": _fabric(gpu)},
+        "fabric": {"state": _fabric(gpu), "status": _fabric_status(gpu)},
         "processes": _processes(gpu),
     }
 
@@ -190,6 +190,13 @@ def _state(gpu: Device) -> str:
 def _fabric(gpu: Device) -> str:
     state = gpu.get("fabric_state", "not-supported")
     return "N/A" if state == "not-supported" else state.replace("-", " ").title()
+
+
+def _fabric_status(gpu: Device) -> str:
+    """Return the status of a fabric that is completed: no other has one."""
+    if gpu.get("fabric_state") != "completed":
+        return "N/A"
+    return "Success" if int(gpu.get("fabric_status", "0"), 0) == 0 else "Unknown Error"
 
 
 def _nest(tree: Mapping[str, object]) -> str:

@@ -76,10 +76,10 @@ API nvmlInitWithFlags(uint flags) { return (void)flags, open_session(__func__); 
 
 API nvmlShutdown(void) {
     pthread_mutex_lock(&session_lock);
-    int code = sessions ? SUCCESS : UNINITIALIZED;
+    int code = sessions ? machine_suffer(&machine, __func__, -1) : UNINITIALIZED;
     if (sessions) sessions--;
     pthread_mutex_unlock(&session_lock);
-    return code;
+    return code == UNKNOWN ? SUCCESS : code;
 }
 
 __attribute__((visibility("default"))) const char *nvmlErrorString(int code) {

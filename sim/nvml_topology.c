@@ -205,10 +205,22 @@ struct field_value {
     } value;
 };
 
+static int count_errors(handle device, enum device_key key, uint *number) {
+    if (!device->value[key].given) return NOT_SUPPORTED;
+    *number = (uint)device->value[key].number;
+    return SUCCESS;
+}
+
 static int read_field(handle device, struct field_value *field, uint *number) {
     struct link *link;
     int code;
     switch (field->field) {
+    case 38: /* NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL; those of data are not described */
+        return count_errors(device, F_link_crc_errors, number);
+    case 52: /* NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL */
+        return count_errors(device, F_link_replay_errors, number);
+    case 59: /* NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL */
+        return count_errors(device, F_link_recovery_errors, number);
     case 91:  /* NVML_FI_DEV_NVLINK_LINK_COUNT */
     case 147: /* NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT */
         *number = 0;

@@ -47,7 +47,7 @@ USES = {
     "checks": {"gpus", "model"},
     "plan": {"checks", "gpus", "model", "settings"},
     "render": {"model", "plan"},
-    "text": {"gpus", "model", "plan"},
+    "text": {"checks", "gpus", "model", "plan"},  # what is odd is mended in the place's words
     "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
     "supervise": {"box", "detect", "model", "process", "settings"},

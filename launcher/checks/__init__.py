@@ -21,6 +21,7 @@ from launcher.checks import (
     runtime,
 )
 from launcher.checks.check import Check
+from launcher.checks.facts.how_to_run import fit
 from launcher.model.evidence import Evidence
 from launcher.model.plan import Finding
 
@@ -59,8 +60,12 @@ class Verdict(NamedTuple):
 
 
 def judge(seen: Evidence, checks: tuple[Check, ...] = CHECKS) -> Verdict:
-    """Return the lowest failure, and every warning that does not follow from it."""
-    failure = next(_findings(seen, checks, warnings=False), None)
+    """Return the lowest failure, and every warning that does not follow from it.
+
+    Every failure is one of using GPUs, so there is none where no GPU is wanted.
+    """
+    failures = () if seen.cpu_only else _findings(seen, checks, warnings=False)
+    failure = next(iter(failures), None)
     return Verdict(failure, tuple(_findings(seen, checks, warnings=True)))
 
 
@@ -68,4 +73,4 @@ def _findings(seen: Evidence, checks: tuple[Check, ...], *, warnings: bool) -> I
     for check in checks:
         if check.warning is warnings and (what := check.seen(seen)):
             fix = check.fix if isinstance(check.fix, str) else check.fix(seen)
-            yield Finding(check.id, what, check.means, fix)
+            yield Finding(check.id, what, check.means, fit(fix, seen.machine.host))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.checks.check import CPU_ONLY, Check, plural
+from launcher.checks.facts.how_to_run import give_gpus_here, tell
 from launcher.model.evidence import CLEAN, CudaTrial, Evidence
 from launcher.model.machine import Gpu
 
@@ -126,8 +127,8 @@ def _partial(seen: Evidence) -> str | None:
 def _partial_fix(seen: Evidence) -> str:
     missing = _missing(seen)
     # NVML prints an eight-digit domain, the kernel's log a four-digit one.
-    bus = " ".join(f"-e {gpu.pci_bus_id[-12:-2].lower()}" for gpu in missing)
-    ids = ",".join(gpu.pci_bus_id for gpu in missing)
+    bus = " ".join(f"-e {gpu.smi_id[-12:-2].lower()}" for gpu in missing)
+    ids = ",".join(gpu.smi_id for gpu in missing)
     return f"on the host: sudo dmesg | grep -i {bus}; sudo nvidia-smi -r -i {ids}, or reboot"
 
 
@@ -148,7 +149,9 @@ CHECKS: tuple[Check, ...] = (
         "cuda.out_of_memory",
         _out_of_memory,
         "CUDA cannot even start: it is host memory or address space that lacks",
-        "in the container: ulimit -v unlimited; else docker run --memory=… with a higher limit",
+        lambda seen: (
+            "in the container: ulimit -v unlimited; else " + tell(seen.machine.host, "memory")
+        ),
     ),
     Check(
         "cuda.init_failed",
@@ -160,8 +163,10 @@ CHECKS: tuple[Check, ...] = (
         "cuda.no_device",
         _no_device,
         CPU_ONLY,
-        "on the host: nvidia-smi -q | grep -i -e 'mig mode' -e virtualization; "
-        "then create the container anew: docker run --gpus all …",
+        lambda seen: (
+            "on the host: nvidia-smi -q | grep -i -e 'mig mode' -e virtualization; "
+            f"then create the container anew: {give_gpus_here(seen)}"
+        ),
     ),
     Check(
         "cuda.not_licensed",
@@ -186,14 +191,18 @@ CHECKS: tuple[Check, ...] = (
         "cuda.mismatch",
         _mismatch,
         "the host's driver was updated after this container was created",
-        "docker rm and docker run the container anew; if it stays, on the host: sudo reboot",
+        lambda seen: (
+            tell(seen.machine.host, "recreate") + "; if it stays, on the host: sudo reboot"
+        ),
     ),
     Check(
         "cuda.mps",
         _fails(805),
         "an MPS daemon was found and does not let this container in",
-        "docker run --ipc=host -v /tmp/nvidia-mps:/tmp/nvidia-mps … as the daemon's user; "
-        "or stop it, on the host: echo quit | sudo nvidia-cuda-mps-control",
+        lambda seen: (
+            f"{tell(seen.machine.host, 'mps')} as the daemon's user; "
+            "or stop it, on the host: echo quit | sudo nvidia-cuda-mps-control"
+        ),
     ),
     Check(
         "cuda.mps_server",
@@ -206,13 +215,15 @@ CHECKS: tuple[Check, ...] = (
         "cuda.not_permitted",
         _fails(800),
         "something outside the container forbids what CUDA's start needs",
-        "try docker run --security-opt seccomp=unconfined …; under gVisor: with runc",
+        lambda seen: f"try {tell(seen.machine.host, 'seccomp')}; under gVisor: with runc",
     ),
     Check(
         "cuda.operating_system",
         _fails(304),
         "a system call that CUDA's start needs was refused",
-        "try docker run --security-opt seccomp=unconfined …; the profile must allow memfd_create",
+        lambda seen: (
+            f"try {tell(seen.machine.host, 'seccomp')}; the profile must allow memfd_create"
+        ),
     ),
     Check(
         "cuda.ecc",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.checks.check import CPU_ONLY, Check, nvml_words
+from launcher.checks.check import CPU_ONLY, Check, joined_worse, nvml_words
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.facts.device_nodes import nodes_of_nvidia
 from launcher.model.evidence import Evidence
@@ -95,7 +95,7 @@ def _load(seen: Evidence) -> str:
     elif not before_turing(seen.hardware.pci):
         return (
             "on the host: sudo modprobe nvidia; if there is no such module: "
-            "sudo ubuntu-drivers install && sudo reboot; then start the container anew"
+            "sudo ubuntu-drivers install && sudo reboot; then create the container anew"
         )
     # A module of the other kind refuses the card, and is not loaded for want of any other.
     return (
@@ -106,7 +106,8 @@ def _load(seen: Evidence) -> str:
 
 def _not_loaded_nvml(seen: Evidence) -> str | None:
     # With a module loaded, NVML says the same where the container was given no device node.
-    return nvml_words(seen) if seen.nvml(_NOT_LOADED) and not _module_shows(seen) else None
+    here = not _module_shows(seen) and not seen.has_node("/dev/dxg")  # WSL's module is Windows'
+    return nvml_words(seen) if seen.nvml(_NOT_LOADED) and here else None
 
 
 # --- Another version ---------------------------------------------------------------------------
@@ -146,6 +147,7 @@ def _nvml(seen: Evidence) -> str | None:
     # Without its control node the library takes the driver for missing.
     not_given = seen.nvml(_NOT_LOADED) and not seen.has_node("/dev/nvidiactl")
     others = not_given or seen.nvml(_MISMATCH, *_OF_RUNTIME) or seen.platform == "gvisor"
+    others = others or seen.has_node("/dev/dxg")
     return nvml_words(seen) if seen.driver_failed("nvml") and not others else None
 
 
@@ -251,6 +253,7 @@ CHECKS: tuple[Check, ...] = (
         "driver.fabric_manager", _fabric_manager, "CUDA waits for the host's fabric manager",
         _start_fabric_manager,
     ),
+    *joined_worse("driver.", unless=_fabric_manager),
     Check(
         "driver.hmm", _hmm, "CUDA does not start: HMM fails on some kernels with KASLR",
         "on the host: echo options nvidia_uvm uvm_disable_hmm=1 | sudo tee "

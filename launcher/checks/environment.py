@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from launcher.checks.check import CPU_ONLY, Check, plural
+from launcher.checks.facts.how_to_run import tell
 from launcher.checks.facts.mask import BY_BUS, ORDER, VISIBLE, list_meant, mask_of
 from launcher.model.evidence import CLEAN, NO_MASKS, NO_MPS, CudaTrial, Evidence
 
@@ -111,11 +112,7 @@ def _device_order(seen: Evidence) -> str | None:
 
 def _assign(seen: Evidence, assignment: str) -> str:
     """Return how to set a variable where this box was started."""
-    if seen.platform in ("kubernetes", "runpod", "vast"):
-        return f"in the pod's environment: {assignment}   (in a shell of it: export {assignment})"
-    if seen.platform in ("plain", "wsl2"):
-        return f"export {assignment}"
-    return f"{seen.platform} run -e {assignment} …   (in a shell of it: export {assignment})"
+    return tell(seen.machine.host, "variable", assignment)
 
 
 def _as_meant(seen: Evidence) -> str:
@@ -131,8 +128,8 @@ def _by_uuid(seen: Evidence) -> str:
 def _without_mps(seen: Evidence) -> str:
     variables = " ".join(_mps_variables(seen)) or "CUDA_MPS_PIPE_DIRECTORY"
     return (
-        f"in the container: unset {variables}   (or share the host's MPS: docker run --ipc=host "
-        "-v /tmp/nvidia-mps:/tmp/nvidia-mps …, as the user of its server)"
+        f"in the container: unset {variables}   (or share the host's MPS, as the user of its "
+        f"server: {tell(seen.machine.host, 'mps')})"
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from launcher.checks.check import CPU_ONLY, Check
+from launcher.checks.check import CPU_ONLY, Check, joined_worse
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
 from launcher.checks.facts.device_nodes import is_gpu_node, started_without_node
+from launcher.checks.facts.how_to_run import give_gpus_here, give_named, is_rented
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu, PciDevice
 
@@ -141,7 +142,7 @@ def _on_host(command: str, is_meant: Callable[[Gpu], object]) -> Callable[[Evide
 
     def fix(seen: Evidence) -> str:
         first = next(gpu for gpu in seen.gpus if is_meant(gpu))
-        return f"on the host: {command.format(first.pci_bus_id)}"
+        return f"on the host: {command.format(first.smi_id)}"
 
     return fix
 
@@ -188,7 +189,8 @@ _RESET_COMMAND = "with nothing running on it: sudo nvidia-smi --gpu-reset -i {0}
 CHECKS: tuple[Check, ...] = (
     Check(
         "hardware.none", _none, CPU_ONLY,
-        "none needed on a CPU machine; on a GPU machine: lspci -d 10de: on the host",
+        lambda seen: "none needed on a CPU machine; on a GPU machine: "
+        + (give_gpus_here(seen) if is_rented(seen.machine.host) else "lspci -d 10de: on the host"),
     ),
     Check(
         "hardware.power_cables", _fails_with(_POWER), f"the card lacks power; {_ONLY_OTHERS}",
@@ -219,8 +221,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "hardware.unreadable", _unreadable,
         "the driver cannot open it, and CUDA may fail on all GPUs",
-        f"{_LOOK}; then sudo reboot; until then: "
-        "docker run --gpus '\"device=UUIDS OF THE OTHERS\"' …",
+        lambda seen: f"{_LOOK}; then sudo reboot; until then: "
+        + give_named(seen, "UUIDS OF THE OTHERS"),
     ),
     Check(
         "hardware.needs_open_module", _needs_open_module,
@@ -271,4 +273,5 @@ CHECKS: tuple[Check, ...] = (
         _on_host("sudo lspci -vv -s {0} | grep LnkSta; reseat the card or its riser", _is_narrow),
         warning=True,
     ),
+    *joined_worse("hardware."),
 )  # fmt: skip

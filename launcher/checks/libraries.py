@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launcher.checks.check import CPU_ONLY, Check
 from launcher.checks.facts.device_nodes import cuda_works
+from launcher.checks.facts.how_to_run import tell
 from launcher.checks.facts.library_files import (
     CUDA,
     NVML,
@@ -153,7 +154,7 @@ def _let_it_look_there(seen: Evidence) -> str:
     folder = library.path.rpartition("/")[0] if library else ""
     return (
         f"in the container: echo {folder} > /etc/ld.so.conf.d/nvidia.conf && ldconfig; "
-        f"or docker run -e LD_LIBRARY_PATH={folder} …"
+        f"or {tell(seen.machine.host, 'variable', f'LD_LIBRARY_PATH={folder}')}"
     )
 
 

@@ -23,6 +23,7 @@ from launcher.checks.facts.computing import (
     without_code,
     words,
 )
+from launcher.checks.facts.how_to_run import give_named
 from launcher.checks.facts.wheels import fitting_wheel
 from launcher.model.evidence import Evidence, TorchReport
 
@@ -147,7 +148,7 @@ def _busy_fix(seen: Evidence) -> str:
     failure = failing(seen, 46, "busy or unavailable")
     gpu = gpu_of(seen, failure) if failure else None
     if gpu and gpu.compute_mode in (_PROHIBITED, _EXCLUSIVE):
-        return f"on the host: sudo nvidia-smi -i {gpu.pci_bus_id} -c 0; or end who uses it"
+        return f"on the host: sudo nvidia-smi -i {gpu.smi_id} -c 0; or end who uses it"
     return "on the host: nvidia-smi shows who uses it; a vGPU: nvidia-smi -q | grep -i license"
 
 
@@ -165,7 +166,7 @@ def _out_of_memory(seen: Evidence) -> str | None:
 def _reset_fix(seen: Evidence) -> str:
     report = report_of(seen)
     gpus = [gpu_of(seen, failure) for failure in report.failures] if report else []
-    ids = ",".join(gpu.pci_bus_id for gpu in gpus if gpu)
+    ids = ",".join(gpu.smi_id for gpu in gpus if gpu)
     which = f" -i {ids}" if ids else ""
     return f"on the host: nvidia-smi -q -d ECC{which}; sudo nvidia-smi -r{which}; else replace it"
 
@@ -244,8 +245,8 @@ CHECKS: tuple[Check, ...] = (
           "the GPU computes wrongly: do not trust it", _reset_fix),
     Check("pytorch.busy", _busy, "programs cannot use this GPU now", _busy_fix),
     Check("pytorch.out_of_memory", _out_of_memory, "other processes hold the GPU's memory",
-          "on the host: nvidia-smi shows who holds it: end that; or take another GPU: "
-          "docker run --gpus '\"device=N\"' …"),
+          lambda seen: "on the host: nvidia-smi shows who holds it: end that; or take another "
+          f"GPU: {give_named(seen, 'N')}"),
     Check("pytorch.self_test", _self_test, CPU_ONLY,
           "in the container: pip install --force-reinstall torch; if it stays, on the host: "
           "reinstall the NVIDIA driver and reboot, then create the container anew"),

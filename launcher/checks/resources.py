@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from launcher.checks.check import Check, plural
+from launcher.checks.facts.how_to_run import place_of, tell
 from launcher.model.evidence import Evidence
-from launcher.model.machine import Gpu
+from launcher.model.machine import Gpu, GpuProcess
 
 _MIB, _GIB = 1 << 20, 1 << 30
 
@@ -16,14 +17,13 @@ _PROHIBITED, _EXCLUSIVE = 2, 3  # nvmlComputeMode_t
 # cap, which is how a busy GPU normally runs.
 _IDLE, _HW_SLOWDOWN, _SW_THERMAL, _HW_THERMAL, _POWER_BRAKE = 0x1, 0x8, 0x20, 0x40, 0x80
 
+_SHOWN_HOLDERS = 3  # processes that are named
 _NEARLY_FULL = 0.05  # of a GPU's memory is free
 _IDLE_SHARE = 0.05  # of its memory is taken, at most
 # A process of PyTorch's has some dozens of threads, and a job several processes of them.
 _FEW_PROCESSES = 512
 # NCCL registers 4 MiB for each of its channels and peers: hundreds of MiB among a few nodes.
 _MUCH_LOCKED = _GIB
-
-_IN_A_POD = ("kubernetes", "runpod", "vast")
 
 
 # --- GPUs that are taken -------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def _exclusive_in_use(seen: Evidence) -> str | None:
     busy = [gpu for gpu in _in_mode(seen, _EXCLUSIVE) if _in_use(gpu)]
     if not busy or under_mps or seen.torch is not None:
         return None
-    return f"{_names(busy)}: compute mode Exclusive_Process (3), and {_holders(busy[0])}"
+    return f"{_names(busy)}: compute mode Exclusive_Process (3), and {_holders(seen, busy[0])}"
 
 
 def _memory_full(seen: Evidence) -> str | None:
@@ -70,13 +70,37 @@ def _memory_full(seen: Evidence) -> str | None:
     gpu = full[0]
     free, total = (gpu.memory_free or 0) // _MIB, (gpu.memory_bytes or 0) // _MIB
     others = f"; {len(full) - 1} more like it" if len(full) > 1 else ""
-    return f"GPU {gpu.index} has {free} of {total} MiB free, {_holders(gpu)}{others}"
+    return f"GPU {gpu.index} has {free} of {total} MiB free, {_holders(seen, gpu)}{others}"
 
 
-def _holders(gpu: Gpu) -> str:
+def _holders(seen: Evidence, gpu: Gpu) -> str:
+    if gpu.memory_shared:
+        return "shared with the CPU"
     if not gpu.processes:
         return "used by processes that cannot be seen from here"
-    return f"used by {gpu.processes} process{'es' if gpu.processes > 1 else ''}"
+    of_host = "" if place_of(seen.machine.host) == "plain" else " of the host"
+    named = [_named(one, of_host) for one in gpu.holders[:_SHOWN_HOLDERS]]
+    rest = gpu.processes - len(named)
+    more = [f"{rest} more"] if named and rest > 0 else []
+    words = f": {', '.join([*named, *more])}" if named else ""
+    return f"used by {gpu.processes} process{'es' if gpu.processes > 1 else ''}{words}"
+
+
+def _named(process: GpuProcess, of_host: str) -> str:
+    """Return "python (pid 57 here, 1024 MiB)", "pid 4242 of the host (10000 MiB)"."""
+    size = "" if process.memory_bytes is None else f"{process.memory_bytes // _MIB} MiB"
+    if process.here is None:
+        return f"pid {process.pid}{of_host}" + (f" ({size})" if size else "")
+    return f"{process.name} ({', '.join(filter(None, (f'pid {process.here} here', size)))})"
+
+
+def _see_the_rest(seen: Evidence) -> str:
+    if place_of(seen.machine.host) == "plain":
+        return "sudo nvidia-smi, and end what holds it; or choose others: LAUNCHER_GPUS=idle"
+    return (
+        "on the host: nvidia-smi names them, as a box does that was started with --pid=host; end "
+        "what holds it, or choose others: LAUNCHER_GPUS=idle"
+    )
 
 
 def _in_use(gpu: Gpu) -> bool:
@@ -85,7 +109,8 @@ def _in_use(gpu: Gpu) -> bool:
     A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
     """
     total, used = gpu.memory_bytes, gpu.memory_used
-    held = total is not None and used is not None and used > _IDLE_SHARE * total
+    told = total is not None and used is not None and not gpu.memory_shared
+    held = told and (used or 0) > _IDLE_SHARE * (total or 0)
     return bool(gpu.processes) or held
 
 
@@ -153,48 +178,14 @@ def _compute_mode(mode: int) -> Callable[[Evidence], str]:
     return fix
 
 
-def _run(seen: Evidence, option: str, pod: str, plain: str) -> str:
-    """Return what mends a limit: an option of `docker run`, a pod's, or a command."""
-    if seen.platform in _IN_A_POD:
-        return f"in the pod: {pod}"
-    if seen.platform in ("plain", "wsl2"):
-        return plain
-    engine = "podman" if seen.platform == "podman" else "docker"
-    return f"{engine} run {option}"
-
-
-def _more_shm(seen: Evidence) -> str:
-    return _run(
-        seen,
-        "--shm-size=8g …   (or --ipc=host; "
-        "Kubernetes: an emptyDir with medium: Memory on /dev/shm)",
-        "mount an emptyDir with medium: Memory on /dev/shm",
-        "sudo mount -o remount,size=8G /dev/shm",
-    )
-
-
-def _more_memlock(seen: Evidence) -> str:
-    on_the_node = "containerd's service on the node needs LimitMEMLOCK=infinity"
-    return _run(seen, "--ulimit memlock=-1 …", on_the_node, "ulimit -l unlimited, as root")
-
-
-def _more_threads(seen: Evidence) -> str:
-    return _run(
-        seen,
-        "--pids-limit=-1 …",
-        "raise podPidsLimit of the node's kubelet",
-        "raise TasksMax= of the unit that this runs in",
-    )
+def _told(need: str) -> Callable[[Evidence], str]:
+    """Return what mends a limit, in the words of the place."""
+    return lambda seen: tell(seen.machine.host, need)
 
 
 def _more_cpus(seen: Evidence) -> str:
     wanted = 4 * len(seen.gpus)
-    return _run(
-        seen,
-        f"--cpus={wanted} …, or without --cpus and --cpuset-cpus",
-        f"resources.limits.cpu: {wanted}",
-        f"taskset -c 0-{wanted - 1} …, or a CPUQuota= of {wanted}00%",
-    )
+    return tell(seen.machine.host, "cpus", wanted, wanted - 1)
 
 
 _BUSY = '46: "CUDA-capable device(s) is/are busy or unavailable"'
@@ -212,7 +203,7 @@ CHECKS: tuple[Check, ...] = (
           _compute_mode(_EXCLUSIVE), warning=True),
     Check("resources.memory_full", _memory_full,
           "PyTorch runs out of memory there",
-          "on the host: nvidia-smi, and end what holds it; or choose others: LAUNCHER_GPUS=idle",
+          _see_the_rest,
           warning=True),
     Check("resources.thermal_slowdown", _slowed("too hot", _SW_THERMAL, _HW_THERMAL),
           _SLOWER,
@@ -228,12 +219,12 @@ CHECKS: tuple[Check, ...] = (
           "on the host: nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE, while it computes",
           warning=True),
     Check("resources.shm", _shm,
-          "DataLoader workers and NCCL run out of shared memory", _more_shm, warning=True),
+          "DataLoader workers and NCCL run out of shared memory", _told("shm"), warning=True),
     Check("resources.memlock", _memlock,
-          'NCCL fails over RDMA: "ibv_reg_mr … Cannot allocate memory"', _more_memlock,
+          'NCCL fails over RDMA: "ibv_reg_mr … Cannot allocate memory"', _told("memlock"),
           warning=True),
     Check("resources.threads", _threads,
-          'DataLoader workers fail: "can\'t start new thread"', _more_threads, warning=True),
+          'DataLoader workers fail: "can\'t start new thread"', _told("pids"), warning=True),
     Check("resources.cpus", _cpus,
           "GPUs wait for their processes and DataLoader workers", _more_cpus, warning=True),
 )  # fmt: skip

@@ -18,6 +18,9 @@ from launcher.checks.facts.how_to_run import (
     anew,
     give_gpus,
     give_gpus_here,
+    give_named,
+    place_of,
+    tell,
     use_nvidia_runtime,
     with_capabilities,
 )
@@ -152,10 +155,26 @@ def _sysfs_hidden(seen: Evidence) -> str | None:
     return None
 
 
+def _on_a_jetson(seen: Evidence) -> str:
+    if place_of(seen.machine.host) != "docker":
+        return f"{give_gpus_here(seen)}; with an image for L4T"
+    return "docker run --runtime nvidia …   (on a Jetson, not --gpus), with an image for L4T"
+
+
+def _let_it_open(seen: Evidence) -> str:
+    if place_of(seen.machine.host) not in ("docker", "podman"):
+        return use_nvidia_runtime(seen)
+    return (
+        "rootless Podman, on the host: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml; "
+        "podman run --device nvidia.com/gpu=all --security-opt=label=disable "
+        "--group-add keep-groups …"
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "runtime.wsl_no_libraries", wsl_without_libraries, CPU_ONLY,
-        "on Windows: update the NVIDIA driver, then wsl --update; then docker run --gpus all …",
+        "on Windows: update the NVIDIA driver, then wsl --update; in Docker then --gpus all",
     ),
     Check(
         "runtime.wsl_blocked", wsl_blocks, f"Windows keeps the GPU back: {CPU_ONLY}",
@@ -164,7 +183,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.jetson", is_jetson, CPU_ONLY,
-        "docker run --runtime nvidia …   (on a Jetson, not --gpus), with an image for L4T",
+        _on_a_jetson,
     ),
     Check(
         "runtime.gvisor_driver", gvisor_refuses, f"gVisor does not pass the driver on: {CPU_ONLY}",
@@ -190,9 +209,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.permission", _permission, f"the GPU's nodes may not be opened: {CPU_ONLY}",
-        "rootless Podman, on the host: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml; "
-        "podman run --device nvidia.com/gpu=all --security-opt=label=disable "
-        "--group-add keep-groups …",
+        _let_it_open,
     ),
     Check(
         "runtime.cgroup_lost", _cgroup_lost, "new processes get no GPU; old ones keep theirs",
@@ -200,8 +217,9 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.cgroup", _cgroup, f"the device cgroup keeps the GPU back: {CPU_ONLY}",
-        "docker run --runtime=nvidia --gpus all …   (not -v /dev/nvidia0); if it stays, on the "
-        "host: sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place",
+        lambda seen: f"{give_gpus_here(seen).replace('run --gpus', 'run --runtime=nvidia --gpus')}"
+        "   (not -v /dev/nvidia0); if it stays, on the host: "
+        "sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place",
     ),
     Check(
         "runtime.dead_node", lambda seen: refused(seen, "ENXIO", "ENODEV", "EIO"),
@@ -240,12 +258,14 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.mig_caps", _mig_caps, "MIG instances may not be opened",
-        lambda seen: "docker run --gpus '\"device="
-        + next(uuid for gpu in seen.gpus for uuid in gpu.mig_uuids) + "\"' …   (not --device)",
+        lambda seen: give_named(
+            seen, next(uuid for gpu in seen.gpus for uuid in gpu.mig_uuids)
+        ),
     ),
     Check(
         "runtime.imex_channel", _imex_channel, "memory cannot be shared between the nodes",
-        "docker run --runtime=nvidia -e NVIDIA_IMEX_CHANNELS=0 …   (Kubernetes: a ComputeDomain)",
+        lambda seen: tell(seen.machine.host, "variable", "NVIDIA_IMEX_CHANNELS=0")
+        + ", under the NVIDIA runtime (Kubernetes: a ComputeDomain)",
     ),
     Check(
         "runtime.no_management", lambda seen: _no_utility(seen) if cuda_works(seen) else None,
@@ -256,6 +276,6 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.sysfs_hidden", _sysfs_hidden, "how the GPUs are connected cannot be seen",
-        "docker run without a mask or mount over /sys; gVisor has none of it", warning=True,
+        "take the mask or mount over /sys away; gVisor has none of it", warning=True,
     ),
 )  # fmt: skip

@@ -24,16 +24,17 @@ def topo(options: Namespace) -> int:
     from launcher.settings import load
     from launcher.text import topology
 
-    report = driver.detect_machine(load.load_settings()).report
+    machine = driver.detect_machine(load.load_settings())
+    report = machine.report
     if report.failure:
         raise StartFailed(
             f"cannot read the topology: {report.failure.reason}; see: launcher doctor"
         )
     nics = sysfs.read_nics(report)
     if options.json:
-        print(codec.to_json(topology.survey(report, nics), indent=2))
+        print(codec.to_json(topology.survey(report, nics, machine.host), indent=2))
     else:
-        print("\n".join(topology.topology_lines(report, nics)))
+        print("\n".join(topology.topology_lines(report, nics, machine.host)))
     return 0
 
 

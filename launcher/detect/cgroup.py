@@ -85,6 +85,32 @@ def memory_limit(root: Path) -> int | None:
     return min((n for n in (limit, physical) if n is not None), default=None)
 
 
+def memory_available(root: Path) -> int | None:
+    """Return how many bytes can still be used: within the tightest limit, and of all that is left.
+
+    Of what a cgroup uses, the page cache that nobody touched lately is given back at need
+    (kernel.org, admin-guide/cgroup-v2, memory.stat: inactive_file).
+    """
+    meminfo = read_text(root / "proc/meminfo") or ""
+    available = re.search(r"MemAvailable:\s+(\d+) kB", meminfo)
+    left = [int(available[1]) * 1024] if available else []
+    for directory in cgroup_dirs(root, "memory"):
+        for limit_name, usage_name in _LIMIT_AND_USAGE:
+            limit = read_text(directory / limit_name) or ""
+            usage = read_text(directory / usage_name) or ""
+            if limit.isdecimal() and usage.isdecimal() and int(limit) < _UNLIMITED:
+                stat = read_text(directory / "memory.stat") or ""
+                cache = re.search(r"^(?:total_)?inactive_file (\d+)$", stat, re.MULTILINE)
+                used = max(0, int(usage) - (int(cache[1]) if cache else 0))
+                left.append(max(0, int(limit) - used))
+    return min(left, default=None)
+
+
+_LIMIT_AND_USAGE = (
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+
 _FILES = ("memory.events", "memory.oom_control")
 
 _RECENT = 10.0  # seconds; a large process takes a while to be gone

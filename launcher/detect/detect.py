@@ -135,6 +135,7 @@ def read_host(
         python_gid=accounts.group_of_python(python) if image else None,
         rootless=accounts.is_rootless(root),
         first_open_port=accounts.first_open_port(root),
+        starter=_starter(environ, root),
     )
 
 
@@ -194,6 +195,20 @@ def _platform(environ: Mapping[str, str], root: Path) -> str:
         ("docker", (root / ".dockerenv").exists()),
     )
     return next((name for name, seen in signs if seen), "plain")
+
+
+def _starter(environ: Mapping[str, str], root: Path) -> str:
+    """Return who started the box by means of the platform, or holds it: "hub" "slurm" "lxc".
+
+    LXC tells its first process, and systemd writes that down (systemd.io, CONTAINER_INTERFACE).
+    """
+    if "JUPYTERHUB_API_TOKEN" in environ:
+        return "hub"
+    if "SLURM_JOB_ID" in environ:
+        return "slurm"
+    manager = read_text(root / "run/systemd/container") or environ.get("container", "")
+    engine = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
+    return "lxc" if manager.startswith("lxc") and not engine else ""
 
 
 def _executable(path: str) -> bool:

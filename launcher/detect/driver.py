@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from launcher.detect import detect, sysfs
+from launcher.detect import cgroup, detect, holders, sysfs
 from launcher.model import codec
 from launcher.model.host import Host
 from launcher.model.machine import DriverFailure, GpuReport, Machine
@@ -43,7 +43,31 @@ def machine(box: Init, asked: Child, host: Host, patience: Patience, root: Path 
     report = _answer(box, asked, patience)
     if report.failure:  # then nobody else names them
         hardware = hardware._replace(pci=detect.name_devices(hardware.pci, root))
-    return Machine(sysfs.locate_gpus(report), hardware, limits, host)
+    report = _share_memory(sysfs.locate_gpus(report), limits.memory, root)
+    report = holders.recognise(report, root)
+    return Machine(report, hardware, limits, host)
+
+
+def _share_memory(report: GpuReport, total: int | None, root: Path) -> GpuReport:
+    """Return the report in which integrated GPUs have the machine's memory, as far as we may.
+
+    Args:
+        total: bytes that the container may use.
+    """
+    if not any(gpu.memory_shared for gpu in report.gpus):
+        return report
+    free = cgroup.memory_available(root)
+    gpus = (
+        gpu._replace(memory_bytes=total, memory_free=free) if gpu.memory_shared else gpu
+        for gpu in report.gpus
+    )  # fmt: skip
+    return report._replace(gpus=tuple(gpus))
+
+
+def without_gpus(box: Init, asked: Child, host: Host, root: Path = _ROOT) -> Machine:
+    """Return the machine where no GPU is wanted: the driver is not waited for."""
+    box.abandon(asked)
+    return Machine(GpuReport(), detect.read_hardware(root), detect.read_limits(root), host)
 
 
 def _read(root: Path) -> bytes:

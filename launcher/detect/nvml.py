@@ -1,8 +1,9 @@
 """Read GPUs from NVML; runs in a forked child.
 
-NVML answers per field, not per device: one model has no MIG, another no dedicated memory,
-and an old driver lacks whole symbols.  So a missing *field* is None, a missing *device* is
-a `LostGpu`, and a library that will not start is a `DriverFailure`.
+NVML answers per field, not per device: one model has no MIG, another no dedicated memory or no
+PCI address, and an old driver lacks whole symbols.  So a missing *field* is None, whatever the
+code; a *device* without handle or UUID is a `LostGpu`, and a library that will not start is a
+`DriverFailure`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,26 @@ from typing import Any
 
 import pynvml
 
-from launcher.detect.nvml_links import Fabric, list_bits, read_fabric, read_nvlinks, read_pairs
-from launcher.detect.nvml_query import field
-from launcher.model.machine import DriverFailure, Gpu, GpuReport, LostGpu, MigDevice
+from launcher.detect.nvml_links import (
+    Fabric,
+    list_bits,
+    read_fabric,
+    read_nvlink_errors,
+    read_nvlinks,
+    read_pairs,
+)
+from launcher.detect.nvml_query import field, is_not_supported
+from launcher.model.machine import (
+    DriverFailure,
+    Gpu,
+    GpuProcess,
+    GpuReport,
+    LostGpu,
+    MigDevice,
+)
 
 _CPU_WORDS = 64  # of 64 CPUs: 4096 CPUs, more than the kernel's default NR_CPUS on any distribution
+_MIG_SLOTS = 8  # of any GPU that has MIG, and does not say how many
 _NODE_WORDS = 16  # of 64 nodes: 1024, the most that the kernel can be built for (NODES_SHIFT)
 
 
@@ -36,7 +52,7 @@ def read_report() -> GpuReport:
     except pynvml.NVMLError as err:
         return GpuReport(failure=DriverFailure("nvml", _words(err), err.value))
     finally:
-        pynvml.nvmlShutdown()
+        field(pynvml.nvmlShutdown)
 
 
 def _words(err: pynvml.NVMLError) -> str:
@@ -59,7 +75,9 @@ def _read_devices() -> GpuReport:
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             fabric = read_fabric(handle)
-            gpus.append(_read_gpu(index, handle, fabric))
+            gpu = _read_gpu(index, handle, fabric)
+            pynvml.nvmlDeviceGetUUID(handle)  # still: it may have gone while it was asked
+            gpus.append(gpu)
             handles[index], fabrics[index] = handle, fabric
         except pynvml.NVMLError as err:  # one lost GPU must not hide its siblings
             lost.append(LostGpu(index=index, error=_words(err), code=err.value))
@@ -75,21 +93,23 @@ def _read_devices() -> GpuReport:
 
 def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
     mig = field(lambda: pynvml.nvmlDeviceGetMigMode(device)[0] == 1)
-    memory = _read_memory(device)
+    memory, holders = _read_memory(device), _list_processes(device)
     nvlinks, nvlink_version = read_nvlinks(device)
     return Gpu(
         index=index,
         uuid=pynvml.nvmlDeviceGetUUID(device),
-        name=pynvml.nvmlDeviceGetName(device),
-        pci_bus_id=pynvml.nvmlDeviceGetPciInfo(device).busId,
+        name=field(lambda: pynvml.nvmlDeviceGetName(device)) or "NVIDIA GPU",
+        pci_bus_id=field(lambda: pynvml.nvmlDeviceGetPciInfo(device).busId) or None,
         memory_bytes=memory.total if memory else None,
         memory_free=memory.free if memory else None,
+        memory_shared=not memory and not mig and _shares_memory(device),
         memory_reserved=getattr(memory, "reserved", None),
         compute_capability=field(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(device)),
         mig_enabled=mig,
         mig_devices=tuple(_mig_devices(device)) if mig else (),
         minor=field(lambda: pynvml.nvmlDeviceGetMinorNumber(device)),
-        processes=field(lambda: len(pynvml.nvmlDeviceGetComputeRunningProcesses(device))),
+        processes=None if holders is None else len(holders),
+        holders=holders or (),
         compute_mode=field(lambda: pynvml.nvmlDeviceGetComputeMode(device)),
         pcie_width=field(lambda: pynvml.nvmlDeviceGetCurrPcieLinkWidth(device)),
         pcie_width_max=field(lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device)),
@@ -102,8 +122,12 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         cpus=field(lambda: list_bits(pynvml.nvmlDeviceGetCpuAffinity(device, _CPU_WORDS))),
         cpus_filtered=True,
         fabric=fabric.state,
+        fabric_status=fabric.status,
+        fabric_clique=fabric.domain[1] if fabric.domain else None,
+        fabric_health=fabric.health,
         nvlinks=nvlinks,
         nvlink_version=nvlink_version,
+        nvlink_errors=read_nvlink_errors(device) if nvlinks else None,
     )
 
 
@@ -114,7 +138,29 @@ def _read_memory(device: Any) -> Any:
     keeps to itself counts as used there (NVML API Reference, nvmlMemory_v2_t).
     """
     newer = field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device, pynvml.nvmlMemory_v2))
-    return newer or field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
+    found = newer or field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
+    return found if found and found.total else None
+
+
+def _shares_memory(device: Any) -> bool:
+    """Return whether it is an integrated GPU: without memory, and without a link of its own.
+
+    NVML says Not Supported of the memory of Jetsons and of a GB10, and of the PCIe link of both:
+    the first has no address, the second one on the chip (leptonai/gpud#1170, nvitop#208).
+    """
+    return is_not_supported(lambda: pynvml.nvmlDeviceGetMemoryInfo(device)) and is_not_supported(
+        lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device)
+    )
+
+
+def _list_processes(device: Any) -> tuple[GpuProcess, ...] | None:
+    """Return what computes on it; drivers before 510 have the second version of this call."""
+    found = field(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses_v3(device))
+    if found is None:
+        found = field(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses_v2(device))
+    if found is None:
+        return None
+    return tuple(GpuProcess(int(one.pid), one.usedGpuMemory) for one in found)
 
 
 def _numa_node(device: Any) -> int | None:
@@ -148,23 +194,25 @@ def _slowdown(device: Any) -> int | None:
 
 
 def _mig_devices(device: Any) -> list[MigDevice]:
-    slots = field(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(device)) or 0
+    slots = field(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(device)) or _MIG_SLOTS
     found = []
     for slot in range(slots):
         try:
             found.append(_read_mig(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(device, slot)))
-        except pynvml.NVMLError_GpuIsLost:
-            raise
         except pynvml.NVMLError:  # an empty slot: NVML_ERROR_NOT_FOUND
             continue
     return found
 
 
 def _read_mig(instance: Any) -> MigDevice:
+    memory, holders = _read_memory(instance), _list_processes(instance)
     return MigDevice(
         uuid=pynvml.nvmlDeviceGetUUID(instance),
         name=field(lambda: pynvml.nvmlDeviceGetName(instance)) or "MIG",
-        memory_bytes=field(lambda: pynvml.nvmlDeviceGetMemoryInfo(instance).total),
+        memory_bytes=memory.total if memory else None,
+        memory_free=memory.free if memory else None,
+        memory_reserved=getattr(memory, "reserved", None),
+        processes=None if holders is None else len(holders),
         gpu_instance=field(lambda: pynvml.nvmlDeviceGetGpuInstanceId(instance)),
         compute_instance=field(lambda: pynvml.nvmlDeviceGetComputeInstanceId(instance)),
     )

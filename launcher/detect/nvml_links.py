@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pynvml
 
 from launcher.detect.nvml_query import field
-from launcher.model.machine import Gpu, NvLinks, Pair
+from launcher.model.machine import Gpu, NvLinkErrors, NvLinks, Pair
 
 # nvml.h, nvmlGpuTopologyLevel_t and nvmlGpuP2PStatus_t.
 _PATHS = {0: "INTERNAL", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
@@ -29,8 +29,10 @@ Bus = tuple[int, int, int]  # domain, bus, device
 class Fabric(NamedTuple):
     """How far the NVSwitch fabric has come, as one GPU sees it."""
 
-    state: str | None
-    domain: tuple[bytes, int] | None  # cluster and clique, once it is completed
+    state: str | None = None
+    domain: tuple[bytes, int] | None = None  # cluster and clique, once it is completed
+    status: int | None = None  # nvmlReturn_t; told once it is completed
+    health: int | None = None  # the mask, of drivers that have one
 
 
 def read_nvlinks(device: Any) -> tuple[tuple[NvLinks, ...], str | None]:
@@ -62,16 +64,55 @@ def _read_end(device: Any, link: int) -> tuple[str, str | None]:
     return _ENDS.get(-1 if kind is None else kind, "unknown"), bus_id
 
 
+# Sums over all links: recoveries, replays, CRC errors of flits and of data.
+_ERRORS = (
+    pynvml.NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL,
+    pynvml.NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL,
+    pynvml.NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL,
+    pynvml.NVML_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL,
+)
+
+
+def read_nvlink_errors(device: Any) -> NvLinkErrors | None:
+    """Return the error counters of a GPU that has NVLinks; one call asks for all of them.
+
+    Each has a return code and a type of its own (nvml.h, nvmlFieldValue_t).
+    """
+    values = field(lambda: pynvml.nvmlDeviceGetFieldValues(device, list(_ERRORS)))
+    if values is None:
+        return None
+    recoveries, replays, *crc = (None if value.nvmlReturn else _number(value) for value in values)
+    if recoveries is None:
+        return None
+    known = [count for count in crc if count is not None]
+    return NvLinkErrors(recoveries, replays, sum(known) if known else None)
+
+
+def _number(value: Any) -> int:
+    """Return a field's value by its nvmlValueType_t; another type than a whole number is 0."""
+    union = {
+        pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
+        pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
+        pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
+    }
+    name = union.get(value.valueType)
+    return int(getattr(value.value, name)) if name else 0
+
+
 def read_fabric(device: Any) -> Fabric:
     """Return the state of the NVSwitch fabric; A100 boards have one and say nothing of it."""
     info = pynvml.c_nvmlGpuFabricInfoV_t()  # pynvml hands it on as it is: a pointer is ours to make
-    if field(lambda: pynvml.nvmlDeviceGetGpuFabricInfoV(device, byref(info))) is None:
+    health = None
+    if field(lambda: pynvml.nvmlDeviceGetGpuFabricInfoV(device, byref(info))) is not None:
+        health = int(info.healthMask)
+    else:
         info = pynvml.c_nvmlGpuFabricInfo_t()
         if field(lambda: pynvml.nvmlDeviceGetGpuFabricInfo(device, byref(info))) is None:
-            return Fabric(None, None)
+            return Fabric()
     state = _FABRIC.get(int(info.state))
-    domain = (bytes(info.clusterUuid), int(info.cliqueId)) if state == "completed" else None
-    return Fabric(state, domain)
+    if state != "completed":
+        return Fabric(state)
+    return Fabric(state, (bytes(info.clusterUuid), int(info.cliqueId)), int(info.status), health)
 
 
 def read_pairs(
@@ -79,16 +120,12 @@ def read_pairs(
 ) -> tuple[Pair, ...]:
     """Return how every two of `gpus` are connected; `devices` and `fabrics` are by index.
 
-    A GPU that is lost by now loses its pairs, and no others.
+    Integrated GPUs, which have no address and no link, have none.
     """
-    pairs = []
-    for one, other in combinations(gpus, 2):
-        apart = _in_other_domains(fabrics[one.index], fabrics[other.index])
-        try:
-            pairs.append(_read_pair(one, other, devices, apart))
-        except pynvml.NVMLError_GpuIsLost:
-            continue
-    return tuple(pairs)
+    return tuple(
+        _read_pair(one, other, devices, _in_other_domains(fabrics[one.index], fabrics[other.index]))
+        for one, other in combinations((gpu for gpu in gpus if gpu.pci_bus_id), 2)
+    )
 
 
 def _in_other_domains(one: Fabric, other: Fabric) -> bool:

@@ -14,12 +14,21 @@ def field(read: Callable[[], T]) -> T | None:
     """Return read(), or None where the device or the driver does not tell.
 
     NVML has many codes for that (not supported, no such function in this driver, no data, no
-    permission in a container), and none of them makes the GPU unusable.  Raises NVMLError only
-    for a GPU that is gone: everything else about it would be a guess.
+    permission in a container), and none of them makes the GPU unusable.  Whether one is lost is
+    asked of its UUID alone (`nvml`): without that nobody could name it.
     """
     try:
         return read()
-    except pynvml.NVMLError_GpuIsLost:
-        raise
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
         return None
+
+
+def is_not_supported(read: Callable[[], object]) -> bool:
+    """Return whether the device says that it has no such thing."""
+    try:
+        read()
+    except pynvml.NVMLError_NotSupported:
+        return True
+    except pynvml.NVMLError:
+        return False
+    return False

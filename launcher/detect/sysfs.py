@@ -22,6 +22,8 @@ def locate_gpus(report: GpuReport, root: Path = Path("/")) -> GpuReport:
 
 
 def _locate(gpu: Gpu, root: Path) -> Gpu:
+    if not gpu.pci_bus_id:
+        return gpu
     device = _device(root, gpu.pci_bus_id)
     node = read_text(device / "numa_node")
     cpus = read_text(device / "local_cpulist")
@@ -75,7 +77,7 @@ def _paths(report: GpuReport, address: str, root: Path) -> tuple[tuple[int, str]
     return tuple(
         (gpu.index, path)
         for gpu in report.gpus
-        if (path := pcie_path(nic, _device(root, gpu.pci_bus_id)))
+        if gpu.pci_bus_id and (path := pcie_path(nic, _device(root, gpu.pci_bus_id)))
     )
 
 

@@ -38,10 +38,10 @@ def collect(
     programs: Programs,
     *,
     with_torch: bool = True,
-    worked_before: bool = False,
+    cpu_only: bool = False,
     root: Path = Path("/"),
 ) -> Evidence:
-    """Return everything that the checks look at.
+    """Return everything that the checks look at; where no GPU is wanted, CUDA is not tried.
 
     Args:
         machine: as the start found it; NVML was asked in a child already.
@@ -53,9 +53,9 @@ def collect(
         named = detect.name_devices(machine.hardware.pci, root)
         machine = machine._replace(hardware=machine.hardware._replace(pci=named))
     libraries = doctor_libraries.find_libraries(environ, root)
-    seen = Evidence(
-        machine, relevant(environ), libraries, worked_before=worked_before, user=programs.user
-    )
+    seen = Evidence(machine, relevant(environ), libraries, user=programs.user, cpu_only=cpu_only)
+    if cpu_only:
+        return seen._replace(torch=run_torch(programs, environ)) if with_torch else seen
     if seen.driver_failed("hung"):  # and CUDA would, with children that cannot be killed
         return seen
     kernel = machine.hardware.kernel_driver

@@ -80,14 +80,15 @@ def collect(
     plan = box[0] if box else None
     machine = driver.detect_machine(settings, root)
     user = plan.identity.account if plan else machine.host.me
-    return doctor_collect.collect(
+    seen = doctor_collect.collect(
         machine,
         plan.user_environment() if plan else settings.environ,
         Programs(driver.GUEST, settings.python, user, deadline, say),
         with_torch=with_torch,
-        worked_before=bool(box and box[1].report.gpus),
+        cpu_only=plan.cpu_only if plan else settings.cpu_only,
         root=root,
     )
+    return seen._replace(worked_before=bool(box and box[1].report.gpus))
 
 
 def _select(wanted: Sequence[str]) -> tuple[Check, ...]:

@@ -139,12 +139,18 @@ def _pytorch_text(seen: Evidence) -> str:
     torch = seen.torch
     if torch is None:
         return ""
+    if not torch.version:
+        return f"cannot be used: {torch.error or torch.outcome}"
+    if not torch.devices:
+        return f"{torch.version}: computes on the CPU"
     computed, every = torch.devices - len(torch.failures), plural(torch.devices, "device")
     return f"{torch.version}: computed on {computed} of {every}"
 
 
 def _environment_text(seen: Evidence) -> str:
     value = seen.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen.cpu_only:
+        return "no GPU, as LAUNCHER_GPUS=none asks"
     shown = value if value is None or len(value) <= 40 else f"{value[:39]}…"
     return "no mask" if shown is None else f"CUDA_VISIBLE_DEVICES={shown}"
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from launcher.gpus.fabric import TROUBLES, is_on_board
 from launcher.gpus.topology import name_gpus
 from launcher.model.machine import Gpu, GpuReport, Pair
 from launcher.model.plan import Finding
-
-# Boards that only exist with NVLink: without a link that is up, something is broken.
-_ALWAYS_LINKED = ("SXM", "HBM3", "HGX", "H20", "H200", "B200", "B300", "GB200")
 
 
 def oddities(report: GpuReport) -> tuple[Finding, ...]:
     """Return everything that a person would want to know before choosing GPUs."""
     return (
         *_links_down(report),
+        *_worse_joined(report),
         *_crossing_bridges(report),
         *_narrow_cards(report),
         *_without_p2p(report),
@@ -40,19 +39,19 @@ def _links_down(report: GpuReport) -> Iterator[Finding]:
 
 def _should_be_linked(gpu: Gpu, report: GpuReport) -> bool:
     """A card with bridge connectors and no bridge has links that are down, and is in order."""
-    return not (gpu.nvlinks_up or gpu.mig_enabled or len(report.gpus) < 2) and _is_on_board(gpu)
+    return not (gpu.nvlinks_up or gpu.mig_enabled or len(report.gpus) < 2) and is_on_board(gpu)
 
 
-def _is_on_board(gpu: Gpu) -> bool:
-    words = gpu.name.replace("-", " ").split()
-    return not {"PCIe", "PCIE", "NVL"} & set(words) and any(
-        word.startswith(sign) for word in words for sign in _ALWAYS_LINKED
-    )
+def _worse_joined(report: GpuReport) -> Iterator[Finding]:
+    down = {gpu.index for gpu in report.gpus if _should_be_linked(gpu, report)}
+    for trouble in TROUBLES:
+        if trouble.find(report).keys() - down and (finding := trouble.finding(report)):
+            yield finding
 
 
 def _crossing_bridges(report: GpuReport) -> Iterator[Finding]:
     """A bridge joins two cards and no others; on a mesh, links across sockets are by design."""
-    nodes = {gpu.index: gpu.numa_node for gpu in report.gpus if not _is_on_board(gpu)}
+    nodes = {gpu.index: gpu.numa_node for gpu in report.gpus if not is_on_board(gpu)}
     linked = [
         pair for pair in report.pairs if pair.via == "direct" and {pair.a, pair.b} <= set(nodes)
     ]

@@ -74,13 +74,14 @@ def _everyone(report: GpuReport) -> dict[int, Gpu | LostGpu]:
 def _gpu(gpu: Gpu) -> Iterator[Line]:
     yield "name", gpu.name
     yield "uuid", _made_up_uuid(gpu)
-    yield "pci_bus_id", _long(gpu.pci_bus_id)
+    yield from _given("pci_bus_id", gpu.pci_bus_id, _long)
     yield from _given("minor_number", gpu.minor)
     if gpu.compute_capability:
         yield "compute_capability", "{}.{}".format(*gpu.compute_capability)
-    yield from _given("memory_total", gpu.memory_bytes, _bytes)
-    yield from _given("memory_used", gpu.memory_used, _bytes)
-    yield from _given("memory_reserved", gpu.memory_reserved, _bytes)
+    if not gpu.memory_shared:  # or it is this machine's
+        yield from _given("memory_total", gpu.memory_bytes, _bytes)
+        yield from _given("memory_used", gpu.memory_used, _bytes)
+        yield from _given("memory_reserved", gpu.memory_reserved, _bytes)
     yield from _given("mig_mode", gpu.mig_enabled, _enabled)
     if gpu.mig_enabled:
         yield "mig_max_devices", str(_MIG_SLOTS)
@@ -101,9 +102,17 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
     yield from _given("memory_affinity", gpu.numa_node)
     yield from _given("cpu_affinity", gpu.cpus)
     yield from _given("fabric_state", gpu.fabric, lambda state: state.replace(" ", "-"))
+    yield from _given("fabric_status", gpu.fabric_status)
+    yield from _given("fabric_clique_id", gpu.fabric_clique)
+    yield from _given("fabric_health_mask", gpu.fabric_health, hex)
     yield from _nvlinks(gpu)
-    for number in range(gpu.processes or 0):
-        yield "process", f"pid {1000 + number}"
+    if gpu.nvlink_errors:
+        yield "link_recovery_errors", str(gpu.nvlink_errors.recoveries)
+        yield from _given("link_replay_errors", gpu.nvlink_errors.replays)
+        yield from _given("link_crc_errors", gpu.nvlink_errors.crc)
+    for number, holder in enumerate(gpu.holders):
+        memory = _given("memory", holder.memory_bytes, _bytes)
+        yield "process", ", ".join([f"pid {1000 + number}", *map(" ".join, memory)])
 
 
 def _mig(gpu: Gpu, slot: int, mig: MigDevice) -> Iterator[Line]:
@@ -112,6 +121,10 @@ def _mig(gpu: Gpu, slot: int, mig: MigDevice) -> Iterator[Line]:
     yield from _given("gpu_instance", mig.gpu_instance)
     yield from _given("compute_instance", mig.compute_instance)
     yield from _given("memory_total", mig.memory_bytes, _bytes)
+    yield from _given("memory_used", mig.memory_used, _bytes)
+    yield from _given("memory_reserved", mig.memory_reserved, _bytes)
+    for number in range(mig.processes or 0):
+        yield "process", f"pid {2000 + number}"
 
 
 def _given(key: str, value: T | None, write: Callable[[T], str] = str) -> Iterator[Line]:

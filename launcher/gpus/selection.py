@@ -31,7 +31,7 @@ def best_set(
     if missing or len(required) > size:
         what = f"GPU {', '.join(missing)}" if missing else f"{len(required)} GPUs"
         raise ValueError(f"cannot choose {size} of {len(gpus)} GPUs with {what} among them")
-    candidates = sorted(gpus, key=lambda gpu: gpu.pci_bus_id)
+    candidates = sorted(gpus, key=lambda gpu: gpu.pci_bus_id or "")
     links = _table(candidates, pairs, strength)
     fixed = tuple({candidates.index(gpu) for gpu in required})
     search = _Search(_worth(candidates, pairs, links, size), size, fixed)

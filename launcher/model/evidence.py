@@ -89,6 +89,7 @@ class Evidence(NamedTuple):
     torch: TorchReport | None = None
     worked_before: bool = False  # this box had usable GPUs when it started
     user: Account | None = None  # who the user's programs run as; None = who collected this
+    cpu_only: bool = False  # LAUNCHER_GPUS=none: that there is no usable GPU is no failure
     extra: dict[str, str] = {}  # noqa: RUF012  # more facts for a report; nobody changes it
 
     @property

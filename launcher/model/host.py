@@ -91,6 +91,7 @@ class Host(NamedTuple):
     python_gid: int | None = None  # the group that may write the user environment
     rootless: bool = False  # root here is somebody else on the host
     first_open_port: int = 0  # those below it are root's to listen on
+    starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:
         known = (*self.accounts, self.account, self.me)

@@ -20,6 +20,33 @@ class MigDevice(NamedTuple):
     memory_bytes: int | None
     gpu_instance: int | None
     compute_instance: int | None
+    memory_free: int | None = None  # bytes
+    memory_reserved: int | None = None  # bytes that the driver keeps to itself
+    processes: int | None = None  # that compute on it now
+
+    @property
+    def profile(self) -> str:
+        """Return how the GPU was cut: "2g.20gb"."""
+        return self.name.rpartition(" ")[2]
+
+    @property
+    def memory_used(self) -> int | None:
+        return _used(self.memory_bytes, self.memory_free, self.memory_reserved)
+
+
+def _used(total: int | None, free: int | None, reserved: int | None) -> int | None:
+    if total is None or free is None:
+        return None
+    return max(0, total - free - (reserved or 0))
+
+
+class GpuProcess(NamedTuple):
+    """A process that computes on a GPU, as the driver names it."""
+
+    pid: int  # in the namespace that the driver counts in, mostly the host's
+    memory_bytes: int | None = None
+    here: int | None = None  # its pid in this container, where it is one of ours
+    name: str = ""  # of ours
 
 
 class NvLinks(NamedTuple):
@@ -30,13 +57,21 @@ class NvLinks(NamedTuple):
     pci_bus_id: str | None = None  # of what they lead to, where that is told
 
 
+class NvLinkErrors(NamedTuple):
+    """What went wrong on all NVLinks of one GPU since the driver took it."""
+
+    recoveries: int  # links that failed and were trained anew
+    replays: int | None = None
+    crc: int | None = None
+
+
 class Gpu(NamedTuple):
     """One GPU that answers."""
 
     index: int  # type: ignore[assignment]  # NVML ordinal = PCI order = CUDA ordinal under CUDA_DEVICE_ORDER=PCI_BUS_ID
     uuid: str
     name: str
-    pci_bus_id: str  # domain:bus:device.function, as NVML prints it
+    pci_bus_id: str | None  # domain:bus:device.function, as NVML prints it; None = integrated
     memory_bytes: int | None
     compute_capability: tuple[int, int] | None
     mig_enabled: bool | None
@@ -44,7 +79,9 @@ class Gpu(NamedTuple):
     minor: int | None = None  # of /dev/nvidiaN, which need not be the index
     memory_free: int | None = None  # bytes
     memory_reserved: int | None = None  # bytes that the driver keeps to itself; None = old driver
+    memory_shared: bool = False  # it is the machine's, shared with the CPU: an integrated GPU
     processes: int | None = None  # that compute on it now
+    holders: tuple[GpuProcess, ...] = ()  # the same, one by one
     compute_mode: int | None = None  # nvmlComputeMode_t: 0 default, 2 prohibited, 3 exclusive
     pcie_width: int | None = None  # lanes in use
     pcie_width_max: int | None = None  # lanes that card and slot have
@@ -57,12 +94,26 @@ class Gpu(NamedTuple):
     cpus: str | None = None  # local CPUs as a kernel list, "0-51,104-155"
     cpus_filtered: bool = False  # as the container's cpuset lets us see them, not the hardware's
     fabric: str | None = None  # "not started" | "in progress" | "completed"
+    fabric_status: int | None = None  # nvmlReturn_t with which it was completed: 0 = well
+    fabric_clique: int | None = None  # those of one clique reach each other, once it is completed
+    fabric_health: int | None = None  # NVML_GPU_FABRIC_HEALTH_MASK_*
     nvlinks: tuple[NvLinks, ...] = ()
     nvlink_version: str | None = None  # "4.0"
+    nvlink_errors: NvLinkErrors | None = None
 
     @property
     def mig_uuids(self) -> tuple[str, ...]:
         return tuple(device.uuid for device in self.mig_devices)
+
+    @property
+    def place(self) -> str:
+        """Return where it sits, for people."""
+        return self.pci_bus_id or "integrated"
+
+    @property
+    def smi_id(self) -> str:
+        """Return what `nvidia-smi -i` takes for it, whoever counts."""
+        return self.pci_bus_id or self.uuid
 
     @property
     def memory_used(self) -> int | None:
@@ -70,9 +121,7 @@ class Gpu(NamedTuple):
 
         Where the driver does not say what it keeps to itself, that is in it: hundreds of MiB.
         """
-        if self.memory_bytes is None or self.memory_free is None:
-            return None
-        return max(0, self.memory_bytes - self.memory_free - (self.memory_reserved or 0))
+        return _used(self.memory_bytes, self.memory_free, self.memory_reserved)
 
     @property
     def nvlinks_up(self) -> int:

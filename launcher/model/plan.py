@@ -12,11 +12,12 @@ from launcher.model.secret import Secret as Secret
 
 
 class GpuRequest(NamedTuple):
-    """What LAUNCHER_GPUS asks for: these, or the best `count`, or all (of the idle ones)."""
+    """What LAUNCHER_GPUS asks for: these, the best `count`, all (of the idle ones), or none."""
 
     wanted: tuple[str, ...] = ()  # indices, UUIDs, PCI addresses
     count: int | None = None  # type: ignore[assignment]
     idle: bool = False
+    none: bool = False
 
 
 class KeyLine(NamedTuple):
@@ -178,6 +179,7 @@ class Plan(NamedTuple):
     ready_timeout: float  # seconds
     supervision: Supervision = Supervision()
     gpu_watch: float = 30.0  # seconds between two looks at the GPUs; 0 = none
+    cpu_only: bool = False  # no GPU is wanted, so none that is missing or broken is a fault
     color: bool = False  # the container's log is a terminal
     started: float = 0.0  # CLOCK_MONOTONIC, seconds
     # Of the user's variables, those that hooks changed: as the container has them, None for not at

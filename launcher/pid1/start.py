@@ -45,16 +45,17 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     container = environ.own()
     begun = _begin(box)
     run_dir.claim(begun.settings.run_dir)
-    timeout = begun.settings.detect_timeout
-    machine = driver.machine(box, asked, begun.host, Patience(started, timeout, _PATIENCE))
+    machine = _read_machine(box, asked, begun.settings, begun.host, started, _PATIENCE)
     outset = _set_out(begun, machine, started, container)
-    box.out.say(text.first_line(machine, outset.verdict.failure))
+    cpu_only = begun.settings.cpu_only
+    box.out.say(text.first_line(machine, outset.verdict.failure, cpu_only))
     _make_real(box, begun, outset)
     waited = time.monotonic()
     if _run_hooks(box, begun.settings, for_a_command=False):
         started += time.monotonic() - waited  # from here on the services have their time
         begun = _begin(box, said=begun.settings.warnings)
-        outset = _set_out(begun, machine._replace(host=begun.host), started, container)
+        machine = _after_hooks(box, machine, cpu_only, begun.settings, begun.host)
+        outset = _set_out(begun, machine, started, container)
         _make_real(box, begun, outset)
     supervisor.go(begun.settings.run_dir)
     gc.enable()
@@ -90,13 +91,13 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     files.take_run_dir(settings.run_dir)
     host = read_host(settings)
     patience = math.inf if settings.quiet else COMMAND_PATIENCE
-    machine = driver.machine(box, asked, host, Patience(started, settings.detect_timeout, patience))
+    machine = _read_machine(box, asked, settings, host, started, patience)
     outset = set_out(machine, settings, GUEST, started, container=container)
     plan = _prepare(box, outset)
     if _run_hooks(box, settings, for_a_command=True):
-        settings = load.load_settings()
+        cpu_only, settings = settings.cpu_only, load.load_settings()
         box.stop_timeout = settings.stop_timeout
-        machine = machine._replace(host=read_host(settings))
+        machine = _after_hooks(box, machine, cpu_only, settings, read_host(settings))
         outset = set_out(machine, settings, GUEST, started, container=container)
         plan = _prepare(box, outset)
     if not settings.quiet:
@@ -131,6 +132,25 @@ def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
     identity = plan_identity(host, settings)
     opening = box.fork(lambda: _encode(prepare.open_state(settings, host, identity)))
     return _Begun(settings, host, identity, opening)
+
+
+def _read_machine(
+    box: Init, asked: Child, settings: Settings, host: Host, started: float, silence: float
+) -> Machine:
+    if settings.cpu_only:
+        return driver.without_gpus(box, asked, host)
+    patience = Patience(started, settings.detect_timeout, silence)
+    return driver.machine(box, asked, host, patience)
+
+
+def _after_hooks(
+    box: Init, before: Machine, was_cpu_only: bool, settings: Settings, host: Host
+) -> Machine:
+    """Return the machine as it was read, with the box as hooks left it."""
+    if was_cpu_only and not settings.cpu_only:  # a hook wants GPUs all the same
+        now = time.monotonic()
+        return _read_machine(box, driver.ask(box), settings, host, now, COMMAND_PATIENCE)
+    return before._replace(host=host)
 
 
 def _set_out(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from launcher.gpus.topology import cell, pair_table, strength
 from launcher.model.errors import BadSetting
-from launcher.model.machine import Gpu, GpuReport
+from launcher.model.machine import Gpu, GpuReport, MigDevice
 from launcher.model.plan import EnvVar
 from launcher.settings.table import Settings
 
@@ -22,7 +22,16 @@ class Candidate(NamedTuple):
     """What CUDA can open: a GPU, or an instance of one that is in MIG mode."""
 
     gpu: Gpu
-    uuid: str
+    mig: MigDevice | None = None
+
+    @property
+    def itself(self) -> Gpu | MigDevice:
+        """Return what has the memory and the processes: a MIG instance has its own."""
+        return self.mig or self.gpu
+
+    @property
+    def uuid(self) -> str:
+        return self.itself.uuid
 
 
 class DevicePlan(NamedTuple):
@@ -40,9 +49,12 @@ def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
     """Return CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES.
 
     Without GPUs both are left alone: an empty CUDA_VISIBLE_DEVICES hides every device from
-    whatever is attached later.  Raises BadSetting for GPUs that cannot be given.
+    whatever is attached later.  LAUNCHER_GPUS=none asks for just that.  Raises BadSetting for
+    GPUs that cannot be given.
     """
     kept = settings.environ.get("CUDA_VISIBLE_DEVICES")
+    if settings.cpu_only:
+        return _nothing(settings)
     order = _order(settings)
     if kept is not None:
         if not report.gpus:
@@ -64,6 +76,16 @@ def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
     else:
         value = ",".join(str(device.gpu.index) for device in chosen)
     return DevicePlan((order, EnvVar("CUDA_VISIBLE_DEVICES", value, why)), len(chosen))
+
+
+def _nothing(settings: Settings) -> DevicePlan:
+    if settings.require_gpu:
+        raise BadSetting(
+            f"LAUNCHER_REQUIRE_GPU={settings.require_gpu} contradicts LAUNCHER_GPUS=none: "
+            "leave one of them out"
+        )
+    hidden = EnvVar("CUDA_VISIBLE_DEVICES", "", "no GPU, as LAUNCHER_GPUS=none asks")
+    return DevicePlan((hidden,), 0)
 
 
 def _order(settings: Settings) -> EnvVar:
@@ -104,39 +126,46 @@ def choose(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate, ...]
             name = "LAUNCHER_GPUS" if request.idle else "LAUNCHER_GPU_MIN_FREE"
             raise _not_here(report, f"{name}: there is no {one}")
         return candidates, f"every {one}"
-    return _best(report, candidates, request.count, kind)
+    best, why = _best(report, candidates, request.count, kind)
+    if request.count == 1 and not request.idle and len(report.gpus) > 1:
+        why += "; 1 is a number, GPU 1 is index:1"  # whoever wrote it may have meant that one
+    return best, why
 
 
 def _candidates(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate, ...], str]:
     """Return what may be chosen, and what that is called: "idle {} with 20 GiB free"."""
     least = settings.gpu_min_free
     idle = settings.gpus.idle
-    gpus = [
-        gpu
+    found = tuple(
+        device
         for gpu in report.gpus
-        if (not idle or is_idle(gpu)) and (not least or (gpu.memory_free or 0) >= least)
-    ]
+        for device in candidates_of(gpu)
+        if (not idle or is_idle(device.itself))
+        and (not least or (device.itself.memory_free or 0) >= least)
+    )
     free = f" with {_size(least)} free" if least else ""
     kind = f"{'idle ' if idle else ''}{{}}{free}" if idle or least else _USABLE
-    return tuple(device for gpu in gpus for device in candidates_of(gpu)), kind
+    return found, kind
 
 
-def is_idle(gpu: Gpu) -> bool:
+def is_idle(device: Gpu | MigDevice) -> bool:
     """Return whether nobody computes on it, as far as a container can see.
 
     Processes of other containers are often invisible; the memory that they hold is not.
     """
-    if gpu.processes:
+    if device.processes:
         return False
-    if not gpu.memory_bytes or gpu.memory_used is None:
+    total, used = device.memory_bytes, device.memory_used
+    if not total or used is None or (isinstance(device, Gpu) and device.memory_shared):
         return True
-    return gpu.memory_used <= (1 - _IDLE_SHARE) * gpu.memory_bytes
+    return used <= (1 - _IDLE_SHARE) * total
 
 
 def candidates_of(gpu: Gpu) -> tuple[Candidate, ...]:
     """Return what CUDA can open of a GPU: itself, or its instances where it is in MIG mode."""
-    uuids = gpu.mig_uuids if gpu.mig_enabled else (gpu.uuid,)
-    return tuple(Candidate(gpu, uuid) for uuid in uuids)
+    if gpu.mig_enabled:
+        return tuple(Candidate(gpu, mig) for mig in gpu.mig_devices)
+    return (Candidate(gpu),)
 
 
 def _best(
@@ -146,13 +175,17 @@ def _best(
         asked = f"LAUNCHER_GPUS asks for {count} {kind.format('GPUs')}"
         raise _not_here(report, f"{asked}, {len(candidates)} are here")
     many = " ".join([str(len(candidates)), *kind.format("").split()])
-    from launcher.gpus.selection import best_set  # only where somebody asks for the best
+    from launcher.gpus.fabric import left_out  # only where somebody asks for the best
+    from launcher.gpus.selection import best_set
 
     whole = [device.gpu for device in candidates if not device.gpu.mig_enabled]
     if count > len(whole):  # MIG instances have no links to choose by
         return tuple(candidates[:count]), f"the first {count} of {many}"
     pairs = pair_table(report)
-    chosen = best_set(whole, pairs, count)
+    worse = left_out(report)
+    sound = [gpu for gpu in whole if gpu.index not in worse]
+    enough = count <= len(sound)
+    chosen = best_set(sound, pairs, count) if enough else best_set(whole, pairs, count, sound)
     weakest = min(
         (
             pairs[a.index, b.index]
@@ -163,8 +196,13 @@ def _best(
         default=None,
     )
     link = f", connected by {cell(weakest)}" if weakest else ""
-    why = f"the best {count} of {many}{link}"
-    return tuple(Candidate(gpu, gpu.uuid) for gpu in chosen), why
+    without = [
+        f"without GPU {gpu.index}, {worse[gpu.index]}"
+        for gpu in whole
+        if gpu not in chosen and gpu.index in worse
+    ]
+    why = "; ".join([f"the best {count} of {many}{link}", *without])
+    return tuple(map(Candidate, chosen)), why
 
 
 def _named(report: GpuReport, wanted: Sequence[str]) -> tuple[Candidate, ...]:
@@ -184,15 +222,15 @@ def _matches(device: Candidate, name: str) -> bool:
     if name.isdecimal():
         return device.gpu.index == int(name)
     if ":" in name:
-        return device.gpu.pci_bus_id.lower().endswith(name.lower())
+        return (device.gpu.pci_bus_id or "").lower().endswith(name.lower())
     return device.uuid.lower().startswith(name.lower())
 
 
 def _not_here(report: GpuReport, problem: str) -> BadSetting:
     """Say what there is, in the words that LAUNCHER_GPUS takes."""
     lines = [
-        f"  {device.gpu.index}  {device.uuid}  {device.gpu.name}, "
-        f"{_size(device.gpu.memory_free)} free, {device.gpu.processes or 0} processes"
+        f"  {device.gpu.index}  {device.uuid}  {device.itself.name}, "
+        f"{_size(device.itself.memory_free)} free, {device.itself.processes or 0} processes"
         for gpu in report.gpus
         for device in candidates_of(gpu)
     ]

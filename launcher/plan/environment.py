@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from launcher.checks.facts.how_to_run import tell
+from launcher.model.host import Host
 from launcher.model.plan import EnvVar, Finding
 from launcher.settings.table import TABLE, Settings
 
@@ -129,7 +131,7 @@ def changed_by_hooks(
     )
 
 
-def too_large_notes(names: Sequence[str], stack: int | None) -> Iterator[Finding]:
+def too_large_notes(names: Sequence[str], stack: int | None, host: Host) -> Iterator[Finding]:
     """Say which variables had to be left out, by name."""
     if not names:
         return
@@ -139,7 +141,8 @@ def too_large_notes(names: Sequence[str], stack: int | None) -> Iterator[Finding
         f"the environment is larger than the {_budget(stack) >> 10} KiB that programs can be "
         f"started with, so these are left out: {', '.join(names[:5])}{more}",
         "notebooks, terminals and logins do not have them",
-        "mount large values as files, or raise the limit: docker run --ulimit stack=67108864",
+        "mount large values as files, or raise the limit: "
+        + tell(host, "option", "--ulimit stack=67108864"),
     )
 
 

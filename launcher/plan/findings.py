@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from launcher.checks.facts.how_to_run import fit, is_rented, tell
 from launcher.model.host import Account, Host
 from launcher.model.plan import Finding, Identity, Ssh, State
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
@@ -30,15 +31,16 @@ def plan_notes(
     """
     host, settings, identity = outset.machine.host, outset.settings, outset.identity
     verdict = outset.verdict
-    return (
+    notes = (
         *([verdict.failure] if verdict.failure else []),
         *verdict.warnings,
         *_workspace_notes(host, settings, identity.account, writable),
         *shortcomings(host, settings, identity, ssh, state.home_fault if state else None),
-        *_state_notes(settings, state),
+        *_state_notes(host, settings, state),
         *_environment_notes(settings, identity),
         *_key_notes(ssh),
     )
+    return tuple(note._replace(fix=fit(note.fix, host)) for note in notes)
 
 
 def _workspace_notes(
@@ -50,25 +52,27 @@ def _workspace_notes(
             "workspace.missing",
             f"{path} does not exist",
             "Jupyter opens in the home directory",
-            f"mount one: docker run -v $PWD:{path} …",
+            f"mount one: {tell(host, 'mount', f'$PWD:{path}')}",
         )
     elif not writable:
         yield Finding(
             "workspace.readonly",
             f"{user.name} (uid {user.uid}) cannot write {path}",
             "notebooks cannot be saved there",
-            f"on the host: sudo chown -R {user.uid} DIRECTORY, the one that is mounted there",
+            f"in it, as root: chown -R {user.uid} {path}"
+            if is_rented(host)
+            else f"on the host: sudo chown -R {user.uid} DIRECTORY, the one that is mounted there",
         )
 
 
-def _state_notes(settings: Settings, state: State | None) -> Iterator[Finding]:
+def _state_notes(host: Host, settings: Settings, state: State | None) -> Iterator[Finding]:
     if state and state.weakness:
         yield Finding(
             "state.of_others",
             f"the state directory is not root's alone: {state.weakness}",
             "who can write there chooses the box's token, password and host key, and who logs in",
-            f"a volume: docker run -v launcher-state:{settings.state_dir} …, or on the host: "
-            "sudo chown root DIRECTORY; sudo chmod 700 DIRECTORY",
+            f"a volume: {tell(host, 'mount', f'launcher-state:{settings.state_dir}')}, or on the "
+            "host: sudo chown root DIRECTORY; sudo chmod 700 DIRECTORY",
         )
 
 
@@ -139,7 +143,7 @@ def _as_root(
             "identity.capabilities",
             f"root may not become another user here: no {_named(lacking)}",
             "notebooks run as root, without its powers" + ("" if ssh else ", and SSH is off"),
-            f"docker run {_options(host.lacks(*_ALL))} … or --user 1000",
+            f"{tell(host, 'option', _options(host.lacks(*_ALL)))} or --user 1000",
         )
     elif identity.is_root and "user" not in settings.given and "uid" not in settings.given:
         folder = host.workspace
@@ -156,7 +160,7 @@ def _as_root(
             "ssh.no_terminal",
             f"no {_named(lacking)}",
             "ssh HOST COMMAND and sftp work, a login with a terminal does not",
-            f"docker run {_options(lacking)} …",
+            tell(host, "option", _options(lacking)),
         )
     if identity.sudo and host.no_new_privileges:
         yield Finding(
@@ -214,7 +218,7 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
             "python.readonly",
             f"uid {me.uid} cannot write {settings.python.rpartition('/bin/')[0]}",
             "pip install fails",
-            f"docker run --group-add {host.python_gid} …, or pip install --target",
+            f"{tell(host, 'group', host.python_gid)}, or pip install --target",
         )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from launcher import checks
 from launcher.checks import Verdict
 from launcher.model.evidence import Evidence
-from launcher.model.machine import Machine
+from launcher.model.machine import GpuReport, Machine
 from launcher.model.plan import Identity
 from launcher.plan.identity import plan_identity
 from launcher.settings.table import Settings
@@ -39,13 +39,18 @@ def set_out(
     Args:
         container: None where there are no hooks, and so nothing that they changed.
 
+    Where no GPU is wanted, the machine has none: what is broken about them is nobody's concern.
+
     Raises BadSetting where a machine that is not ours has no account for the user's programs.
     """
+    if settings.cpu_only:
+        machine = machine._replace(report=GpuReport())
+    seen = Evidence(machine, dict(settings.environ), cpu_only=settings.cpu_only)
     return Outset(
         machine,
         settings,
         identity or plan_identity(machine.host, settings),
-        checks.judge(Evidence(machine, dict(settings.environ))),
+        checks.judge(seen),
         guest,
         started,
         settings.environ if container is None else container,

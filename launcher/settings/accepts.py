@@ -74,25 +74,35 @@ def gpu_count(text: str) -> int:
 
 _COUNT = r"[1-9][0-9]?"
 _GPU_NAME = re.compile(
-    r"[0-9]{1,2}|(GPU|MIG)-[0-9a-fA-F-]+"
+    r"(index:)?[0-9]{1,2}|(GPU|MIG)-[0-9a-fA-F-]+"
     r"|([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
 )
+_WORDS_FOR_GPUS = {
+    "all": GpuRequest(),
+    "none": GpuRequest(none=True),
+    "idle": GpuRequest(idle=True),
+}
 
 
 def gpu_request(text: str) -> GpuRequest:
-    """Read all | N | idle | idle:N | a list of indices, UUIDs and PCI addresses."""
-    if text == "all":
-        return GpuRequest()
+    """Read all | none | N | idle | idle:N | a list of indices, UUIDs and PCI addresses.
+
+    A number alone is a count; "index:1" and "1," are lists of one.
+    """
+    if text in _WORDS_FOR_GPUS:
+        return _WORDS_FOR_GPUS[text]
     if match := re.fullmatch(rf"(idle:)?({_COUNT})", text):
         return GpuRequest(idle=bool(match[1]), count=int(match[2]))
-    if text == "idle":
-        return GpuRequest(idle=True)
-    wanted = tuple(part.strip() for part in text.split(","))
+    wanted = tuple(part.strip() for part in text.removesuffix(",").split(","))
     if _is_digits(text) or not all(_GPU_NAME.fullmatch(part) for part in wanted):
+        from launcher.settings.gpu_forms import meant  # only where there is something to say
+
+        form = meant(text)
         raise ValueError(
-            "all, a number of GPUs, idle, idle:2, or a list such as 0,1 or GPU-8f2a… or 18:00.0"
+            "all, none, a number of GPUs, idle, idle:2, or a list such as 0,1 or index:0 or "
+            "GPU-8f2a… or 18:00.0" + (f"; did you mean {form}?" if form else "")
         )
-    return GpuRequest(wanted=wanted)
+    return GpuRequest(wanted=tuple(part.removeprefix("index:") for part in wanted))
 
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

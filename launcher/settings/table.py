@@ -107,7 +107,7 @@ class Settings(NamedTuple):
         "auto: a random password when no key source is set; off: never a password.",
         ("PASSWORD_ACCESS",))
     gpus: GpuRequest = setting("LAUNCHER_GPUS", GpuRequest(), accepts.gpu_request,
-        "GPUs that CUDA sees: all, the best N, a list, idle or idle:N.")
+        "GPUs that CUDA sees: all, none, the best N, a list, index:N, idle or idle:N.")
     gpu_min_free: int = setting("LAUNCHER_GPU_MIN_FREE", 0, accepts.size,
         "Leave out GPUs with less free memory than this, such as 20GiB.")  # bytes
     gpu_ids: str = setting("LAUNCHER_GPU_IDS", "auto", accepts.choice("auto", "index", "uuid"),
@@ -175,6 +175,11 @@ class Settings(NamedTuple):
         """Leave out the environment, which holds secrets of the user's."""
         shown = (f"{name}={getattr(self, name)!r}" for name in self._fields if name != "environ")
         return f"Settings({', '.join(shown)})"
+
+    @property
+    def cpu_only(self) -> bool:
+        """Whether no GPU is wanted; a CUDA_VISIBLE_DEVICES of the user's has the last word."""
+        return self.gpus.none and "CUDA_VISIBLE_DEVICES" not in self.environ
 
     @property
     def https(self) -> bool:

@@ -7,13 +7,17 @@ you, and how to mend it.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 
+from launcher.gpus.topology import name_gpus
 from launcher.model.evidence import TorchReport
-from launcher.model.machine import Gpu, Machine
+from launcher.model.machine import Gpu, Machine, MigDevice
 from launcher.model.plan import Finding, Plan
 
 WIDTH = 80
 GIB = 1 << 30
+_MOST_INSTANCES = 16  # of MIG, that have a line each
+_SHORT_UUID = len("MIG-fb42055e")
 NO_HARDWARE = "hardware.none"
 BOLD, DIM, GREEN, YELLOW = "1", "2", "1;32", "1;33"
 
@@ -21,9 +25,17 @@ BOLD, DIM, GREEN, YELLOW = "1", "2", "1;32", "1;33"
 # --- one line ------------------------------------------------------------------------------
 
 
-def first_line(machine: Machine, failure: Finding | None) -> str:
-    """Return what was found, the moment it is known."""
-    return f"launcher: {gpu_summary(machine, failure)}; starting the services …"
+_CPU_ONLY = "no GPU, as LAUNCHER_GPUS=none asks"
+
+
+def first_line(machine: Machine, failure: Finding | None, cpu_only: bool = False) -> str:
+    """Return what was found, the moment it is known.
+
+    Args:
+        cpu_only: no GPU is wanted, and so none was looked for.
+    """
+    found = _CPU_ONLY if cpu_only else gpu_summary(machine, failure)
+    return f"launcher: {found}; starting the services …"
 
 
 def summary_lines(machine: Machine, plan: Plan, failure: Finding | None) -> list[str]:
@@ -33,7 +45,8 @@ def summary_lines(machine: Machine, plan: Plan, failure: Finding | None) -> list
     """
     visible = planned(plan, "CUDA_VISIBLE_DEVICES")
     seen = f"; CUDA_VISIBLE_DEVICES={shorten(visible, 40)}" if visible is not None else ""
-    lines = [f"launcher: {gpu_summary(machine, failure)}{seen}"]
+    found = _CPU_ONLY if plan.cpu_only else gpu_summary(machine, failure)
+    lines = [f"launcher: {found}{seen}"]
     # Whose files the command makes is not seen before it has made them.
     who = (note for note in plan.notes if note.id.startswith("identity."))
     lines += [f"launcher: {note.what}: {note.means}" for note in who]
@@ -102,10 +115,19 @@ def device_lines(machine: Machine) -> list[str]:
     """Return the device table, one line for each GPU, and the driver."""
     if not machine.report.gpus and not machine.report.lost:
         return row("GPUs", "none; everything runs on the CPU")
-    rows = [(gpu.index, _gpu_cells(gpu)) for gpu in machine.report.gpus]
-    lines = [(index, text) for index, text in rows]
-    lines += [(gpu.index, f"LOST: {gpu.error}"[: WIDTH - 16]) for gpu in machine.report.lost]
-    table = [f"{index:>3}  {text}" for index, text in sorted(lines)]
+    gpus = machine.report.gpus
+    each = sum(len(gpu.mig_devices) for gpu in gpus) <= _MOST_INSTANCES
+    lines = [(gpu.index, [_gpu_cells(gpu), *(_instances(gpu) if each else ())]) for gpu in gpus]
+    lines += [(gpu.index, [f"LOST: {gpu.error}"[: WIDTH - 16]]) for gpu in machine.report.lost]
+    table = [
+        line
+        for index, (first, *rest) in sorted(lines)
+        for line in (f"{index:>3}  {first}", *(f"     {text}" for text in rest))
+    ]
+    shared = [gpu.index for gpu in machine.report.gpus if gpu.memory_shared]
+    if shared:
+        owner = f"{name_gpus(shared)}: the memory is the machine's, shared with the CPU"
+        table.append(f"     {owner}")
     return [*row("GPUs", driver_text(machine)), *table]
 
 
@@ -113,7 +135,27 @@ def _gpu_cells(gpu: Gpu) -> str:
     memory = f"{gpu.memory_bytes / GIB:.0f} GiB" if gpu.memory_bytes else "-"
     capability = "sm_{}{}".format(*gpu.compute_capability) if gpu.compute_capability else "-"
     mig = f" MIG×{len(gpu.mig_uuids)}" if gpu.mig_enabled else ""
-    return f"{gpu.name[:34]:<34} {memory:>8}  {capability:<7} {gpu.pci_bus_id}{mig}"
+    return f"{gpu.name[:34]:<34} {memory:>8}  {capability:<7} {gpu.place}{mig}"
+
+
+def _instances(gpu: Gpu) -> Iterator[str]:
+    """Yield a line for each MIG instance, by the beginning of the UUID that LAUNCHER_GPUS takes."""
+    for mig in gpu.mig_devices if gpu.mig_enabled else ():
+        # Drivers before R470 name them by the GPU's UUID and their place in it.
+        old = mig.uuid.startswith("MIG-GPU-")
+        name = f"…{mig.uuid[44:]}" if old else mig.uuid[:_SHORT_UUID]
+        yield f"{name:<{_SHORT_UUID}}  {mig.profile[:12]:<12}  {_memory_of(mig)}"
+
+
+def _memory_of(mig: MigDevice) -> str:
+    if not mig.memory_bytes:
+        return "memory not told"
+    total = f"{mig.memory_bytes / GIB:.1f} GiB"
+    if mig.memory_free is None:
+        return total
+    count = mig.processes
+    used = "" if count is None else f", {count} process{'' if count == 1 else 'es'}"
+    return f"{mig.memory_free / GIB:.1f} of {total} free{used}"
 
 
 def driver_text(machine: Machine) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launcher.checks.facts.how_to_run import fit
 from launcher.gpus.oddities import oddities
 from launcher.gpus.topology import describe, islands, matrix
+from launcher.model.host import Host
 from launcher.model.machine import Gpu, GpuReport, Nic, Pair
 from launcher.model.plan import Finding
 from launcher.text.text import finding_lines, wrap
@@ -24,21 +26,26 @@ class Topology:
     odd: tuple[Finding, ...]
 
 
-def survey(report: GpuReport, nics: Sequence[Nic]) -> Topology:
-    """Return everything there is to say about how these GPUs are connected."""
+def survey(report: GpuReport, nics: Sequence[Nic], host: Host | None = None) -> Topology:
+    """Return everything there is to say about how these GPUs are connected.
+
+    Args:
+        host: the box, whose place decides how what is odd is mended; None = anywhere.
+    """
+    odd = oddities(report)
     return Topology(
         gpus=report.gpus,
         pairs=report.pairs,
         nics=tuple(nics),
         islands=tuple(islands(report)),
         sentences=tuple(describe(report)),
-        odd=oddities(report),
+        odd=tuple(one._replace(fix=fit(one.fix, host)) for one in odd) if host else odd,
     )
 
 
-def topology_lines(report: GpuReport, nics: Sequence[Nic]) -> list[str]:
+def topology_lines(report: GpuReport, nics: Sequence[Nic], host: Host | None = None) -> list[str]:
     """Return the text: the matrix as `nvidia-smi topo -m` has it, then sentences."""
-    found = survey(report, nics)
+    found = survey(report, nics, host)
     lines = matrix(report, nics)
     lines += [f"NIC{number}: {nic.name}" for number, nic in enumerate(nics)]
     if any(gpu.cpus_filtered for gpu in report.gpus):

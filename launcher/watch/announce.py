@@ -134,7 +134,7 @@ def verify(plan: Plan, machine: Machine) -> str:
 
     user, paths = plan.identity.account, plan.paths
     programs = Programs(paths.guest, paths.python, user, deadline=_VERIFY_TIMEOUT)
-    seen = collect.collect(machine, plan.user_environment(), programs)
+    seen = collect.collect(machine, plan.user_environment(), programs, cpu_only=plan.cpu_only)
     failure = checks.judge(seen).failure
     known = {note.id for note in plan.notes}
     return text_text.deep_line(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from launcher import checks
 from launcher.box.run_dir import read_value
-from launcher.checks.facts.how_to_run import anew
+from launcher.checks.facts.how_to_run import anew, fit
 from launcher.detect import detect, nvml
 from launcher.doctor import collect
 from launcher.model import run_files
@@ -59,7 +59,7 @@ def find_loss(start: Machine, now: Machine, inherited: Mapping[str, str]) -> Fin
     environ = collect.relevant(dict(inherited))
     seen = Evidence(now, environ, worked_before=True)
     if changed := compare(start.report, now.report, anew(seen)):
-        return changed
+        return changed._replace(fix=fit(changed.fix, now.host))
     before = checks.judge(Evidence(start, environ)).failure
     found = checks.judge(seen).failure
     if found and (before is None or (found.id, found.what) != (before.id, before.what)):
@@ -97,12 +97,14 @@ def compare(at_start: GpuReport, now: GpuReport, anew: str) -> Finding | None:
 
 
 def _names(gpus: list[Gpu]) -> str:
-    named = ", ".join(f"GPU {gpu.index} ({gpu.name}, {gpu.pci_bus_id})" for gpu in gpus)
+    named = ", ".join(f"GPU {gpu.index} ({gpu.name}, {gpu.place})" for gpu in gpus)
     return f"{named} {'is' if len(gpus) == 1 else 'are'}"
 
 
 def _recut(start: Gpu, now: Gpu) -> str | None:
-    if bool(start.mig_enabled) != bool(now.mig_enabled):
+    if now.mig_enabled is None:  # it did not tell this time
+        return None
+    if bool(start.mig_enabled) != now.mig_enabled:
         return f"MIG mode of GPU {start.index} was turned {'on' if now.mig_enabled else 'off'}"
     missing = [uuid for uuid in start.mig_uuids if uuid not in now.mig_uuids]
     if not missing:

@@ -16,7 +16,7 @@ from launcher.paths import walk
 from launcher.settings import environ
 
 _UUID_SIZE = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
-_NOT_SUPPORTED = 3  # nvmlReturn_t: this GPU has no MIG
+_MIG_SLOTS = 8  # of any GPU that has MIG, and does not say how many
 
 _LIBRARY = "libnvidia-ml.so.1"
 
@@ -92,13 +92,11 @@ def _call() -> tuple[Roll, int]:
 def _instances(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> frozenset[str] | None:
     mode, pending = ctypes.c_uint(), ctypes.c_uint()
     status = nvml.nvmlDeviceGetMigMode(device, ctypes.byref(mode), ctypes.byref(pending))
-    if status == _NOT_SUPPORTED:
-        return None
-    _check(status)
-    if mode.value != 1:
+    if status or mode.value != 1:  # a GPU that has no MIG, or does not tell
         return None
     slots, instance = ctypes.c_uint(), ctypes.c_void_p()
-    _check(nvml.nvmlDeviceGetMaxMigDeviceCount(device, ctypes.byref(slots)))
+    if nvml.nvmlDeviceGetMaxMigDeviceCount(device, ctypes.byref(slots)):
+        slots.value = _MIG_SLOTS
     return frozenset(
         _uuid(nvml, instance)
         for slot in range(slots.value)  # an empty slot is an error, and no instance

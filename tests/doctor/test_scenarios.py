@@ -27,6 +27,7 @@ SEEN_AT_START = tuple(
 )
 # Where NVML fails, and only the libraries or a trial of CUDA tell why.
 SAID_AT_START = {
+    "fabric-in-progress-at-start": "driver.fabric_manager",
     "compute-only-at-start": "runtime.no_utility",
     "nodes-only-at-start": "runtime.no_utility",
     "not-in-cache-at-start": "runtime.no_utility",

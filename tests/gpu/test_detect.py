@@ -70,9 +70,14 @@ FIELDS: dict[str, Same | str] = {
         parse_bus(ours.pci_bus_id) == parse_bus(smi.text("pci/pci_bus_id"))
     ),
     "memory_bytes": lambda ours, smi: _size(
-        ours.memory_bytes, smi.mebibytes("fb_memory_usage/total")
+        None if ours.memory_shared else ours.memory_bytes, smi.mebibytes("fb_memory_usage/total")
     ),
-    "memory_free": lambda ours, smi: _size(ours.memory_free, smi.mebibytes("fb_memory_usage/free")),
+    "memory_free": lambda ours, smi: _size(
+        None if ours.memory_shared else ours.memory_free, smi.mebibytes("fb_memory_usage/free")
+    ),
+    "memory_shared": lambda ours, smi: (
+        not ours.memory_shared or smi.mebibytes("fb_memory_usage/total") is None
+    ),
     "memory_reserved": lambda ours, smi: _size(
         ours.memory_reserved, smi.mebibytes("fb_memory_usage/reserved")
     ),
@@ -83,6 +88,7 @@ FIELDS: dict[str, Same | str] = {
     ),
     "minor": lambda ours, smi: ours.minor == smi.number("minor_number"),
     "processes": lambda ours, smi: ours.processes == smi.processes,
+    "holders": "their pids are the host's: nvidia-smi in a container shows none",
     "compute_mode": lambda ours, smi: ours.compute_mode == smi.compute_mode,
     "pcie_width": lambda ours, smi: (
         ours.pcie_width == smi.number("pci/pci_gpu_link_info/link_widths/current_link_width")
@@ -101,8 +107,15 @@ FIELDS: dict[str, Same | str] = {
     "cpus": "it is in topo -m: test_topology",
     "cpus_filtered": "it says where our own answer is from",
     "fabric": lambda ours, smi: ours.fabric == _lower(smi.text("fabric/state")),
+    "fabric_status": lambda ours, smi: (
+        ours.fabric_status is None
+        or (ours.fabric_status == 0) is (smi.text("fabric/status") == "Success")
+    ),
+    "fabric_clique": "only newer versions of nvidia-smi print it",
+    "fabric_health": "nvidia-smi prints its parts, each in words",
     "nvlinks": "they are in nvlink -s: test_the_nvlinks_that_are_up",
     "nvlink_version": "nvidia-smi prints the links' speed, and no version",
+    "nvlink_errors": "they are in nvlink -e, link by link, in a form for every generation",
 }
 
 

@@ -1,79 +1,104 @@
-"""How a container gets its GPUs: the platform's own form first.  Pure."""
+"""What the place where a box runs is told to do: `places` has the words.  Pure.
+
+That table is imported where something is said, and not on the way to the first line.
+"""
 
 from __future__ import annotations
 
 from launcher.checks.facts.cards import card_name
 from launcher.model.evidence import Evidence
+from launcher.model.host import Host
 from launcher.model.machine import Hardware
 
-_DOCKER = "docker run --gpus all …"
-_PODMAN = "podman run --device nvidia.com/gpu=all …"
-_POD_SPEC = "resources: {limits: {nvidia.com/gpu: 1}}"
-
-_GIVE = {
-    "podman": _PODMAN,
-    "kubernetes": f"in the pod's spec, for this container: {_POD_SPEC}",
-    "runpod": "in RunPod's console: stop the Pod and start it with a GPU, or deploy another",
-    "vast": "in Vast's console: rent an instance that gives its GPU to the container",
-}
 _OTHER_FORMS = (
-    f"   (Compose: gpus: all; Kubernetes: {_POD_SPEC}; "
+    "   (Compose: gpus: all; Kubernetes: resources: {limits: {nvidia.com/gpu: 1}}; "
     "Podman: --device nvidia.com/gpu=all; Apptainer: --nv)"
 )
+_STARTERS = {"hub", "slurm", "lxc"}
 
-_CONFIGURE = {
-    "podman": "on the host: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml; then "
-    "podman run --device nvidia.com/gpu={asked} …",
-    # k3s and others keep runc as the default runtime, and offer this class beside it.
-    "kubernetes": "in the pod's spec: runtimeClassName: nvidia; or on the node: sudo nvidia-ctk "
-    "runtime configure --runtime=containerd --set-as-default && sudo systemctl restart containerd",
-    "runpod": _GIVE["runpod"],
-    "vast": _GIVE["vast"],
-}
-_CONFIGURE_ELSEWHERE = (
-    "docker run --gpus '\"device={asked}\"' …; if that fails, on the host: install "
-    "nvidia-container-toolkit; sudo nvidia-ctk runtime configure --runtime=docker && "
-    "sudo systemctl restart docker"
-)
+
+def place_of(host: Host) -> str:
+    """Return the row of this box in the table of places: who is to be told what."""
+    if host.platform in ("runpod", "vast"):
+        return host.platform
+    if host.starter == "hub":
+        return "hub on kubernetes" if host.platform == "kubernetes" else "hub"
+    if host.platform == "kubernetes" or host.starter not in _STARTERS:
+        rootless = "rootless " if host.platform == "podman" and host.rootless else ""
+        return f"{rootless}{host.platform}".replace("gvisor", "docker")
+    return host.starter
+
+
+def is_rented(host: Host) -> bool:
+    """Return whether nobody who is here reaches the host: more is had by renting another."""
+    return host.platform in ("runpod", "vast")
+
+
+def tell(host: Host, need: str, *about: object) -> str:
+    """Return what is told there for a need, a field of `Place`; of Docker, Compose's form too."""
+    from launcher.checks.facts.places import COMPOSE, PLACES
+
+    name = place_of(host)
+    text = str(getattr(PLACES[name], need)).format(*about)
+    if name == "docker" and need in COMPOSE:
+        text += f"   (Compose: {COMPOSE[need].format(*about)})"
+    return text
+
+
+def fit(text: str, host: Host) -> str:
+    """Return a fix, written in the words of a container of Docker's, in those of this place."""
+    name = place_of(host)
+    if name == "docker":
+        return text
+    from launcher.checks.facts.places import PLACES
+
+    place = PLACES[name]
+    text = text.replace("create the container anew", place.recreate)
+    text = text.replace("in the container: ", f"{place.inside}: " if place.inside else "")
+    if place.host:
+        return text.replace("on the host", place.host)
+    for words in ("on the host: ", "on the host, ", " on the host"):  # here is the host
+        text = text.replace(words, "")
+    return text
 
 
 def give_gpus(seen: Evidence) -> str:
     """Return how to start this container with GPUs; of Docker's kin, in every form."""
-    return _GIVE.get(seen.platform, _DOCKER + _OTHER_FORMS)
+    docker = place_of(seen.machine.host) == "docker"
+    return f"docker run --gpus all …{_OTHER_FORMS}" if docker else give_gpus_here(seen)
 
 
 def give_gpus_here(seen: Evidence) -> str:
-    """Return the one form for this platform."""
-    return _GIVE.get(seen.platform, _DOCKER)
+    """Return the one form for this place."""
+    if place_of(seen.machine.host) == "docker":
+        return "docker run --gpus all …"
+    return tell(seen.machine.host, "give", _branch(seen))
+
+
+def give_named(seen: Evidence, names: str) -> str:
+    """Return how to start this container with these GPUs or instances."""
+    return tell(seen.machine.host, "named", names)
 
 
 def use_nvidia_runtime(seen: Evidence) -> str:
     """Return how to make the engine give what NVIDIA_VISIBLE_DEVICES asks for."""
-    asked = seen.environ.get("NVIDIA_VISIBLE_DEVICES", "all")
-    return _CONFIGURE.get(seen.platform, _CONFIGURE_ELSEWHERE).format(asked=asked)
+    return tell(seen.machine.host, "engine", seen.environ.get("NVIDIA_VISIBLE_DEVICES", "all"))
 
 
 def with_capabilities(seen: Evidence) -> str:
     """Return how to start this container with all of the driver that computing needs."""
     value = "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
-    if seen.platform == "kubernetes":
-        return f"in the pod's spec, for this container: env {value}"
-    if seen.platform in ("runpod", "vast"):
-        return f"among the environment variables of the template: {value}"
-    if seen.platform == "podman":
-        return f"podman run --device nvidia.com/gpu=all -e {value} …"
-    # Compose's and --gpus' capabilities override the variable.
-    return f"docker run --gpus all -e {value} …   (Compose: capabilities: [gpu], nothing more)"
+    return tell(seen.machine.host, "capabilities", value)
 
 
 def anew(seen: Evidence) -> str:
     """Return how to create this container once more."""
-    return {
-        "kubernetes": "kubectl delete pod …, and let it be created anew",
-        "podman": "on the host: podman restart …",
-        "runpod": "in RunPod's console: restart the Pod",
-        "vast": "in Vast's console: restart the instance",
-    }.get(seen.platform, "on the host: docker restart …")
+    return tell(seen.machine.host, "anew")
+
+
+def _branch(seen: Evidence) -> str:
+    version = seen.hardware.kernel_driver or seen.report.driver_version or ""
+    return version.partition(".")[0] or "BRANCH"
 
 
 def cards_in_words(hardware: Hardware) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.checks.check import nvml_words
 from launcher.checks.facts.device_nodes import cuda_works, gpu_nodes, nodes_of_nvidia
-from launcher.checks.facts.how_to_run import cards_in_words
+from launcher.checks.facts.how_to_run import cards_in_words, place_of
 from launcher.checks.facts.library_files import NVML, not_found, unsearched
 from launcher.model.evidence import Evidence
 
@@ -25,7 +25,7 @@ def wsl_without_libraries(seen: Evidence) -> str | None:
 
 
 def wsl_blocks(seen: Evidence) -> str | None:
-    return f"NVML 17: {seen.reason}" if seen.has_node("/dev/dxg") and seen.nvml(17) else None
+    return nvml_words(seen) if seen.has_node("/dev/dxg") and seen.driver_failed("nvml") else None
 
 
 def is_jetson(seen: Evidence) -> str | None:
@@ -63,9 +63,11 @@ def not_injected(seen: Evidence) -> str | None:
     found = [cards_in_words(hardware)] if hardware.pci else []
     if hardware.kernel_driver:
         found.append(f"{'' if found else 'NVIDIA '}driver {hardware.kernel_driver}")
+    has = f"this machine has {' and '.join(found)}, but"
+    if place_of(seen.machine.host) == "plain":
+        return f"{has} not the driver's libraries" if found else None
     without = "it" if len(hardware.pci) < 2 else "them"
-    start = f"this machine has {' and '.join(found)}, but the container was started without"
-    return f"{start} {without}" if found else None
+    return f"{has} the container was started without {without}" if found else None
 
 
 def void_asked_for(seen: Evidence) -> str | None:

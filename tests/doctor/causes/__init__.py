@@ -13,6 +13,7 @@ HEALTHY = (
     Scenario("healthy", "Two GPUs that work."),
     Scenario("healthy-board", "Eight GPUs behind NVSwitches that work.", machine="h100-8x"),
     Scenario("healthy-mig", "Three MIG instances that work.", machine="a100-mig"),
+    Scenario("healthy-gb10", "A GPU that shares the CPU's memory.", machine="gb10"),
     Scenario("healthy-mask", "A mask that leaves one GPU out on purpose.",
              environ={"CUDA_VISIBLE_DEVICES": "1"}),
     Scenario("healthy-powerless", "Two GPUs that work, and a root without capabilities.",

@@ -112,6 +112,21 @@ HARDWARE = (
         machine="h100-8x", changes={"gpu 5": {"mig_mode": "enabled"}},
         warns=("hardware.some_mig_empty",), names=("nvidia-smi mig",),
     ),
+    Scenario(
+        "fewer-nvlinks", "A GPU has fewer NVLinks up than its equals.", machine="h100-8x",
+        changes={"gpu 3": {
+            "nvlink 13-17": None, "nvlink 16-17": "disabled",
+            "nvlink 13-15": "enabled, version 4.0, switch 00000000:0A:00.0, p2p",
+        }},
+        warns=("hardware.fewer_nvlinks",), seen=("GPU 3: 16 of 18", "00000000:5D:00.0"),
+        names=("nvidia-smi nvlink -s -i 00000000:5D:00.0",),
+    ),
+    Scenario(
+        "nvlink-errors", "NVLinks of a GPU fail, and are trained anew.", machine="h100-8x",
+        changes={"gpu 6": {"link_recovery_errors": "4", "link_replay_errors": "17"}},
+        warns=("hardware.nvlink_errors",), seen=("GPU 6", "4 times", "17 replays"),
+        names=("nvidia-smi nvlink -e -i 00000000:BA:00.0",),
+    ),
 )  # fmt: skip
 
 DRIVER = (
@@ -181,6 +196,24 @@ DRIVER = (
         machine="h100-8x",
         changes={**every_gpu(fabric_state="not-started"), "faults": {"cuInit": "return 802"}},
         names=("nvidia-fabricmanager",),
+    ),
+    Scenario(
+        "off-fabric", "The NVSwitch fabric did not take one GPU.",
+        machine="h100-8x", changes={"gpu 2": {"fabric_status": "999"}},
+        warns=("driver.off_fabric",), seen=("GPU 2", "999"),
+        names=("nvidia-fabricmanager", "00000000:3A:00.0", "LAUNCHER_GPUS=0,1,3,4,5,6,7"),
+    ),
+    Scenario(
+        "fabric-in-progress", "The NVSwitch fabric never gets ready, and CUDA works all the same.",
+        machine="h100-8x", changes=every_gpu(fabric_state="in-progress"),
+        warns=("driver.fabric_down",), seen=("GPUs 0-7", "in progress"),
+        names=("nvidia-fabricmanager", "nvlsm"),
+    ),
+    Scenario(
+        "fabric-degraded", "A GPU's way into the NVSwitch fabric is degraded.",
+        machine="h100-8x", changes={"gpu 4": {"fabric_health_mask": "0x1a9"}},
+        warns=("driver.fabric_unhealthy",), seen=("GPU 4", "0x1a9"),
+        names=("nvidia-smi -q -i 00000000:9A:00.0",),
     ),
     Scenario(
         "hmm", "The open kernel module fails on HMM under KASLR.", "driver.hmm",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.checks import driver, hardware, judge
+from launcher.gpus.fabric import TROUBLES
 from launcher.model.evidence import CLEAN, Evidence, TorchReport
 from launcher.model.machine import DriverFailure, GpuReport, NvLinks, PciDevice
 from testing.evidences import NO_NVML, cheap, fails, full, healthy, nvml_fails, real, works
@@ -128,6 +129,9 @@ def test_persistence_is_a_warning_on_a_data_centre_card() -> None:
 
 def test_every_check_is_reached() -> None:
     reached = {row for row, _ in FAILURES.values()} | {"driver.persistence_off"}
+    reached |= {
+        trouble.id for trouble in TROUBLES if trouble.id.startswith("driver.")
+    }  # test_fabric
     assert reached == {check.id for check in driver.CHECKS}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.checks import driver, hardware, judge
+from launcher.gpus.fabric import TROUBLES
 from launcher.model.evidence import Evidence
 from launcher.model.machine import DeviceNode, DriverFailure, GpuReport, Hardware, LostGpu
 from testing.evidences import NO_NVML, cheap, fails, full, healthy, nvml_fails, opened, works
@@ -141,6 +142,7 @@ def test_each_warning_leaves_the_machine_healthy(row: str, seen: Evidence) -> No
 
 def test_every_check_is_reached() -> None:
     reached = {row for row, _ in FAILURES.values()} | set(WARNINGS)
+    reached |= {one.id for one in TROUBLES if one.id.startswith("hardware.")}  # test_fabric
     assert reached == {check.id for check in hardware.CHECKS}
 
 

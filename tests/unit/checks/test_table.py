@@ -42,6 +42,12 @@ def test_a_machine_without_a_usable_gpu_always_has_a_reason(name: str) -> None:
         assert verdict.failure is not None
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_where_no_gpu_is_wanted_nothing_about_them_is_a_failure(name: str) -> None:
+    verdict = judge(Evidence(CASES[name].machine, {"CUDA_VISIBLE_DEVICES": ""}, cpu_only=True))
+    assert (verdict.failure, verdict.exit_status) == (None, 0)
+
+
 # --- judging ---------------------------------------------------------------------------------
 
 

@@ -80,6 +80,15 @@ def test_mig_mode(read: Read, machine: str, enabled: bool | None) -> None:
     assert {gpu.mig_enabled for gpu in read(machine).gpus} == {enabled}
 
 
+def test_every_instance_has_its_own_memory_and_processes(read: Read) -> None:
+    busy = {"gpu 0 mig 1": {"process": "pid 7, memory 1 GiB"}}
+    (gpu,) = read("a100-mig", busy).gpus
+    free = [(mig.memory_free or 0) >> 20 for mig in gpu.mig_devices]
+    assert free == [19968 - 14366, 19968 - 9826, 19968 - 13]
+    assert [mig.processes for mig in gpu.mig_devices] == [0, 1, 0]
+    assert [mig.profile for mig in gpu.mig_devices] == ["2g.20gb"] * 3
+
+
 def test_mig_without_instances(read: Read) -> None:
     report = read("h100-8x", {"gpu 0": {"mig_mode": "enabled"}})
     assert report.gpus[0].mig_enabled

@@ -147,11 +147,15 @@ def test_the_numa_node_as_nvml_tells_it(memory: str | None, node: int | None) ->
     assert {gpu.numa_node for gpu in report.gpus} == {node}
 
 
-def test_a_gpu_that_is_lost_between_two_questions_loses_its_pairs_alone() -> None:
-    report = read(DGX1, {"faults": {"nvmlDeviceGetTopologyCommonAncestor gpu 3": "return 15"}})
+@pytest.mark.parametrize("code", [15, 4, 999])
+def test_a_way_that_is_not_told_hides_neither_a_gpu_nor_its_links(code: int) -> None:
+    call = "nvmlDeviceGetTopologyCommonAncestor gpu 3"
+    report = read(DGX1, {"faults": {call: f"return {code}"}})
     assert len(report.gpus) == 8
-    assert {p.b for p in report.pairs if p.a == 0} == {1, 2, 4, 5, 6, 7}
-    assert len(report.pairs) == 7 * 6 // 2
+    assert {p.path is None for p in report.pairs if 3 in (p.a, p.b)} == {True}
+    others = [p for p in read(DGX1).pairs if 3 not in (p.a, p.b)]
+    assert [p for p in report.pairs if 3 not in (p.a, p.b)] == others
+    assert pair(report, 0, 3).nvlinks == 2
 
 
 # --- values ----------------------------------------------------------------------------------

@@ -44,6 +44,14 @@ def test_cards_are_named_where_no_gpu_answers(tmp_path: Path) -> None:
     assert [device.name for device in seen.hardware.pci] == ["AD102 [GeForce RTX 4090]"]
 
 
+def test_where_no_gpu_is_wanted_cuda_is_not_tried(simulated, tmp_path: Path) -> None:
+    folder = guest(tmp_path, REPORTS_ITS_ENVIRONMENT)
+    environ = {**simulated("h100-8x", {"faults": {"cuInit": "hang"}}), "CUDA_VISIBLE_DEVICES": ""}
+    seen = collect(environ, guest=folder, with_torch=True, cpu_only=True)
+    assert (seen.trials, seen.torch.how, seen.torch.warnings[0]) == ((), AS_GIVEN, "")
+    assert seen.cpu_only
+
+
 # --- PyTorch -----------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.checks import LAYERS, Verdict, judge
 from launcher.doctor import report
-from launcher.model.evidence import Evidence
+from launcher.model.evidence import Evidence, TorchReport
 from launcher.model.host import Account
 from launcher.model.plan import Finding
 from testing.evidences import NO_NVML, cheap, full, healthy
@@ -44,6 +44,18 @@ def test_what_was_not_tried_is_not_called_ok() -> None:
     seen = replace(healthy(), trials=(), torch=None, libraries=())
     status = dict(zip(LAYERS, statuses(seen, Verdict(None, ())), strict=True))
     assert [status[layer] for layer in ("libraries", "cuda", "pytorch")] == ["skipped"] * 3
+
+
+def test_where_no_gpu_is_wanted_the_rows_say_so() -> None:
+    torch = TorchReport("ok", version="2.6.0", devices=0)
+    environ = {"CUDA_VISIBLE_DEVICES": ""}
+    seen = replace(healthy(), trials=(), torch=torch, environ=environ, cpu_only=True)
+    told = {row.layer: (row.status, row.text) for row in report.rows(seen, judge(seen))}
+    assert told["cuda"] == ("skipped", "not looked at")
+    assert told["pytorch"] == ("ok", "2.6.0: computes on the CPU")
+    assert told["environment"] == ("ok", "no GPU, as LAUNCHER_GPUS=none asks")
+    missing = replace(seen, torch=TorchReport("missing", error="no module named torch"))
+    assert report.rows(missing, judge(missing))[5].text == "cannot be used: no module named torch"
 
 
 # --- text ------------------------------------------------------------------------------------

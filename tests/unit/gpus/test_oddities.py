@@ -90,7 +90,8 @@ UP = (NvLinks(12, "switch", "00000000:F0:00.0"),)
 def test_boards_have_nvlink(name: str) -> None:
     assert ids(machine(name, nvlinks=DOWN)) == ["topology.nvlinks_down"]
     assert ids(machine(name)) == ["topology.nvlinks_down"]  # a driver that shows no link at all
-    assert ids(machine(name, nvlinks=UP)) == []
+    joined = Pair(0, 1, 12, "switch", "SYS")
+    assert ids(machine(name, pair=joined, nvlinks=UP)) == []
     assert ids(machine(name, count=1, nvlinks=DOWN)) == []  # nobody to be linked to
     assert ids(machine(name, mig_enabled=True, nvlinks=DOWN)) == []
 

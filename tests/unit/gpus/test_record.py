@@ -43,7 +43,22 @@ VARIED: dict[str, tuple[str, Mapping[str, Mapping[str, str | None]]]] = {
         "gpu 0": {"nvlink 0-1": None, "nvlink 0": "disabled", "nvlink 1": "enabled, ibmnpu"},
         "gpu 1": {"nvlink 0": "enabled, version 2.0, switch"},
     }),
+    "fabric-of-all-states": ("h100-8x", {
+        "gpu 1": {"fabric_state": "in-progress"},
+        "gpu 2": {"fabric_status": "999", "link_recovery_errors": "3"},
+        "gpu 3": {
+            "fabric_clique_id": "7", "fabric_health_mask": "0x2a",
+            "link_recovery_errors": "0", "link_replay_errors": "12", "link_crc_errors": "1",
+        },
+        "gpu 4": {"fabric_state": "not-started"},
+        "gpu 5": {"fabric_state": None},
+        "gpu 6": {"nvlink 13-17": None, "nvlink 13-16": "disabled"},
+    }),
     "links-without-p2p": ("rtx3090-2x-nvlink", {"p2p nvlink": {"0": "X DR", "1": "DR X"}}),
+    "mig-in-use": ("a100-mig", {
+        "gpu 0 mig 0": {"memory_reserved": "3 MiB", "process": "pid 7, memory 1 GiB"},
+        "gpu 0 mig 1": {"memory_total": None},
+    }),
     "mig-without-instances": ("h100-8x", {"gpu 2": {"mig_mode": "enabled"}}),
     "says-nothing": ("rtx4090-1x", {"gpu *": dict.fromkeys([
         "compute_capability", "memory_total", "compute_mode", "pcie_width", "pcie_width_max",
@@ -76,7 +91,12 @@ def machines_again() -> dict[str, GpuReport]:
 def anonymous(report: GpuReport) -> GpuReport:
     """Return the report without what a recording makes up."""
     gpus = tuple(
-        replace(gpu, uuid="", mig_devices=tuple(replace(mig, uuid="") for mig in gpu.mig_devices))
+        replace(
+            gpu,
+            uuid="",
+            mig_devices=tuple(replace(mig, uuid="") for mig in gpu.mig_devices),
+            holders=tuple(replace(one, pid=0) for one in gpu.holders),
+        )
         for gpu in report.gpus
     )
     return replace(report, gpus=gpus)
@@ -91,7 +111,7 @@ def test_the_machines_have_something_in_every_field() -> None:
     """Or the test above would not see that it is left out of recordings."""
     for kind, found in {
         Gpu: [gpu for report in machines().values() for gpu in report.gpus],
-        MigDevice: machines()["a100-mig"].gpus[0].mig_devices,
+        MigDevice: machines()["mig-in-use"].gpus[0].mig_devices,
         GpuReport: list(machines().values()),
     }.items():
         for name in kind._fields:

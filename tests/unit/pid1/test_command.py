@@ -133,6 +133,14 @@ def test_one_line_on_standard_error_says_what_was_found(run, simulated) -> None:
     assert "CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,6,7" in line
 
 
+def test_who_wants_no_gpu_does_not_wait_for_the_driver(run, simulated) -> None:
+    wish = {"LAUNCHER_GPUS": "none", "LAUNCHER_DETECT_TIMEOUT": "86400", "LAUNCHER_QUIET": "0"}
+    status, out, err = run("env", env={**simulated("hung-init"), **wish})
+    assert status == 0
+    assert "CUDA_VISIBLE_DEVICES=" in out.splitlines()
+    assert err == "launcher: no GPU, as LAUNCHER_GPUS=none asks; CUDA_VISIBLE_DEVICES=\n"
+
+
 def test_quiet_means_no_line(run) -> None:
     assert run("true")[2] == ""
 

@@ -66,7 +66,14 @@ def uuids(*indices: int) -> str:
         ({}, "0,1,2,3", "every usable GPU"),
         ({"LAUNCHER_GPUS": "all"}, "0,1,2,3", "every usable GPU"),
         ({"LAUNCHER_GPUS": "2"}, "0,3", "the best 2 of 4 usable, connected by NV4"),
-        ({"LAUNCHER_GPUS": "1"}, "0", "the best 1 of 4 usable"),
+        (
+            {"LAUNCHER_GPUS": "1"},
+            "0",
+            "the best 1 of 4 usable; 1 is a number, GPU 1 is index:1",
+        ),
+        ({"LAUNCHER_GPUS": "idle:1"}, "0", "the best 1 of 2 idle"),
+        ({"LAUNCHER_GPUS": "index:1"}, "1", "as LAUNCHER_GPUS asks"),
+        ({"LAUNCHER_GPUS": "0,"}, "0", "as LAUNCHER_GPUS asks"),
         ({"LAUNCHER_GPUS": "4"}, "0,1,2,3", "the best 4 of 4 usable, connected by SYS"),
         ({"LAUNCHER_GPUS": "idle:2"}, "0,3", "the best 2 of 2 idle, connected by NV4"),
         ({"LAUNCHER_GPUS": "idle"}, "0,3", "every idle GPU"),
@@ -123,7 +130,28 @@ def test_what_there_is_comes_with_what_one_chooses_by() -> None:
     assert here == f"  2  {gpu(2).uuid}  {gpu(2).name}, 78 GiB free, 2 processes"
 
 
-@pytest.mark.parametrize("wanted", ["1", "idle:1", "0,1", gpu(0).uuid, "18:00.0"])
+def test_one_of_one_is_no_riddle() -> None:
+    assert visible(answering(gpu(0)), LAUNCHER_GPUS="1").why == "the best 1 of 1 usable"
+
+
+@pytest.mark.parametrize("report", [FOUR, LOST, MIG, NO_GPU, answering()])
+def test_none_hides_whatever_is_there(report: GpuReport) -> None:
+    plan = planned(report, LAUNCHER_GPUS="none", LAUNCHER_GPU_MIN_FREE="90GiB")
+    hidden = EnvVar("CUDA_VISIBLE_DEVICES", "", "no GPU, as LAUNCHER_GPUS=none asks")
+    assert plan == DevicePlan((hidden,), 0)
+
+
+def test_none_beside_a_variable_of_the_users_has_no_effect() -> None:
+    seen = visible(FOUR, LAUNCHER_GPUS="none", CUDA_VISIBLE_DEVICES="1")
+    assert (seen.value, seen.why) == ("1", "yours, kept; LAUNCHER_GPUS has no effect beside it")
+
+
+def test_none_and_a_gpu_that_is_required_contradict_each_other() -> None:
+    text = fault(FOUR, LAUNCHER_GPUS="none", LAUNCHER_REQUIRE_GPU="2")
+    assert text == ("LAUNCHER_REQUIRE_GPU=2 contradicts LAUNCHER_GPUS=none: leave one of them out")
+
+
+@pytest.mark.parametrize("wanted", ["1", "idle:1", "0,1", gpu(0).uuid, "18:00.0", "index:0"])
 @pytest.mark.parametrize("report", [NO_GPU, answering()])
 def test_gpus_that_are_asked_for_where_there_is_none(report: GpuReport, wanted: str) -> None:
     text = fault(report, LAUNCHER_GPUS=wanted)
@@ -213,7 +241,12 @@ def test_a_gpu_that_is_not_here(wanted: str) -> None:
         (MIG, {"LAUNCHER_GPUS": INSTANCES[2][:12]}, INSTANCES[2:], "as LAUNCHER_GPUS asks"),
         (MIG, {"LAUNCHER_GPU_IDS": "index"}, INSTANCES, "every usable GPU"),
         (MIXED, {}, [*INSTANCES[:2], gpu(1).uuid], "every usable GPU"),
-        (MIXED, {"LAUNCHER_GPUS": "1"}, [gpu(1).uuid], "the best 1 of 3 usable"),
+        (
+            MIXED,
+            {"LAUNCHER_GPUS": "1"},
+            [gpu(1).uuid],
+            "the best 1 of 3 usable; 1 is a number, GPU 1 is index:1",
+        ),
     ],
 )
 def test_mig_instances_are_named_by_uuid(
@@ -222,6 +255,52 @@ def test_mig_instances_are_named_by_uuid(
     seen = visible(report, **environ)
     assert seen.value.split(",") == value
     assert seen.why == f"{why}; UUIDs, since MIG instances have no index"
+
+
+def cut(*instances: tuple[int | None, int | None]) -> GpuReport:
+    """Return a GPU with 55 GiB free that is cut into instances of (GiB free of 20, processes)."""
+    whole = mig_gpu(0, len(instances))
+    migs = tuple(
+        replace(
+            mig, memory_bytes=20 * GIB, processes=processes,
+            memory_free=None if free is None else free * GIB,
+        )
+        for mig, (free, processes) in zip(whole.mig_devices, instances, strict=True)
+    )  # fmt: skip
+    return answering(replace(whole, mig_devices=migs, memory_free=55 * GIB, processes=1))
+
+
+@pytest.mark.parametrize(
+    ("instances", "environ", "chosen"),
+    [
+        ([(5, 1), (10, 1), (20, 0)], {"LAUNCHER_GPU_MIN_FREE": "8GiB"}, [1, 2]),
+        ([(5, 1), (10, 1), (20, 0)], {"LAUNCHER_GPUS": "idle"}, [2]),
+        ([(5, 0), (10, None), (20, None)], {"LAUNCHER_GPUS": "idle"}, [2]),
+        ([(20, 1), (20, 0), (20, 0)], {"LAUNCHER_GPUS": "idle:1"}, [1]),
+        ([(None, 0), (None, 1), (20, 0)], {"LAUNCHER_GPUS": "idle"}, [0, 2]),
+        ([(None, 0), (12, 0)], {"LAUNCHER_GPU_MIN_FREE": "8GiB"}, [1]),
+    ],
+)
+def test_instances_are_judged_by_their_own_memory_and_processes(
+    instances: list[tuple[int | None, int | None]], environ: dict[str, str], chosen: list[int]
+) -> None:
+    report = cut(*instances)
+    uuids = report.gpus[0].mig_uuids
+    assert visible(report, **environ).value.split(",") == [uuids[index] for index in chosen]
+
+
+def test_what_the_whole_card_has_free_is_no_instances() -> None:
+    text = fault(cut((5, 1), (20, 0)), LAUNCHER_GPU_MIN_FREE="40GiB")
+    assert text.startswith("LAUNCHER_GPU_MIN_FREE: there is no GPU with 40 GiB free; here are:")
+    first, second = text.splitlines()[1:]
+    assert first.endswith("MIG 1g.10gb, 5 GiB free, 1 processes")
+    assert second.endswith("MIG 1g.10gb, 20 GiB free, 0 processes")
+
+
+def test_a_card_that_does_not_tell_hides_no_instance() -> None:
+    report = cut((20, 0), (20, 0))
+    silent = (replace(report.gpus[0], memory_bytes=None, memory_free=None, processes=None),)
+    assert planned(replace(report, gpus=silent), LAUNCHER_GPU_MIN_FREE="8GiB").count == 2
 
 
 def test_a_gpu_that_stands_for_several_instances_is_no_choice() -> None:

@@ -11,6 +11,7 @@ from launcher.model.host import Account
 from launcher.model.machine import Gpu, GpuReport, LostGpu, Machine
 from launcher.model.plan import EnvVar, Plan
 from launcher.plan.plan import make_plan
+from launcher.plan.watch import plan_watch
 from testing.machines import (
     CASES,
     DEV,
@@ -163,6 +164,24 @@ def test_no_machine_makes_cuda_see_an_empty_or_a_lost_device(count, lost, mig) -
         assert [int(entry) for entry in visible.split(",")] == list(range(count))
     else:
         assert visible.split(",") == can_be_opened
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_where_no_gpu_is_wanted_the_box_is_a_plain_one(name: str) -> None:
+    found = outset(CASES[name].machine, settings({"LAUNCHER_GPUS": "none"}))
+    planned = make_plan(found, STATE)
+    assert found.machine.report == GpuReport()
+    assert (planned.cpu_only, planned.devices) == (True, 0)
+    assert value(planned, "CUDA_VISIBLE_DEVICES") == ""
+    of_gpus = ("hardware.", "driver.", "runtime.", "libraries.", "cuda.", "pytorch.")
+    assert not [note.id for note in planned.notes if note.id.startswith(of_gpus)]
+    assert plan_watch(planned, found.machine).gpus is None
+
+
+def test_a_variable_of_the_users_says_that_gpus_are_wanted() -> None:
+    wish = {"LAUNCHER_GPUS": "none", "CUDA_VISIBLE_DEVICES": "0"}
+    found = outset(EIGHT, settings(wish))
+    assert (found.machine, make_plan(found, STATE).cpu_only) == (EIGHT, False)
 
 
 # --- LAUNCHER_REQUIRE_GPU --------------------------------------------------------------------

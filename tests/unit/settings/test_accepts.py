@@ -40,6 +40,11 @@ from launcher.settings.table import TABLE
         (accepts.gpu_request, "16", GpuRequest(count=16)),
         (accepts.gpu_request, "idle", GpuRequest(idle=True)),
         (accepts.gpu_request, "idle:2", GpuRequest(idle=True, count=2)),
+        (accepts.gpu_request, "none", GpuRequest(none=True)),
+        (accepts.gpu_request, "index:0", GpuRequest(("0",))),
+        (accepts.gpu_request, "index:12", GpuRequest(("12",))),
+        (accepts.gpu_request, "0,", GpuRequest(("0",))),
+        (accepts.gpu_request, "index:3,GPU-8f2a", GpuRequest(("3", "GPU-8f2a"))),
         (accepts.gpu_request, "1,0", GpuRequest(("1", "0"))),
         (accepts.gpu_request, "0, GPU-8f2a", GpuRequest(("0", "GPU-8f2a"))),
         (accepts.gpu_request, "GPU-8f2A-01", GpuRequest(("GPU-8f2A-01",))),
@@ -89,14 +94,18 @@ def test_accepted(parse, text, value) -> None:
         (accepts.gpu_count, "9" * 5000),
         (accepts.gpu_count, "all"),
         (accepts.gpu_request, "banana"),
-        (accepts.gpu_request, "0"),  # no GPU at all is another wish: NVIDIA_VISIBLE_DEVICES=none
+        (accepts.gpu_request, "0"),  # GPU 0, or no GPU?
         (accepts.gpu_request, "idle:0"),
         (accepts.gpu_request, "idle:x"),
         (accepts.gpu_request, "9" * 5000),
         (accepts.size, "20 apples"),
         (accepts.size, "-1G"),
         (accepts.size, "GiB"),
-        (accepts.gpu_request, "0,"),
+        (accepts.gpu_request, ","),
+        (accepts.gpu_request, "0,,"),
+        (accepts.gpu_request, "index:"),
+        (accepts.gpu_request, "index:100"),
+        (accepts.gpu_request, "index:GPU-8f2a"),
         (accepts.gpu_request, "0,,1"),
         (accepts.gpu_request, "0,GPU-xyz"),
         (accepts.gpu_request, "0," + "9" * 5000),
@@ -141,5 +150,49 @@ def refusal(parse: Callable[[str], object], text: str) -> str | None:
     try:
         parse(text)
     except ValueError as refused:
-        return str(refused)
+        return str(refused).partition("; did you mean ")[0]
     return None
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("0", "index:0 (GPU 0 alone) or none (no GPU)"),
+        ("-1", "none (no GPU)"),
+        ("CPU", "none (no GPU)"),
+        ("void", "none (no GPU)"),
+        ("idle:0", "none (no GPU)"),
+        ("None", "none"),
+        ("ALL", "all"),
+        ("#1", "index:1 (GPU 1 alone)"),
+        ("gpu0", "index:0 (GPU 0 alone)"),
+        ("GPU 3", "index:3 (GPU 3 alone)"),
+        ("cuda:1", "index:1 (GPU 1 alone)"),
+        ("device=2", "index:2 (GPU 2 alone)"),
+        ("/dev/nvidia4", "index:4 (GPU 4 alone)"),
+        ("0-3", "0,1,2,3"),
+        ('"device=0,1"', "0,1"),
+        ("0 1", "0,1"),
+        ("0;1", "0,1"),
+        ("0,,1", "0,1"),
+        (",0", "index:0 (GPU 0 alone)"),
+        ("gpu-8F2A", "GPU-8f2a"),
+        ("best:2", "2 (so many GPUs, the best)"),
+        ("2 GPUs", "2 (so many GPUs, the best)"),
+    ],
+)
+def test_a_form_that_was_probably_meant_is_said_and_is_accepted(text: str, form: str) -> None:
+    with pytest.raises(ValueError, match="did you mean") as refused:
+        accepts.gpu_request(text)
+    assert str(refused.value).endswith(f"; did you mean {form}?")
+    for one in form.split(" or "):
+        accepts.gpu_request(one.partition(" (")[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["banana", "9" * 5000, "\n", "3-0", "0-99", "0,GPU-xyz", "x" * 64000]
+)
+def test_where_no_form_is_near_none_is_guessed(text: str) -> None:
+    with pytest.raises(ValueError, match="a number of GPUs") as refused:
+        accepts.gpu_request(text)
+    assert "did you mean" not in str(refused.value)

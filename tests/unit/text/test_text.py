@@ -52,6 +52,11 @@ def test_what_was_found_in_one_line(found: Machine, said: str) -> None:
     assert "\n" not in line
 
 
+def test_no_gpu_on_purpose_is_no_fault() -> None:
+    line = text_text.first_line(EIGHT.machine, None, cpu_only=True)
+    assert line == "launcher: no GPU, as LAUNCHER_GPUS=none asks; starting the services …"
+
+
 def summary(case: Case) -> list[str]:
     failure = judge(Evidence(case.machine, dict(case.environ))).failure
     return text_text.summary_lines(case.machine, case.plan(), failure)
@@ -168,8 +173,37 @@ def test_a_row_of_the_table(changes: dict, text: str) -> None:
 
 
 def test_mig_instances_are_counted() -> None:
-    _, row = text_text.device_lines(machine(answering(mig_gpu(0, 7))))
+    _, row, *instances = text_text.device_lines(machine(answering(mig_gpu(0, 7))))
     assert "MIG×7" in row
+    assert len(instances) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "MIG-00000000  1g.10gb       10.0 GiB"),
+        ({"memory_bytes": None}, "MIG-00000000  1g.10gb       memory not told"),
+        ({"memory_free": 4 << 30}, "MIG-00000000  1g.10gb       4.0 of 10.0 GiB free"),
+        (
+            {"memory_free": 4 << 30, "processes": 1},
+            "MIG-00000000  1g.10gb       4.0 of 10.0 GiB free, 1 process",
+        ),
+        (
+            {"uuid": f"MIG-{gpu(0).uuid}/7/0", "memory_free": 0, "processes": 2},
+            "…/7/0         1g.10gb       0.0 of 10.0 GiB free, 2 processes",
+        ),
+    ],
+)
+def test_each_instance_has_its_line(changes: dict[str, object], line: str) -> None:
+    cut = mig_gpu(0, 1)
+    mig = replace(cut.mig_devices[0], **changes)
+    lines = text_text.device_lines(machine(answering(replace(cut, mig_devices=(mig,)))))
+    assert lines[2] == f"     {line}"
+
+
+def test_many_instances_are_only_counted() -> None:
+    lines = text_text.device_lines(machine(answering(*(mig_gpu(index, 7) for index in range(8)))))
+    assert len(lines) == 1 + 8
 
 
 def test_the_driver_is_named_even_where_nvml_is_silent() -> None:
