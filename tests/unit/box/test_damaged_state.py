@@ -211,6 +211,7 @@ def _mount_read_only(source: Path, target: Path) -> None:
 @profile(max_examples=60)
 @given(name=st.sampled_from(EVERY_NAME), content=st.binary(max_size=200))
 @example(name=names.TOKEN, content=b" \n")
+@example(name=names.TOKEN, content=b"\x1c")  # white space to str.strip, and to nobody else
 @example(name=names.ADDED_KEYS, content=b"\0" * 100)
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes) -> None:
     path = tmp_path_factory.mktemp("state") / "state"
