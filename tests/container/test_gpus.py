@@ -225,7 +225,7 @@ def test_required_gpus_that_are_there(box: Boxes) -> None:
     [
         ("0,9", "LAUNCHER_GPUS: 9 matches 0 GPUs; here are:"),
         ("1,1", "LAUNCHER_GPUS: 1 is named twice"),
-        ("banana", "LAUNCHER_GPUS='banana': expected all, a number of GPUs"),
+        ("banana", "LAUNCHER_GPUS='banana': expected all, none, a number of GPUs"),
     ],
 )
 def test_gpus_that_cannot_be_had(box: Boxes, wanted: str, says: str) -> None:
