@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 
 from launcher.checks.check import CPU_ONLY, Check, joined_worse, nvml_words
-from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
+from launcher.checks.facts.cards import (
+    LAST_BRANCH,
+    before_turing,
+    blackwell_or_later,
+    in_words,
+    last_branch,
+)
 from launcher.checks.facts.device_nodes import nodes_of_nvidia
 from launcher.model.evidence import Evidence
 
@@ -89,7 +95,7 @@ def _not_loaded(seen: Evidence) -> str | None:
 
 
 def _load(seen: Evidence) -> str:
-    package = "nvidia-driver-580"
+    package = f"nvidia-driver-{last_branch(before_turing(seen.hardware.pci))}"
     if blackwell_or_later(seen.hardware.pci):
         package += "-open"
     elif not before_turing(seen.hardware.pci):
@@ -134,7 +140,22 @@ def _too_old(seen: Evidence) -> str | None:
     return f"driver {version} on the host" if old else None
 
 
+def _last_of_old_cards(seen: Evidence) -> int:
+    """Return the last branch for what is here, by compute capability where NVML tells it."""
+    told = [gpu.compute_capability for gpu in seen.gpus if gpu.compute_capability]
+    if told:
+        return 390 if min(told) < (3, 0) else 470 if min(told) < (5, 0) else LAST_BRANCH
+    return last_branch(before_turing(seen.hardware.pci))
+
+
 def _update(seen: Evidence) -> str:
+    branch = _last_of_old_cards(seen)
+    if branch < LAST_BRANCH:
+        return (
+            f"none: {branch} is this card's last driver, and another takes the card away. Use an "
+            "older PyTorch for CUDA 11 that has code for it (torch.cuda.get_arch_list()), the CPU "
+            "(LAUNCHER_GPUS=none), or another card"
+        )
     if seen.platform == "wsl2":
         return "on Windows: install NVIDIA's current driver, then wsl --update"
     return "on the host: sudo apt install nvidia-driver-580 && sudo reboot"

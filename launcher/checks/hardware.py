@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.checks.check import CPU_ONLY, Check, joined_worse
-from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words
+from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words, last_branch
 from launcher.checks.facts.device_nodes import is_gpu_node, started_without_node
 from launcher.checks.facts.how_to_run import give_gpus_here, give_named, is_rented
 from launcher.model.evidence import Evidence
@@ -14,7 +14,6 @@ from launcher.model.machine import Gpu, PciDevice
 # nvmlReturn_t, nvml.h
 _POWER, _NOT_LOADED, _IRQ, _INFOROM, _LOST, _RESET = 8, 9, 11, 14, 15, 16
 _NAMED = (_POWER, _IRQ, _INFOROM, _LOST, _RESET)
-_LAST_BRANCH_BEFORE_TURING = 580
 
 _LOOK = "on the host: sudo dmesg | grep -i -e nvrm -e xid"
 _ONLY_OTHERS = "CUDA sees only the other GPUs, if any"
@@ -102,7 +101,7 @@ def _needs_open_module(seen: Evidence) -> str | None:
 
 def _needs_closed_module(seen: Evidence) -> str | None:
     cards, version = before_turing(_uncounted(seen)), seen.hardware.kernel_driver or ""
-    too_new = int(version.partition(".")[0] or 0) > _LAST_BRANCH_BEFORE_TURING
+    too_new = int(version.partition(".")[0] or 0) > last_branch(cards)
     if not cards or not (seen.hardware.open_module or too_new):
         return None
     kind = "open kernel module" if seen.hardware.open_module else "kernel module"
@@ -232,8 +231,9 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "hardware.needs_closed_module", _needs_closed_module,
-        f"it works with the closed kernel module up to branch 580 only; {CPU_ONLY}",
-        "on the host: install that one, e.g. sudo apt install nvidia-driver-580; sudo reboot",
+        f"it works with the closed kernel module of an older branch only; {CPU_ONLY}",
+        lambda seen: "on the host: install its last one, e.g. sudo apt install "
+        f"nvidia-driver-{last_branch(before_turing(_uncounted(seen)))}; sudo reboot",
     ),
     Check(
         "hardware.no_adapter", _no_adapter, f"the driver could not start the card; {CPU_ONLY}",

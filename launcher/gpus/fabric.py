@@ -203,11 +203,17 @@ def _fewer(report: GpuReport) -> dict[int, str]:
                     f"its equals have {most} ({gpu.place})"
                 )
     for gpu in report.gpus:
-        if not is_on_board(gpu) and any(links.to == "gpu" for links in gpu.nvlinks):
+        if not is_on_board(gpu) and _is_bridged(gpu):
             bridge = min(_BRIDGE, gpu.nvlinks_up + gpu.nvlinks_down)
             if up := gpu.nvlinks_up % bridge:
                 found[gpu.index] = f"{up} of {bridge} links of its bridge are up ({gpu.place})"
     return found
+
+
+def _is_bridged(gpu: Gpu) -> bool:
+    """Return whether its links lead to one other card: those of a mesh lead to several."""
+    ends = {(links.to, links.pci_bus_id) for links in gpu.nvlinks if links.to}
+    return len(ends) == 1 and {to for to, _ in ends} == {"gpu"}
 
 
 def _faulty_links(report: GpuReport) -> dict[int, str]:

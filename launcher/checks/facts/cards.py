@@ -33,6 +33,25 @@ def before_turing(cards: Iterable[PciDevice]) -> tuple[PciDevice, ...]:
     return tuple(card for card in cards if 0 <= _number(card) < _FIRST_TURING)
 
 
+# Device ids of Fermi, which Kepler's, from 0fc0 on, lie between; Maxwell begins with GM108, 1340
+# (pci.ids; NVIDIA, "Legacy GPU": 390 and 470 are the last branches for them).
+_FIRST_KEPLER, _FIRST_MAXWELL = 0x0FC0, 0x1340
+_FERMI_AMONG_KEPLER = (range(0x1040, 0x1180), range(0x1200, 0x1280))
+LAST_BRANCH = 580  # for Maxwell, Pascal and Volta
+
+
+def last_branch(cards: Iterable[PciDevice]) -> int:
+    """Return the last branch of the driver for the oldest of these cards, none after Volta."""
+    return min((_last_branch(_number(card)) for card in cards), default=LAST_BRANCH)
+
+
+def _last_branch(number: int) -> int:
+    if not 0 <= number < _FIRST_MAXWELL:
+        return LAST_BRANCH
+    fermi = number < _FIRST_KEPLER or any(number in ids for ids in _FERMI_AMONG_KEPLER)
+    return 390 if fermi else 470
+
+
 def blackwell_or_later(cards: Iterable[PciDevice]) -> tuple[PciDevice, ...]:
     """Return the cards that only NVIDIA's open kernel module drives."""
     return tuple(card for card in cards if _number(card) >= _FIRST_BLACKWELL)

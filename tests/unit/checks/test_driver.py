@@ -252,6 +252,41 @@ def test_the_library_that_crashed_is_named() -> None:
     assert "any libnvidia-ml.so.1" in said(cheap(crashed, cards(1)))[1]
 
 
+def old_card(device_id: str) -> Evidence:
+    hardware = replace(NO_CARD, pci=(PciDevice("0000:05:00.0", device_id, None),), modules=())
+    return cheap(NO_NVML, hardware)
+
+
+@pytest.mark.parametrize(
+    ("device_id", "branch"),
+    [
+        ("102d", 470),  # Tesla K80
+        ("1028", 470),
+        ("128b", 470),  # GT 710
+        ("11c0", 470),  # GTX 660
+        ("0fc0", 470),
+        ("0dc4", 390),  # GTS 450
+        ("1080", 390),  # GTX 580
+        ("1201", 390),  # GTX 560
+        ("1340", 580),
+        ("1b06", 580),
+    ],
+)
+def test_the_last_driver_of_an_old_card(device_id: str, branch: int) -> None:
+    assert f"apt install nvidia-driver-{branch} " in said(old_card(device_id))[1]
+
+
+@pytest.mark.parametrize(
+    ("capability", "branch"), [((3, 7), "470"), ((3, 5), "470"), ((2, 1), "390"), ((5, 0), None)]
+)
+def test_a_driver_that_is_the_cards_last_is_not_replaced(capability, branch) -> None:
+    kepler = gpu(0, "Tesla K80", compute_capability=capability)
+    what, fix = said(cheap(answering(kepler), OLD))
+    assert "on the host" in what
+    assert ("apt install" in fix) is (branch is None)
+    assert branch is None or fix.startswith(f"none: {branch} is this card's last driver")
+
+
 def test_the_fabric_manager_has_the_drivers_version() -> None:
     what, fix = said(on_board(fabric="in progress"))
     assert what == ("CUDA 802: CUDA_ERROR_SYSTEM_NOT_READY; GPU 0: NVSwitch fabric in progress")

@@ -285,6 +285,11 @@ def test_a_bridge_with_links_down(up: int, seen: str) -> None:
     )
 
 
+def test_a_mesh_of_cards_of_an_unknown_kind_has_no_bridges() -> None:
+    """Six links each, to several others: what is left over of four is no half a bridge."""
+    assert said(read(DGX1, {"gpu *": {"name": "NVIDIA Something"}})) == {}
+
+
 @pytest.mark.parametrize(("count", "seen"), [("1", "once"), ("7", "7 times")])
 def test_links_that_had_to_recover(count: str, seen: str) -> None:
     errors = {"link_recovery_errors": count, "link_replay_errors": "12"}
