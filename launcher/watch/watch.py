@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 _UNWRITTEN = "so the box counts as unhealthy; make room there: df -h"
 _BLIND = "it cannot look at the services; why: docker logs"
-_QUESTIONS_EVERY = 20.0  # seconds; each costs sshd a process
+_QUESTIONS_EVERY = 30.0  # seconds; each costs sshd a process
 _ANNOUNCERS = 3  # one after the other, where the kernel kills them
 _TRY = "try it: launcher doctor"
 _MOST_TROUBLES = 20  # different ones: more are not worth the memory to tell them from old ones
