@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, and not at exit: a reader may have gone
         return status
     except LauncherError as err:
-        print(f"launcher: {err}", file=sys.stderr)
+        from launcher.model.printable import printable_text
+
+        print(printable_text(f"launcher: {err}"), file=sys.stderr)
         return err.exit_code
     except Stopped as stop:
         return 128 + stop.number

@@ -10,13 +10,14 @@ from argparse import Namespace
 
 from launcher.model import run_files, services
 from launcher.model.errors import BadSetting
+from launcher.model.printable import printable_text
 from launcher.settings import environ
 
 
 def banner(options: Namespace) -> int:
     from launcher.box import run_dir
 
-    print(run_dir.read_file(run_files.BANNER), end="")
+    print(printable_text(run_dir.read_file(run_files.BANNER)), end="")
     return 0
 
 
@@ -79,11 +80,11 @@ def logs(options: Namespace) -> int:
         raise BadSetting(f"there is no log of {options.name}; there are those of: {known}")
     found = program_logs.Logs(run_dir, [name] if name else there)
     for line in found.last(options.lines):
-        print(line)
+        print(printable_text(line))
     if options.follow:
         sys.stdout.flush()
         for line in found.follow():
-            print(line, flush=True)
+            print(printable_text(line), flush=True)
     return 0
 
 

@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 
 from launcher.model.errors import StartFailed
+from launcher.model.printable import printable_text
 
 
 def detect(options: Namespace) -> int:
@@ -34,7 +35,8 @@ def topo(options: Namespace) -> int:
     if options.json:
         print(codec.to_json(topology.survey(report, nics, machine.host), indent=2))
     else:
-        print("\n".join(topology.topology_lines(report, nics, machine.host)))
+        lines = topology.topology_lines(report, nics, machine.host)
+        print(printable_text("\n".join(lines)))
     return 0
 
 
@@ -88,7 +90,7 @@ def doctor(options: Namespace) -> int:
         tuple(options.checks), options.timeout, options.verbose, options.json, options.report
     )
     text, status = examination.diagnose(asked, load.load_settings(), run_dir.read_box(), say)
-    print(text)
+    print(printable_text(text))
     return status
 
 

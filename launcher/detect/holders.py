@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launcher.detect.cgroup import attempt, read_text
 from launcher.model.machine import GpuProcess, GpuReport
+from launcher.model.printable import printable
 
 _DEVICES = ("/dev/nvidia", "/dev/dxg", "/dev/nvmap")
 
@@ -40,7 +41,7 @@ def _users_of_gpus(root: Path) -> Iterator[tuple[int, str, list[int]]]:
         status = read_text(folder / "status") or ""
         namespaces = re.search(r"^NSpid:\s*(.+)$", status, re.MULTILINE)
         pids = [int(folder.name), *map(int, namespaces[1].split() if namespaces else ())]
-        yield int(folder.name), (read_text(folder / "comm") or "?")[:15], pids
+        yield int(folder.name), printable((read_text(folder / "comm") or "?").strip("\n")), pids
 
 
 def _has_a_device(folder: Path) -> bool:

@@ -18,6 +18,12 @@ def printable(text: str) -> str:
     return _OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def printable_text(text: str) -> str:
+    """Return lines of ours in which others' words may stand, each as `printable_line` would."""
+    lines = text.encode(errors="surrogateescape").split(b"\n")
+    return b"\n".join(map(printable_line, lines)).decode(errors="surrogateescape")
+
+
 def printable_line(line: bytes) -> bytes:
     r"""Return a line of a program's output so; colours may stay, and end with it."""
     line = line.removesuffix(b"\r")

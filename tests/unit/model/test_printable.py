@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.model.printable import printable, printable_line
+from launcher.model.printable import printable, printable_line, printable_text
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,8 @@ def test_any_line_moves_nothing(line: bytes) -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_one_line(text: str) -> None:
     assert len(printable(text).splitlines()) <= 1
+
+
+def test_lines_of_ours_stay_lines() -> None:
+    text = "\x1b[1mGPUs\x1b[0m\n  evil\x1b[2J (pid 7)\n\udcff"
+    assert printable_text(text) == "\x1b[1mGPUs\x1b[0m\n  evil\\x1b[2J (pid 7)\n\udcff"
