@@ -77,10 +77,14 @@ _STALE = (
 )  # fmt: skip
 
 
-def remove_stale(run_dir: str) -> None:
+_WITH_SECRETS = (run_files.SERVICES, run_files.SSH, run_files.USER)
+
+
+def remove_stale(run_dir: str, uid: int) -> None:
     """Remove what the box of before `docker restart` left: none of it is true any more.
 
-    Nor which services there are, where hooks have changed the settings.
+    Nor which services there are, where hooks have changed the settings; nor what Jupyter kept as
+    another user than `uid`, who cannot read it: a volume outlives a NB_UID.
     """
     services: list[str] = []
     with contextlib.suppress(OSError):
@@ -90,6 +94,26 @@ def remove_stale(run_dir: str) -> None:
     for name in (*_STALE, *services):
         with contextlib.suppress(OSError):
             os.unlink(f"{run_dir}/{name}")
+    with contextlib.suppress(OSError), Folder(f"{run_dir}/{run_files.JUPYTER}") as folder:
+        for name in os.listdir(folder.fd):
+            if folder.stat(name).st_uid != uid:
+                folder.remove(name)
+
+
+def remove_secrets(run_dir: str) -> None:
+    """Remove, once nothing runs any more, what only its owner may read: it holds people's secrets.
+
+    The next start writes it anew; `docker rm` without -v leaves the volume.
+    """
+    names = (run_files.LOCK, run_files.SUPERVISOR_SOCKET)
+    for place in (run_dir, *(f"{run_dir}/{name}" for name in _WITH_SECRETS)):
+        with contextlib.suppress(OSError), Folder(place) as folder:
+            for name in os.listdir(folder.fd):
+                info = folder.stat(name)
+                if stat.S_ISREG(info.st_mode) and not info.st_mode & 0o077 and name not in names:
+                    folder.remove(name)
+    with contextlib.suppress(OSError):
+        os.unlink(f"{run_dir}/{run_files.log('watch')}")  # it has the banner
 
 
 def check_temporary_directory() -> None:

@@ -9,6 +9,7 @@ from argparse import Namespace
 def version(options: Namespace) -> int:
     from launcher import __version__
     from launcher.detect import user_python
+    from launcher.model.printable import printable
     from launcher.settings import load
 
     found = user_python.read_versions(load.user_python())
@@ -18,7 +19,7 @@ def version(options: Namespace) -> int:
     print(f"launcher {__version__}")
     for name, value in (("Python", found.python), ("PyTorch", found.pytorch), ("CUDA", found.cuda)):
         if value:
-            print(f"{name} {value}")
+            print(printable(f"{name} {value}"))
     return 0
 
 

@@ -58,6 +58,8 @@ def _run_as_the_user(argv: list[str]) -> int:
     env = shell.exec_environment(plan, environ.own())
 
     def run() -> int:
+        if os.geteuid() == 0:  # else we are the user's program already
+            become.be_killed_first()
         become.drop_to_identity(plan.identity)
         restore_signals()
         try:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.paths.folder import read_text
+
 # Where packages are, below an interpreter's prefix; the last two are Debian's.
 _PACKAGES = (
     "lib/python3*/site-packages", "lib/python3*/dist-packages", "lib/python3/dist-packages",
@@ -38,7 +40,7 @@ def _files(prefix: Path, name: str) -> Iterator[Path]:
 def _python(prefix: Path) -> str | None:
     """Return what pyvenv.cfg says, else what the library's folder is called."""
     with contextlib.suppress(OSError):
-        for line in (prefix / "pyvenv.cfg").read_text(errors="replace").splitlines():
+        for line in read_text(str(prefix / "pyvenv.cfg")).splitlines():
             name, _, value = line.partition("=")
             if name.strip() in ("version", "version_info"):
                 return value.strip()
@@ -51,7 +53,7 @@ def _assigned(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        text = path.read_text(errors="replace")
+        text = read_text(str(path))
     except OSError:
         return {}
     return {name: value for name, _, value in _ASSIGNED.findall(text)}

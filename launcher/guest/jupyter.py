@@ -40,7 +40,12 @@ from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
 QUIET_SECONDS = 1.5
-_TOKEN = re.compile(r"(token(?:=|%3[Dd]))[^&%\s'\"]+")
+# In a query, and in one that stands quoted in another, where an ampersand is %26 (RFC 3986).
+_TOKEN = re.compile(r"(token=)[^&\s'\"]+|(token%3[Dd])(?:(?!%26)[^&\s'\"])+")
+_MEMORY_LIMITS = (
+    "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)  # fmt: skip
+_LEAST_BODY, _MOST_BODY = 64 << 20, 512 << 20  # bytes; the second is Jupyter's own
 _TRIED_PORTS = 100
 _DEFAULT_END = 32768  # where Linux begins to choose
 
@@ -128,6 +133,7 @@ def main() -> None:
     with open(path, encoding="utf-8") as stream:
         Server.configuration = json.load(stream)
     choose_folder(Server.configuration["default"]["ServerApp"])
+    limit_bodies(Server.configuration["default"]["ServerApp"])
     if not zmq.has("curve"):  # built without encryption: asking for it would be an error
         Server.configuration["default"].pop("KernelManager")
     logging.disable(logging.INFO)  # warnings still come through
@@ -155,7 +161,7 @@ def record_without_token(*arguments: Any, **named: Any) -> logging.LogRecord:
     with contextlib.suppress(Exception):  # a message that does not fit its arguments
         text = record.getMessage()
         if "token" in text:
-            record.msg, record.args = _TOKEN.sub(r"\1[secret]", text), ()
+            record.msg, record.args = _TOKEN.sub(r"\1\2[secret]", text), ()
     return record
 
 
@@ -170,6 +176,14 @@ def provide_data_folder() -> None:
         os.makedirs(jupyter_data_dir(), 0o700, exist_ok=True)
     except OSError:
         os.environ["JUPYTER_DATA_DIR"] = os.environ["JUPYTER_RUNTIME_DIR"]
+
+
+def limit_bodies(server: dict[str, Any]) -> None:
+    """Let no request fill the box's memory: tornado holds it all, and asks for the token later."""
+    for path in _MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as stream:
+            most = max(_LEAST_BODY, min(_MOST_BODY, int(stream.read()) // 16))
+            server.update(max_body_size=most, max_buffer_size=most)
 
 
 def choose_folder(server: dict[str, Any]) -> None:

@@ -9,18 +9,23 @@ import re
 
 MASK = "***"
 
-# HF_TOKEN, AWS_SECRET_ACCESS_KEY, PGPASSWORD, DB_PASSWORD_FILE; not TOKENIZERS_PARALLELISM, KEYMAP.
+# HF_TOKEN, AWS_SECRET_ACCESS_KEY, PGPASSWORD, MYSQL_PWD, DBPASS; not TOKENIZERS_PARALLELISM,
+# KEYMAP, PWD, OLDPWD, COMPASS.
 _NAME = re.compile(
-    r"(?:^|_)(?:PASS|[A-Z0-9]*(?:KEY|TOKEN|SECRET|PASSWD|PASSWORD|PASSPHRASE|CREDENTIAL|AUTH"
+    r"(?:^|_)(?:[A-Z0-9]*(?<!COM)(?<!BY)(?<!SUR)PASS|(?!OLD)[A-Z0-9]+PWD|(?<=_)PWD|[A-Z0-9]*(?:KEY|TOKEN|SECRET|PASSWD|PASSWORD|PASSPHRASE|CREDENTIAL|AUTH"
     r"|COOKIE|DSN))S?(?:_|$)",
     re.IGNORECASE,
 )
-_PUBLIC = re.compile(r"PUBLIC_KEY|SSH_KEY|KEY_ID|_FILE$|_DIR$|_PATH$|_SOCK$", re.IGNORECASE)
-# https://user:password@host (RFC 3986, section 3.2.1); a token alone may stand there too.
-_IN_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
-# Tokens that say what they are: of GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS, Google.
+_PUBLIC = re.compile(r"(?:^|_)(?:PUBLIC_KEY|SSH_KEY|KEY_ID|FILE|DIR|PATH|SOCK)$", re.IGNORECASE)
+# https://user:password@host (RFC 3986, section 3.2.1); a token alone may stand there too.  People
+# write an @ or a slash in a password as it is.
+_IN_URL = re.compile(
+    r"(\b[a-z][a-z0-9+.-]*://)(?:[^/\s:@]*:(?!\d{1,5}(?:/|$))\S*@|[^/\s]+@)", re.IGNORECASE
+)
+# Tokens that say what they are: of GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS, Google,
+# NVIDIA.
 _TOKEN = re.compile(
-    r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abpr]-|AKIA|AIza)[A-Za-z0-9_-]{12,}"
+    r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abpr]-|AKIA|AIza|nvapi-)[A-Za-z0-9_-]{12,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -43,8 +48,22 @@ def mask_text(text: str) -> str:
     return _TOKEN.sub(MASK, _IN_URL.sub(rf"\g<1>{MASK}@", text))
 
 
-def mask_option(word: str) -> str:
-    """Return `--name=***` for `--name=value`: the value of an option may be anything."""
+def mask_options(words: list[str]) -> list[str]:
+    """Return a command line without the options' values, which may be anything.
+
+    A value is what follows the equals sign, or the word after a bare option.
+    """
+    return [
+        MASK if _is_option(before) and not word.startswith("-") else _mask_option(word)
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("--") and "=" not in word and len(word) > 2
+
+
+def _mask_option(word: str) -> str:
     name, equals, _ = word.partition("=")
     return f"{name}={MASK}" if equals else mask_text(word)
 
@@ -71,7 +90,7 @@ def _member(name: str, value: object) -> object:
     if isinstance(value, str) and name.isupper():
         return mask(name, value)
     if name == "arguments" and isinstance(value, list):
-        return [mask_option(str(word)) for word in value]
+        return mask_options([str(word) for word in value])
     return mask_document(value)
 
 

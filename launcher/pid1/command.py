@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Mapping
 
 from launcher.model import command_names
+from launcher.process.become import be_killed_first
 from launcher.process.fork import fork
 from launcher.process.init import Init, exit_code
 from launcher.process.tree import kill
@@ -49,6 +50,7 @@ def _exec_command(
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or taking the terminal stops us
             os.tcsetpgrp(0, os.getpgrp())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        be_killed_first()
         drop()
         _end_with(parent)
         os.execvpe(argv[0], argv, dict(env))

@@ -67,6 +67,7 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
             os.kill(supervisor.pid, signal.SIGTERM)
 
     status = box.run_until_end(supervisor.pid, on_signal)
+    files.remove_secrets(begun.settings.run_dir)
     code = os.waitstatus_to_exitcode(status)
     if box.stopping:
         return 0
@@ -167,7 +168,7 @@ def _make_real(box: Init, begun: _Begun, outset: Outset) -> None:
         box.out.say(f"launcher: {remark}")
     plan = make_plan(outset, state)
     _check_cuda(box, outset, plan)
-    files.remove_stale(settings.run_dir)
+    files.remove_stale(settings.run_dir, plan.identity.account.uid)
     written = box.fork(lambda: prepare.write_files(plan, outset.machine, settings))
     _answer(box, written, "write its files")
 

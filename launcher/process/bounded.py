@@ -96,7 +96,7 @@ class Child:
     def answer(self) -> dict[str, object] | None:
         """Return the last line of its output that is a JSON object."""
         for line in reversed(self._kept[self._out].splitlines()):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):  # whatever it printed
                 found = json.loads(line)
                 if isinstance(found, dict):
                     return found

@@ -1,7 +1,7 @@
 """A terminal of its own for a program of somebody else's, started from root's.
 
-Whoever shares a terminal can type into it (ioctl_tty(2), TIOCSTI), and so into root's shell.  Linux
-6.2 and later can forbid that (dev.tty.legacy_tiocsti = 0); sudo and su know it as use_pty, --pty.
+Whoever shares a terminal can type into it (ioctl_tty(2), TIOCSTI), and so into root's shell; whose
+it is can read what root types there.  sudo and su know it as use_pty, --pty.
 """
 
 from __future__ import annotations
@@ -20,18 +20,15 @@ from collections.abc import Callable
 from launcher.process.fork import fork, write_all
 from launcher.process.init import exit_code
 
-_FORBIDDEN = "/proc/sys/dev/tty/legacy_tiocsti"
 _HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def is_shared() -> bool:
-    """Return whether what we start could type into the terminal that we were started from."""
-    try:
-        with open(_FORBIDDEN, encoding="ascii") as stream:
-            if stream.read().strip() == "0":
-                return False
-    except OSError:
-        pass  # an older kernel, which has no such choice
+    """Return whether somebody else, such as root's shell, uses our terminal, too."""
+    if os.getsid(0) == os.getpid():  # as `docker exec -it BOX launcher exec …` starts us
+        return False
+    if _terminal() is not None:
+        return True
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
     except OSError:
@@ -42,9 +39,15 @@ def is_shared() -> bool:
 def run_apart(work: Callable[[], int]) -> int:
     """Run `work` in a session of its own; return its exit status, 128 + n after signal n.
 
-    Where standard input is the terminal, it has another, which this process relays.
+    Where it reads from the terminal, or writes to it, it has another, which this process relays.
     """
-    return _relay(work) if os.isatty(0) else _in_a_session(work)
+    shared = _terminal()
+    return _in_a_session(work) if shared is None else _relay(work, shared)
+
+
+def _terminal() -> int | None:
+    """Return which of the standard descriptors is a terminal; the output first."""
+    return next((fd for fd in (1, 2, 0) if os.isatty(fd)), None)
 
 
 def _in_a_session(work: Callable[[], int]) -> int:
@@ -58,11 +61,11 @@ def _in_a_session(work: Callable[[], int]) -> int:
     return exit_code(os.waitpid(pid, 0)[1])
 
 
-def _relay(work: Callable[[], int]) -> int:
+def _relay(work: Callable[[], int], shared: int) -> int:
     master, slave = os.openpty()
-    _copy_size(0, master)
+    _copy_size(shared, master)
     with contextlib.suppress(termios.error):
-        termios.tcsetattr(slave, termios.TCSANOW, termios.tcgetattr(0))
+        termios.tcsetattr(slave, termios.TCSANOW, termios.tcgetattr(shared))
 
     def run() -> int:
         os.close(master)
@@ -76,20 +79,31 @@ def _relay(work: Callable[[], int]) -> int:
 
     pid = fork(run, core=True)
     os.close(slave)
-    signal.signal(signal.SIGWINCH, lambda number, frame: _copy_size(0, master))
-    before = termios.tcgetattr(0)
-    tty.setraw(0)
+    signal.signal(signal.SIGWINCH, lambda number, frame: _copy_size(shared, master))
+    for number in _HANDED_ON:
+        signal.signal(number, lambda caught, frame: os.kill(pid, caught))
+    before = termios.tcgetattr(shared)
+    typed = os.isatty(0)  # else it reads its own input, and Ctrl-C comes to us as a signal
+    tty.setraw(shared)
+    if not typed:
+        _keep_signals(shared)
     try:
-        _pass_on(master)
+        _pass_on(master, shared, [0, master] if typed else [master])
     finally:
-        termios.tcsetattr(0, termios.TCSAFLUSH, before)
+        termios.tcsetattr(shared, termios.TCSAFLUSH, before)
     return exit_code(os.waitpid(pid, 0)[1])
 
 
-def _pass_on(master: int) -> None:
+def _keep_signals(terminal: int) -> None:
+    """Let Ctrl-C be a signal on a terminal that is raw otherwise: termios(3), ISIG."""
+    mode = termios.tcgetattr(terminal)
+    mode[3] |= termios.ISIG
+    termios.tcsetattr(terminal, termios.TCSANOW, mode)
+
+
+def _pass_on(master: int, shared: int, sources: list[int]) -> None:
     """Copy both ways until nobody has the other side open (EIO)."""
     sys.stdout.flush()
-    sources = [0, master]
     while True:
         ready, _, _ = select.select(sources, [], [])
         for fd in ready:
@@ -98,7 +112,7 @@ def _pass_on(master: int) -> None:
             except OSError:
                 data = b""
             if data:
-                write_all(1 if fd == master else master, data)
+                write_all(shared if fd == master else master, data)
             elif fd == master:
                 return
             else:

@@ -12,7 +12,7 @@ from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Service
 from launcher.model.watch import WatchTarget
 from launcher.render.jupyter import certificate_pem, jupyter_config, jupyter_service
-from launcher.render.shell import environment_sh, login_sh
+from launcher.render.shell import environment_sh, for_root, login_sh
 from launcher.render.sshd import authorized_keys, sshd_config, sshd_service
 
 
@@ -34,7 +34,7 @@ def render(plan: Plan) -> tuple[RenderedFile, ...]:
     scripts = {run_files.ENVIRONMENT: environment_sh(plan), run_files.LOGIN: login_sh(plan)}
     for name, script in scripts.items():
         files += [
-            root.file(name, script, 0o600),
+            root.file(name, for_root(script, plan), 0o600),
             RenderedFile(f"{run}/{run_files.of_the_user(name)}", script, 0o600, user.uid, user.gid),
         ]
     services: list[Service] = []

@@ -16,6 +16,10 @@ from launcher.plan.environment import OF_AN_ACCOUNT, WAYS_IN
 SETENV_VARIABLES = 900
 SETENV_BYTES = 200_000
 
+_OF_ROOT = (
+    "/opt/launcher/command", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin",
+    "/sbin", "/bin",
+)  # fmt: skip
 # Where a program is found and runs; sshd carries them before others.
 _FIRST = {"PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "LANG", "LC_ALL"}
 
@@ -39,6 +43,21 @@ def login_sh(plan: Plan) -> str:
     everything = plan.user_environment()
     path = everything.pop("PATH", None)
     return _script(plan, everything) + (f"export PATH={shlex.quote(path)}\n" if path else "")
+
+
+def for_root(script: str, plan: Plan) -> str:
+    """Return a script for root's own shells: who may not be root has no program there, either.
+
+    The container's PATH begins with a folder of the user's: what is found there is found last.
+    """
+    path = plan.user_environment().get("PATH", "")
+    if plan.identity.sudo or plan.identity.is_root or not path:
+        return script
+    entries = sorted(path.split(":"), key=lambda entry: entry not in _OF_ROOT)
+    known = {path, _container(plan).get("PATH", path)}
+    pattern = "|".join(shlex.quote(found) for found in sorted(known))
+    ordered = shlex.quote(":".join(entries))
+    return f"{script}case $PATH in {pattern}) export PATH={ordered} ;; esac\n"
 
 
 def setenv_variables(plan: Plan) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from launcher.model.watch import Probe
 from launcher.supervise.programs import Program
 
 SUPERVISE = "supervise"
+_LASTING = ("stopped", "ended", "failed")  # what supervise writes of the others may be late
 _CONFIRMED_AFTER = 5.0  # seconds; a driver that is asked again this much later means it
 
 
@@ -35,7 +36,7 @@ def with_answers(probes: Sequence[Probe], unanswered: Mapping[str, str]) -> Iter
 def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> Iterator[Probe]:
     """Yield the probes, and one of each required program that has none of its own.
 
-    That a program has ended says more than that nobody answers on its port.
+    That a program has ended says more than that nobody answers on its port, or that somebody does.
     """
     down = {
         service_of(name): not_running(name, program)
@@ -44,7 +45,8 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
     }
     for probe in probes:
         why = down.pop(probe.service, None)
-        if probe.ready:
+        state = programs[name].state if (name := program_of(probe.service)) in programs else ""
+        if probe.ready and not (why and state in _LASTING):
             yield probe
         else:
             yield Probe(probe.service, False, why or f"{probe.detail}; fix: {_restart(probe)}")

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from launcher.model.watch import WATCH_ADDRESS, JupyterDoor, Probe, SshDoor
+from launcher.watch import listeners
 
 if TYPE_CHECKING:
     from launcher.model.plan import Ssh
@@ -26,8 +27,8 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
     By hand, since http.client would stay in watch's memory (6 MB) for one request line.
     """
     if door.target is None:
-        up = listens(door.port)
-        return Probe("jupyter", up, "listens" if up else "does not listen")
+        fault = listeners.fault(door.port)
+        return Probe("jupyter", fault is None, fault or "listens")
     told = f"Authorization: {door.authorization.reveal()}\r\n" if door.authorization else ""
     deadline = time.monotonic() + _ANSWER_TIMEOUT
     request = f"GET {door.target.reveal()} HTTP/1.0\r\nHost: localhost:{door.port}\r\n{told}\r\n"
@@ -118,24 +119,6 @@ def _first_line(connection: socket.socket, deadline: float) -> bytes:
             break
         line += chunk
     return line.partition(b"\n")[0]
-
-
-def listens(port: int) -> bool:
-    """Return whether somebody listens on the port, from the kernel's table.
-
-    Connecting would leave a line in sshd's log each time (kex_exchange_identification).
-    """
-    wanted = f"{port:04X}"
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as lines:
-                for line in lines:
-                    _, local, _, state, *_ = line.split()
-                    if state == "0A" and local.endswith(f":{wanted}"):
-                        return True
-        except OSError:
-            continue
-    return False
 
 
 def _connect(

@@ -19,7 +19,7 @@ from launcher.model.watch import Probe, WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.process.tree import signal_name
 from launcher.supervise import programs
-from launcher.watch import health, news, ready
+from launcher.watch import health, listeners, news, ready
 from launcher.watch.gpus import NAME as GPUS
 from launcher.watch.gpus import GpuWatch
 from launcher.watch.news import SUPERVISE
@@ -185,8 +185,9 @@ def probe_services(box: WatchTarget) -> Iterator[Probe]:
     if box.jupyter:
         yield ready.probe_jupyter(box.jupyter)
     if box.ssh:
-        alive = ready.listens(box.ssh.port)
-        yield Probe("ssh", alive, "listens" if alive else "does not listen")
+        # sshd binds as who we are; whoever else has its port has its clients.
+        fault = listeners.fault(box.ssh.port, box.ssh.listen, os.geteuid())
+        yield Probe("ssh", fault is None, fault or "listens")
 
 
 def ask_services(box: WatchTarget) -> dict[str, str]:

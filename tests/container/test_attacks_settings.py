@@ -272,6 +272,8 @@ def test_a_program_of_the_user_s_types_into_no_terminal_of_root_s(
         shell.read_until("status-0")
         shell.type("echo still-$((40 + 2))\r")
         shell.read_until("still-42")
+        shell.type("echo owner-$(stat -c %u $(tty))-\r")  # whose it is may read what root types
+        shell.read_until("owner-0-")
     finally:
         shell.close()
     assert started.exec("test", "-e", "/tmp/typed", check=False).returncode == 1

@@ -141,9 +141,36 @@ def test_what_the_box_before_left_is_removed(tmp_path: Path) -> None:
     names = ("supervisor.sock", "supervisord.pid", "banner", "plan.json", "services/jupyter.json")
     for name in names:
         (tmp_path / name).touch()
-    files.remove_stale(str(tmp_path))
-    files.remove_stale(str(tmp_path))
+    me = os.geteuid()
+    files.remove_stale(str(tmp_path), me)
+    files.remove_stale(str(tmp_path), me)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["plan.json"]
+
+
+def test_jupyters_files_are_kept_unless_they_were_another_users(tmp_path: Path) -> None:
+    """A cookie lasts over a restart; one that Jupyter may not read would end it."""
+    (tmp_path / "jupyter").mkdir()
+    cookie = tmp_path / "jupyter" / "jupyter_cookie_secret"
+    cookie.touch()
+    files.remove_stale(str(tmp_path), os.geteuid())
+    assert cookie.exists()
+    files.remove_stale(str(tmp_path), os.geteuid() + 1)
+    assert not cookie.exists()
+
+
+def test_what_is_secret_goes_with_the_box(tmp_path: Path) -> None:
+    for folder in ("services", "ssh", "user", "log", "jupyter"):
+        (tmp_path / folder).mkdir()
+    secret = ("plan.json", "banner", "services/jupyter.json", "user/login.sh", "jupyter.pem",
+              "log/watch.log")  # fmt: skip
+    kept = ("lock", "health.json", "log/sshd.log", "ssh/authorized_keys")
+    for name in (*secret, *kept):
+        (tmp_path / name).touch(0o600 if name in (*secret, "lock") else 0o644)
+    (tmp_path / "link").symlink_to(tmp_path / "health.json")
+    files.remove_secrets(str(tmp_path))
+    files.remove_secrets(str(tmp_path / "missing"))
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*kept, "link"}
 
 
 # --- state -----------------------------------------------------------------------------------

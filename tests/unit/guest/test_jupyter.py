@@ -28,13 +28,29 @@ log.addHandler(logging.StreamHandler(__import__("sys").stdout))
 logging.setLogRecordFactory(record_without_token)
 log.warning("404 GET /login?next=%%2Flab%%3Ftoken%%3Ds3cr3t%%26b=%s", 2)
 log.error("Uncaught exception %s\\n%r", "GET /lab?a=1&token=s3cr3t&b=2", {"uri": "/?token=s3cr3t"})
+log.warning("403 GET /lab?token=s3%%2Bcr%%26et&b=%s", 2)
 log.error("100 % of nothing")
 """)
     assert said == (
         "404 GET /login?next=%2Flab%3Ftoken%3D[secret]%26b=2\n"
         "Uncaught exception GET /lab?a=1&token=[secret]&b=2\n{'uri': '/?token=[secret]'}\n"
+        "403 GET /lab?token=[secret]&b=2\n"
         "100 % of nothing\n"
     )
+
+
+def test_a_request_cannot_fill_the_memory_of_a_small_box(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    for memory, most in (("max", None), (str(1 << 30), 64 << 20), (str(2 << 30), 128 << 20),
+                         (str(1 << 40), 512 << 20)):  # fmt: skip
+        limit.write_text(memory)
+        said = run(f"""
+limit_bodies.__globals__["_MEMORY_LIMITS"] = ({str(limit)!r},)
+server = {{}}
+limit_bodies(server)
+print(server.get("max_body_size"), server.get("max_buffer_size"))
+""")
+        assert said == f"{most} {most}\n"
 
 
 def test_a_kernel_that_is_only_being_made_does_not_fail_the_list() -> None:

@@ -107,6 +107,17 @@ def test_a_user_cannot_come_back() -> None:
     assert "PermissionError" in done.stderr
 
 
+@pytest.mark.parametrize("more", [0, 950])
+def test_a_service_is_killed_before_what_restarts_it(more: int) -> None:
+    """Where memory runs out; 1000 is the most (proc_pid_oom_score_adj(5))."""
+    score = "/proc/self/oom_score_adj"
+    before = int(Path(score).read_text()) + more
+    if before > 1000:
+        pytest.skip("this machine's processes are all killed first")
+    raised = f"open({score!r}, 'w').write('{before}')\n"
+    assert output_of(service("cat", score), before=raised) == f"{min(1000, before + 100)}\n"
+
+
 def test_what_is_planned_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     wanted = service("true", env=(("A", "1"),))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from launcher.box import state as box_state
 from launcher.model.plan import EnvVar, Plan
-from launcher.render.shell import environment_sh, login_sh, setenv_variables
+from launcher.render.shell import environment_sh, for_root, login_sh, setenv_variables
 from launcher.render.sshd import sshd_config
 from testing.local_box import free_ports, wait_until
 from testing.machines import CASES, Case
@@ -115,6 +115,24 @@ def test_the_path_survives_a_shell(path: str) -> None:
             "bash", login_sh(plan_of({"PATH": path})) + "\nPATH=$PATH:/usr/bin:/bin"
         )
         assert seen["PATH"] == f"{path}:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize("write", [environment_sh, login_sh])
+def test_root_finds_its_own_programs_before_the_users(write) -> None:
+    mine, path = (
+        "/opt/venv/bin:/usr/bin:/bin:/opt/cuda/bin",
+        "/usr/bin:/bin:/opt/venv/bin:/opt/cuda/bin",
+    )
+    sudoer = plan_of({"PATH": mine})
+    plan = replace(sudoer, identity=replace(sudoer.identity, sudo=False))
+    seen = through_shell("bash", for_root(write(plan), plan), {"PATH": mine})
+    assert seen["PATH"] == path
+    # Where the user may be root anyway, root has the same programs; as has who set another PATH.
+    assert sudoer.identity.sudo
+    assert for_root(write(sudoer), sudoer) == write(sudoer)
+    if write is environment_sh:
+        other = {"PATH": "/other:/usr/bin:/bin"}
+        assert through_shell("bash", for_root(write(plan), plan), other)["PATH"] == other["PATH"]
 
 
 # --- sshd ------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ def test_only_what_changed_is_said(before: list, after: list, said: list[str]) -
          {"ssh": "it ended, and is started again: killed by SIGKILL"}),
         # It answers, so what supervise wrote is late.
         ([SSH_UP], {"sshd": replace(RUNS, state="waiting")}, {"ssh": None}),
+        # Somebody answers, and it is not what was stopped.
+        ([SSH_UP], {"sshd": replace(RUNS, state="stopped")},
+         {"ssh": "it was stopped; start it: launcher restart sshd"}),
+        ([SSH_UP], {"sshd": replace(RUNS, state="failed")},
+         {"ssh": "it failed for good; its last lines: docker logs"}),
         ([JUPYTER_UP], {"train": replace(RUNS, group="train", state="failed", end="exit status 1")},
          {"jupyter": None,
           "train": "it failed for good: exit status 1; its last lines: docker logs"}),

@@ -247,25 +247,3 @@ def test_a_listener_that_says_nothing_is_stopped_or_full(monkeypatch) -> None:
         fault = ready.greeting_fault(SshDoor(silent.getsockname()[1], ""))
     assert fault is not None
     assert fault.endswith(": timed out")
-
-
-# --- the kernel's table ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_whoever_listens_is_seen(family: int) -> None:
-    host = "127.0.0.1" if family == socket.AF_INET else "::1"
-    try:
-        server = socket.create_server((host, 0), family=family)
-    except OSError:
-        pytest.skip("this machine has no IPv6")
-    with server:
-        port = server.getsockname()[1]
-        assert ready.listens(port)
-    assert not ready.listens(port)
-
-
-def test_a_connection_is_not_a_listener() -> None:
-    server = socket.create_server(("127.0.0.1", 0))
-    with server, socket.create_connection(server.getsockname()) as client:
-        assert not ready.listens(client.getsockname()[1])

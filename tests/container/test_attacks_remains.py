@@ -1,0 +1,76 @@
+"""What a box leaves and shares: its port, its memory, its run directory, in real containers."""
+
+from __future__ import annotations
+
+import re
+
+from testing.container import kernel
+from testing.container.box import Box, Boxes
+from testing.container.engine import poll
+
+# Binds sshd's port as soon as it is free, on both families, and answers nobody.
+TAKE_THE_PORT = """
+import socket, time
+print("tries", flush=True)
+while True:
+    try:
+        mine = socket.create_server(("", 22))
+        break
+    except OSError:
+        pass
+print("has it", flush=True)
+time.sleep(600)
+"""
+
+
+def reason(box: Box) -> str:
+    return box.exec("launcher", "healthcheck", check=False).stdout.strip()
+
+
+def test_who_takes_the_port_of_sshd_is_no_healthy_service(box: Boxes) -> None:
+    started = box("-e", "GRANT_SUDO=no")
+    started.wait_for_banner()
+    started.exec("sh", "-c", "cat > /workspace/take.py", user="dev", stdin=TAKE_THE_PORT)
+    taker = "nohup python3 -u /workspace/take.py > /workspace/said 2>&1 &"
+    started.exec("sh", "-c", taker, user="dev")
+    started.exec("launcher", "stop", "ssh")
+    assert poll(lambda: "has it" in started.exec("cat", "/workspace/said").stdout)
+    stopped = "ssh: it was stopped; start it: launcher restart sshd"
+    assert poll(lambda: reason(started) == stopped, interval=0.5)
+    # sshd goes on with the other family, or cannot start.
+    started.exec("launcher", "start", "ssh", check=False)
+    assert poll(lambda: reason(started) not in (stopped, ""), interval=0.5)
+    assert re.search(r"ssh: (a program of uid 1000 listens on port 22|it ended)", reason(started))
+    started.wait_for_log("launcher: ssh is not ready: ")
+
+
+def test_what_serves_the_user_is_killed_before_what_restarts_it(box: Boxes) -> None:
+    started = box()
+    server = kernel.connect(started)
+    score = "cat /proc/{}/oom_score_adj"
+    watch = started.exec("pgrep", "-f", "launcher watch").stdout.split()[0]
+    ours = int(started.exec("sh", "-c", score.format(watch)).stdout)
+    assert int(started.exec("sh", "-c", score.format(1)).stdout) == ours
+    assert int(started.exec("sh", "-c", score.format("$(pgrep -o sshd)")).stdout) == ours + 100
+    assert started.exec("launcher", "exec", "--", "cat", "/proc/self/oom_score_adj").stdout == (
+        f"{ours + 100}\n"
+    )
+    with server.kernel() as notebook:
+        assert notebook.run(f"print(open('{score.format('self')[4:]}').read())").strip() == (
+            str(ours + 100)
+        )
+
+
+def test_a_run_directory_is_kept_for_another_uid_and_holds_no_secret(box: Boxes) -> None:
+    """As Compose keeps an image's volumes over `up` with changed settings."""
+    first = box("-e", "NB_UID=1234", "-e", "HF_TOKEN=hf_0123456789")
+    assert kernel.connect(first).answers()
+    assert first.stop() < 10
+    found = box.run(
+        "-rlE", "hf_0123456789|token=", "/run/launcher",
+        options=("--volumes-from", first.name, "--entrypoint", "/bin/grep"),
+    )  # fmt: skip
+    assert (found.returncode, found.stdout) == (1, b"")
+    third = box("--volumes-from", first.name, "-e", "NB_UID=4321")
+    assert "NOT READY" not in third.wait_for_banner()
+    assert kernel.connect(third).answers()

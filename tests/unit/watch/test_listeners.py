@@ -1,0 +1,67 @@
+"""Who listens on a port, and whose it is: the real table, and tables that are made up."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from launcher.watch import listeners
+from launcher.watch.listeners import Listener
+
+V4, V6 = "0" * 8, "0" * 32
+LOOPBACK, OTHER = "0100007F", "0500A8C0"  # 127.0.0.1, 192.168.0.5 on a little-endian CPU
+ROOT, USER = 0, 1000
+STRANGER = "a program of uid 1000 listens on port 22 in its place: end it"
+
+
+@pytest.mark.parametrize(
+    ("found", "listen", "fault"),
+    [
+        ([], "", "does not listen"),
+        ([Listener(V4, 2222, ROOT)], "", "does not listen"),
+        ([Listener(V4, 22, ROOT), Listener(V6, 22, ROOT)], "", None),
+        ([Listener(V6, 22, ROOT)], "", None),
+        ([Listener(V4, 22, USER)], "", STRANGER),
+        # sshd has one family again, and somebody else the other.
+        ([Listener(V4, 22, USER), Listener(V6, 22, ROOT)], "", STRANGER),
+        ([Listener(LOOPBACK, 22, USER), Listener(V6, 22, ROOT)], "", STRANGER),
+        ([Listener(LOOPBACK, 22, ROOT)], "127.0.0.1", None),
+        ([Listener(LOOPBACK, 22, USER)], "127.0.0.1", STRANGER),
+        # With the host's network another address is another's business.
+        ([Listener(LOOPBACK, 22, ROOT), Listener(OTHER, 22, USER)], "127.0.0.1", None),
+        ([Listener(OTHER, 22, ROOT)], "127.0.0.1", "does not listen"),
+        ([Listener(V6, 22, USER)], "127.0.0.1", STRANGER),
+    ],
+)
+def test_a_listener_has_to_be_whose_service_it_is(
+    found: list[Listener], listen: str, fault: str | None
+) -> None:
+    assert listeners.fault_among(found, 22, listen, ROOT) == fault
+
+
+def test_of_some_services_anybody_may_be_the_listener() -> None:
+    assert listeners.fault_among([Listener(V4, 22, USER)], 22) is None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
+def test_whoever_listens_is_seen_until_they_stop(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        server = socket.create_server((address, 0), family=family)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with server:
+        port = server.getsockname()[1]
+        for listen in ("", address):
+            assert listeners.fault(port, listen, os.geteuid()) is None
+            assert listeners.fault(port, listen, os.geteuid() + 1)
+        assert listeners.fault(port, "127.9.9.9") == "does not listen"
+    assert listeners.fault(port) == "does not listen"
+
+
+def test_a_connection_is_not_a_listener() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, socket.create_connection(server.getsockname()) as client:
+        assert listeners.fault(client.getsockname()[1]) == "does not listen"
