@@ -10,6 +10,7 @@ from launcher.model.plan import KeyLine
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
 from launcher.paths.folder import LARGEST, read_text
 
+MOST_KEYS = 50_000  # of one source: a megabyte has room for 13,000 of the shortest kind
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # Some platforms send a line break as these two characters.  It is one where a key, a comment or
 # the end follows: an account's name may be corp\nick.
@@ -53,9 +54,11 @@ def read_keys(
 def split(source: str, text: str) -> Iterator[KeyLine]:
     """Yield each line that is meant as a key, numbered as an editor counts.
 
-    A block of several lines, such as a private key, is one, and its text is left behind.
+    A block of several lines, such as a private key, is one, and its text is left behind.  After
+    `MOST_KEYS` the rest is one, too.
     """
     ends: re.Pattern[str] | None = None
+    found = 0
     for number, line in enumerate(_lines(_without_quotes(text)), start=1):
         if ends is None:
             begins = ((end, kind) for begin, end, kind in _BLOCKS if begin.match(line))
@@ -63,6 +66,10 @@ def split(source: str, text: str) -> Iterator[KeyLine]:
             if ends is not None:
                 yield KeyLine(source, number, "", kind)
             elif line and not line.startswith("#") and line != "null":
+                found += 1
+                if found > MOST_KEYS:
+                    yield KeyLine(source, number, "", f"only the first {MOST_KEYS} keys are read")
+                    return
                 # "null" is what one platform sends for an account without a key.
                 yield KeyLine(source, number, line)
         if ends is not None and ends.search(line):

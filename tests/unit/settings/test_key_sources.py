@@ -176,6 +176,13 @@ def test_a_file_larger_than_a_mebibyte_is_said(tmp_path: Path) -> None:
     assert len(settings.key_lines) > 40_000
 
 
+def test_lines_that_are_more_than_any_file_of_keys_has_are_passed_over() -> None:
+    *keys, rest = key_sources.split("PUBLIC_KEY", "x\n" * (key_sources.MOST_KEYS + 5))
+    assert len(keys) == key_sources.MOST_KEYS
+    assert (rest.number, rest.text) == (key_sources.MOST_KEYS + 1, "")
+    assert rest.fault == "only the first 50000 keys are read"
+
+
 def a_pipe(folder: Path) -> str:
     """Make a pipe that nobody writes to: to read it would be to wait for ever."""
     path = folder / "pipe"
