@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from testing.container import kernel
@@ -34,12 +35,12 @@ def test_who_takes_the_port_of_sshd_is_no_healthy_service(box: Boxes) -> None:
     taker = "nohup python3 -u /workspace/take.py > /workspace/said 2>&1 &"
     started.exec("sh", "-c", taker, user="dev")
     started.exec("launcher", "stop", "ssh")
-    assert poll(lambda: "has it" in started.exec("cat", "/workspace/said").stdout)
+    assert poll(lambda: "has it" in started.exec("cat", "/workspace/said").stdout, timeout=60)
     stopped = "ssh: it was stopped; start it: launcher restart sshd"
-    assert poll(lambda: reason(started) == stopped, interval=0.5)
+    assert poll(lambda: reason(started) == stopped, timeout=60, interval=0.5)
     # sshd goes on with the other family, or cannot start.
     started.exec("launcher", "start", "ssh", check=False)
-    assert poll(lambda: reason(started) not in (stopped, ""), interval=0.5)
+    assert poll(lambda: reason(started) not in (stopped, ""), timeout=60, interval=0.5)
     assert re.search(r"ssh: (a program of uid 1000 listens on port 22|it ended)", reason(started))
     started.wait_for_log("launcher: ssh is not ready: ")
 
@@ -48,7 +49,7 @@ def test_what_serves_the_user_is_killed_before_what_restarts_it(box: Boxes) -> N
     started = box()
     server = kernel.connect(started)
     score = "cat /proc/{}/oom_score_adj"
-    watch = started.exec("pgrep", "-f", "launcher watch").stdout.split()[0]
+    watch = json.loads(started.exec("cat", "/run/launcher/programs.json").stdout)["watch"]["pid"]
     ours = int(started.exec("sh", "-c", score.format(watch)).stdout)
     assert int(started.exec("sh", "-c", score.format(1)).stdout) == ours
     assert int(started.exec("sh", "-c", score.format("$(pgrep -o sshd)")).stdout) == ours + 100
