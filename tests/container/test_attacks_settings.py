@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.settings.table import TABLE, Setting
 from testing.container import kernel
 from testing.container.box import Box, Boxes
 from testing.container.engine import DOCKER, poll
@@ -53,6 +55,47 @@ def test_it_ends_with_78_and_says_so(box: Boxes, options: tuple[str, ...], said:
     started = box(*options)
     assert started.wait() == 78
     assert said in started.logs()
+    assert "Traceback" not in started.logs()
+
+
+HOSTILE = "/tmp/a'b\"c $(touch /tmp/run) `touch /tmp/run` %s;"
+
+
+def hostile_settings() -> list[str]:
+    """Return the settings that take a hostile value for one: no number, no word of theirs."""
+
+    def takes(row: Setting) -> bool:
+        with contextlib.suppress(ValueError):
+            row.parse(HOSTILE)
+            return True
+        return False
+
+    return [row.name for row in TABLE if takes(row)]
+
+
+SERVES = {"JUPYTER_TOKEN", "PUBLIC_KEY", "LAUNCHER_KEYS_DIR", "WORKSPACE", "LAUNCHER_STATE_DIR"}
+
+
+def test_hostile_values_that_are_taken_are_data_everywhere(box: Boxes) -> None:
+    """In the log, in every file that is written, for Jupyter, sshd and the shells."""
+    started = box("-v", HOSTILE, env=dict.fromkeys(SERVES & {*hostile_settings()}, HOSTILE))
+    assert "NOT READY" not in started.wait_for_banner()
+    server = kernel.connect(started)
+    with server.kernel() as notebook:
+        assert notebook.run("import os; print(os.getcwd())") == f"{HOSTILE}\n"
+    for shell in ("bash", "sh"):
+        said = started.exec(shell, "-lc", "printenv HF_HOME; pwd", user="dev").stderr
+        assert said == ""
+    assert started.exec("test", "-e", "/tmp/run", check=False).returncode == 1
+    assert "Traceback" not in started.logs()
+
+
+@pytest.mark.parametrize("name", sorted({*hostile_settings()} - SERVES))
+def test_hostile_values_that_cannot_serve_end_the_start(box: Boxes, name: str) -> None:
+    started = box(env={name: HOSTILE})
+    # A hook may still make the interpreter: that there is none is seen when it is to run.
+    assert started.wait() == (70 if name == "LAUNCHER_PYTHON" else 78)
+    assert ("jupyter" if name == "LAUNCHER_PYTHON" else name[:12]) in started.logs()
     assert "Traceback" not in started.logs()
 
 
