@@ -44,13 +44,20 @@ def status(options: Namespace) -> int:
         raise BadSetting("this box runs a command and no services; about its GPUs: launcher doctor")
     run_dir = environ.run_dir()
     if not os.path.exists(f"{run_dir}/{run_files.PLAN}"):
-        raise BadSetting(f"no box runs here: {run_dir} has no plan")
+        raise BadSetting(f"no box runs here: {run_dir} has no plan{_of_another()}")
     report = health.read_health(run_dir)
     reason = health.why_unhealthy(report, run_dir)
     seen = text.Seen(reason, report or {}, programs.read_programs(run_dir), time.monotonic())
     color = environ.wants_color(environ.own(), sys.stdout.isatty())
     print(text.as_json(seen) if options.json else text.as_text(seen, color))
     return 1 if reason else 0
+
+
+def _of_another() -> str:
+    """Return what to add where the container is somebody else's than who asks."""
+    uid = os.stat("/proc/1").st_uid
+    mine = uid == os.geteuid() or os.geteuid() != 0
+    return "" if mine else f"; the container runs as uid {uid}: docker exec -u {uid} …"
 
 
 def keys(options: Namespace) -> int:

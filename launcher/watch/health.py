@@ -116,13 +116,36 @@ def why_unhealthy(report: Mapping[str, object] | None, run_dir: str) -> str | No
 
 def in_command_mode() -> bool:
     """Return whether the box runs a command, and so has no service to be ready."""
+    arguments = _arguments_of("1")
+    if arguments is None and _sees_other_boxes():  # ours is what is in our own cgroup
+        ours = _read("/proc/self/cgroup")
+        pids = [pid for pid in os.listdir("/proc") if pid.isdecimal()]
+        found = (_arguments_of(pid) for pid in pids if _read(f"/proc/{pid}/cgroup") == ours)
+        arguments = next((each for each in found if each is not None), None)
+    return any(arguments or ())
+
+
+def _sees_other_boxes() -> bool:
+    """Return whether PID 1 is not this box's, as with --pid=host, nor a plain machine's."""
     try:
-        with open("/proc/1/cmdline", "rb") as stream:
-            words = stream.read().split(b"\0")
-    except OSError:
-        return False
+        return os.readlink("/proc/1/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+    except OSError:  # another's, whom root of a container may not look into
+        return os.geteuid() == 0
+
+
+def _arguments_of(pid: str) -> list[bytes] | None:
+    """Return what follows the entrypoint in a process's command line; None where it is none."""
+    words = _read(f"/proc/{pid}/cmdline").split(b"\0")
     entry = next((i for i, word in enumerate(words) if word.endswith(_ENTRYPOINTS)), None)
-    return entry is not None and any(words[entry + 1 :])
+    return None if entry is None else words[entry + 1 :]
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
 
 
 def _is_full(directory: str) -> bool:

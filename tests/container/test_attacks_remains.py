@@ -75,3 +75,21 @@ def test_a_run_directory_is_kept_for_another_uid_and_holds_no_secret(box: Boxes)
     third = box("--volumes-from", first.name, "-e", "NB_UID=4321")
     assert "NOT READY" not in third.wait_for_banner()
     assert kernel.connect(third).answers()
+
+
+def test_a_command_that_sees_the_host_s_processes_is_healthy(box: Boxes) -> None:
+    started = box("--pid", "host", command=("sleep", "600"))
+    started.wait_for_log("no usable GPU")
+    assert reason(started) == ""
+    services = box("--pid", "host")
+    services.wait_for_banner()
+    assert "this box runs a command" not in services.exec("launcher", "status").stdout
+
+
+def test_root_is_told_whose_a_box_of_another_user_is(box: Boxes) -> None:
+    started = box("--user", "1000")
+    started.wait_for_banner()
+    asked = started.docker("exec", "-u", "0", started.name, "launcher", "status", check=False)
+    assert "the container runs as uid 1000: docker exec -u 1000 …" in asked.stderr
+    as_told = started.docker("exec", "-u", "1000", started.name, "launcher", "status", check=False)
+    assert "jupyter" in as_told.stdout
