@@ -260,7 +260,7 @@ def test_a_flood_is_cut_and_said(box: Boxes, tmp_path: Path) -> None:
     cut = "lines are left out here: more than 128 KiB a second"
     assert poll(lambda: cut in started.logs(), timeout=30)
     started.wait_for_log("flood | it is over")
-    # 4 MiB at once, then 128 KiB a second; Docker's JSON makes a hundred bytes of a line of sixteen.
+    # 4 MiB at once, then 128 KiB a second; Docker's JSON makes 100 bytes of a line of sixteen.
     path = Path(started.inspect("{{.LogPath}}"))
     assert path.stat().st_size < 7 * ((4 << 20) + 12 * 128 * 1024)
     assert answers(started)
