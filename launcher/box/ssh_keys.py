@@ -30,25 +30,47 @@ _RSA_SECONDS = 300.0  # two large primes, at the lowest priority
 
 
 def key_pair(kept: Kept, name: str, comment: str) -> str | None:
-    """Return the public half of an ed25519 pair, made at first use; None without ssh-keygen."""
+    """Return the public half of an ed25519 pair, made at first use.
+
+    None without ssh-keygen, or where it makes none: FIPS 140 has no ed25519 everywhere.
+    """
     public = kept_key(kept, name)
     if public is None and _make_pair(kept.folder, name, comment, "ed25519"):
         public = kept_key(kept, name)
     return public
 
 
-def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> None:
-    """Make the RSA host key where there is none: up to some seconds of a CPU, so in a child.
+def rsa_host_key(kept: Kept, make: bool) -> str | None:
+    """Return the public half of the RSA host key, where there is one.
 
-    3072 bits are what ssh-audit asks for, and ssh-keygen's default.
+    Args:
+        make: make it where there is none, which takes about a second: sshd has no other.
+    """
+    public = kept_key(kept, state_files.RSA_HOST_KEY)
+    if public is None and make and _make_rsa(kept.folder):
+        public = kept_key(kept, state_files.RSA_HOST_KEY)
+    return public
+
+
+def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> str | None:
+    """Make the RSA host key where there is none: up to some seconds of a CPU, so in a child.
 
     Args:
         environ: sshd's, in which the user has a name; ssh-keygen refuses to work for another.
+
+    Returns its public half; None where there was one, or none could be made.
     """
     name = state_files.RSA_HOST_KEY
     with Folder(state_dir) as folder:
-        if _is_missing(folder, name):
-            _make_pair(folder, name, "launcher", "rsa", "-b", "3072", environ=environ)
+        if not _is_missing(folder, name) or not _make_rsa(folder, environ):
+            return None
+        return " ".join(folder.read(f"{name}.pub").decode("ascii", "replace").split()[:2])
+
+
+def _make_rsa(folder: Folder, environ: Mapping[str, str] | None = None) -> bool:
+    """Make it of 3072 bits, which ssh-audit asks for, and which are ssh-keygen's default."""
+    name = state_files.RSA_HOST_KEY
+    return _make_pair(folder, name, "launcher", "rsa", "-b", "3072", environ=environ)
 
 
 def kept_key(kept: Kept, name: str) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from launcher.box.files import cannot_write, write
 from launcher.box.kept import Kept
-from launcher.box.ssh_keys import judge_keys, kept_key, key_pair
+from launcher.box.ssh_keys import judge_keys, key_pair, rsa_host_key
 from launcher.model import state_files
 from launcher.model.plan import KeyLine, RenderedFile, Secret, State
 from launcher.paths import walk
@@ -46,13 +46,14 @@ def open_state(
     try:
         with Kept(directory, mend) as kept:
             login = key_pair(kept, state_files.LOGIN_KEY, "launcher-login") if login_key else None
+            host_key = key_pair(kept, state_files.ED25519_HOST_KEY, "launcher")
             return State(
                 token=Secret(_secret(kept, state_files.TOKEN)),
                 password=Secret(_secret(kept, state_files.PASSWORD)[:22]),
-                host_key=key_pair(kept, state_files.ED25519_HOST_KEY, "launcher"),
+                host_key=host_key,
                 login_key=login,
                 keys=judge_keys((*key_lines, *_added_keys(kept))),
-                rsa_host_key=kept_key(kept, state_files.RSA_HOST_KEY),
+                rsa_host_key=rsa_host_key(kept, make=host_key is None),
                 weakness=_weakness(directory),
                 remarks=tuple(kept.remarks),
             )

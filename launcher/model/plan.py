@@ -43,7 +43,9 @@ class State(NamedTuple):
 
     token: Secret
     password: Secret
-    host_key: str | None  # "ssh-ed25519 AAAA…"; None where there is no ssh-keygen
+    host_key: (
+        str | None
+    )  # "ssh-ed25519 AAAA…"; None where ssh-keygen makes none (FIPS), or is not there
     login_key: str | None = None  # public half of a key made for the owner of a plain machine
     keys: tuple[KeyLine, ...] = ()  # those of the settings and of `launcher keys`, validated
     rsa_host_key: str | None = None  # made after readiness, so there from the second start on
@@ -138,6 +140,8 @@ class Ssh(NamedTuple):
     login_key_file: str | None = None  # to be named in the ssh line
     strict_modes: bool = True  # the folders above the keys are ours, and nobody else's to write
     rsa_host_key: str | None = None  # for clients that know no ed25519
+    compatible: bool = False  # old algorithms too
+    drop_ins: str = ""  # folder of more configuration; "" = none is read
     others: tuple[str, ...] = ()  # besides `user`: root, and accounts that somebody added
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 
-from launcher.box import files, home
+from launcher.box import files, home, sshd
 from launcher.box import state as box_state
 from launcher.model.errors import LauncherError
 from launcher.model.host import Host
@@ -19,6 +19,7 @@ from launcher.plan.identity import name_variables
 from launcher.plan.watch import plan_watch
 from launcher.process import become
 from launcher.render.files import command_files, machine_file, plan_file, render, watch_file
+from launcher.render.sshd import sshd_service
 from launcher.settings import environ
 from launcher.settings.table import Settings
 from launcher.supervise import post_start
@@ -88,5 +89,7 @@ def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
     after = () if settings.safe_mode else post_start.files(plan.paths.run, settings.environ)
     watch = watch_file(plan_watch(plan, machine))
     files.write((*render(plan), machine_file(plan, machine), watch, *after))
+    if plan.ssh:
+        sshd.check_drop_ins(plan.ssh, plan.paths.run, dict(sshd_service(plan, plan.ssh).env))
     files.check_room(plan.paths.run)
     return b""

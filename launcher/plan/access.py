@@ -12,7 +12,7 @@ from launcher.model.plan import Address, Identity, Jupyter, KeyLine, Secret, Ssh
 from launcher.plan.findings import LOGIN
 from launcher.plan.hub import hub_place
 from launcher.plan.identity import NO_LOGIN
-from launcher.settings import address
+from launcher.settings import address, folders
 from launcher.settings.table import Settings
 
 # It asks NVML in Jupyter's own process, which would hang or crash with the driver library, or log
@@ -119,7 +119,8 @@ def plan_ssh(
         return None, "LAUNCHER_SERVICES has no ssh"
     if host.sshd is None:
         return None, "OpenSSH's server is not installed (apt-get install openssh-server)"
-    if state.host_key is None:
+    host_key = state.host_key or state.rsa_host_key
+    if host_key is None:
         return None, "no host key could be made (is ssh-keygen installed?)"
     if lacking := host.lacks(*LOGIN) if host.me.uid == 0 else ():
         return None, " ".join(("nobody could log in without", *(f"CAP_{one}" for one in lacking)))
@@ -139,7 +140,7 @@ def plan_ssh(
         sshd=host.sshd,
         address=_address(machine, settings, settings.ssh_port, settings.ssh_port_host),
         user=identity.account.name,
-        host_key=state.host_key,
+        host_key=host_key,
         keys=keys,
         password=password,
         password_why=why,
@@ -147,7 +148,9 @@ def plan_ssh(
         # A checkout may lie below /tmp, or a folder that a group writes to: no login there else.
         # Not root: /run is a tmpfs that everybody may write to, and only this one user can log in.
         strict_modes=host.image and host.me.uid == 0,
-        rsa_host_key=state.rsa_host_key,
+        rsa_host_key=state.rsa_host_key if state.host_key else None,
+        compatible=settings.ssh_compatible,
+        drop_ins="" if settings.safe_mode else folders.SSHD_CONFIG,
         others=_others(host, identity),
     )
     return ssh, None

@@ -8,6 +8,7 @@ from launcher.model import run_files, state_files
 from launcher.model.plan import KeyLine, Plan, RenderedFile, Service, Ssh
 from launcher.render.shell import setenv_variables
 
+_RSA = "ssh-rsa "  # how such a public key begins
 # Without NIST curves, SHA-1, 2048-bit groups, encrypt-and-MAC: what ssh-audit calls a failure, and
 # what it warns of where there is better.  Taken away from sshd's own, and not listed: so a newer
 # sshd brings its newer, post-quantum key exchanges along.
@@ -17,12 +18,24 @@ diffie-hellman-group-exchange-*
 MACs -*sha1*,*md5*,umac-64*,umac-128@openssh.com,hmac-sha2-256,hmac-sha2-512
 HostKeyAlgorithms ssh-ed25519,rsa-sha2-512,rsa-sha2-256
 """
+# For Java programs, file managers and appliances of ten years ago: all that sshd has by itself, and
+# SHA-1 where they know nothing else.
+_COMPATIBLE_ALGORITHMS = """\
+KexAlgorithms +diffie-hellman-group14-sha1
+MACs +hmac-sha1
+HostKeyAlgorithms +ssh-rsa
+PubkeyAcceptedAlgorithms +ssh-rsa
+"""
 
 
 def sshd_config(plan: Plan, ssh: Ssh) -> str:
     carried, _ = setenv_variables(plan)
     setenv = " ".join(_sshd_word(f"{name}={value}") for name, value in carried.items())
-    kept = [state_files.ED25519_HOST_KEY, *([state_files.RSA_HOST_KEY] if ssh.rsa_host_key else [])]
+    only_rsa = ssh.host_key.startswith(_RSA)
+    kept = [
+        *([] if only_rsa else [state_files.ED25519_HOST_KEY]),
+        *([state_files.RSA_HOST_KEY] if only_rsa or ssh.rsa_host_key else []),
+    ]
     host_keys = "\n".join(f"HostKey {_sshd_word(f'{plan.paths.state}/{name}')}" for name in kept)
     keys = _sshd_word(f"{plan.paths.run}/{run_files.AUTHORIZED_KEYS}".replace("%", "%%"))
     return f"""\
@@ -39,8 +52,15 @@ AllowUsers {" ".join(_sshd_word(name) for name in (ssh.user, *ssh.others))}
 PermitRootLogin {"prohibit-password" if plan.identity.root_login else "no"}
 # PAM in a container fails on loginuid and audit, and the account is no secret of the host's.
 UsePAM no
+Subsystem sftp internal-sftp{_sftp_umask(plan)}
+{f"SetEnv {setenv}" if setenv else "# no variable to set"}
+# The first value counts: those above are settled, and those below only where no file of yours has
+# another.
+{f"Include {ssh.drop_ins}/*.conf" if ssh.drop_ins else "# safe mode: no file of yours"}
 UseDNS no
 PrintMotd no
+# An agent offers each of its keys.
+MaxAuthTries 20
 X11Forwarding no
 AllowAgentForwarding yes
 AllowTcpForwarding yes
@@ -52,9 +72,7 @@ LoginGraceTime 30
 MaxStartups 600:30:900
 PerSourceMaxStartups 500
 MaxSessions 100
-Subsystem sftp internal-sftp{_sftp_umask(plan)}
-{_SSHD_ALGORITHMS}{f"SetEnv {setenv}" if setenv else "# no variable to set"}
-"""
+{_COMPATIBLE_ALGORITHMS if ssh.compatible else _SSHD_ALGORITHMS}"""
 
 
 def authorized_keys(plan: Plan, keys: Sequence[KeyLine]) -> RenderedFile:

@@ -23,6 +23,9 @@ HOOKS = (
 )
 
 
+SSHD_CONFIG = "/etc/launcher/sshd_config.d"  # more of sshd's configuration, an image's or mounted
+
+
 def run_dir() -> str:
     """Return this run's directory.
 

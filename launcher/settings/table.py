@@ -106,6 +106,8 @@ class Settings(NamedTuple):
     ssh_password: str = setting("LAUNCHER_SSH_PASSWORD", "auto", accepts.password_policy,
         "auto: a random password when no key source is set; off: never a password.",
         ("PASSWORD_ACCESS",))
+    ssh_compatible: bool = setting("LAUNCHER_SSH_COMPAT", False, accepts.flag,
+        "Let old SSH clients in: NIST curves, DH group 14, SHA-1.")
     gpus: GpuRequest = setting("LAUNCHER_GPUS", GpuRequest(), accepts.gpu_request,
         "GPUs that CUDA sees: all, none, the best N, a list, index:N, idle or idle:N.")
     gpu_min_free: int = setting("LAUNCHER_GPU_MIN_FREE", 0, accepts.size,
@@ -134,7 +136,7 @@ class Settings(NamedTuple):
     hooks: str = setting("LAUNCHER_HOOKS", "stop", accepts.choice("stop", "warn"),
         "A hook that fails ends the start with 70 (stop), or is only named (warn).")
     safe_mode: bool = setting("LAUNCHER_SAFE_MODE", False, accepts.flag,
-        "Run no hook, and no program of /etc/launcher/supervisor.d: to mend them.",
+        "Run no hook, and read no file of supervisor.d and sshd_config.d: to mend them.",
         ("SAGEMAKER_RECOVERY_MODE",))
     gpu_watch: float = setting("LAUNCHER_GPU_WATCH", 30.0, accepts.gpu_watch,
         "Seconds between two looks at the GPUs of a running box. 0: none.")  # seconds

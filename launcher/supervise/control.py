@@ -74,10 +74,8 @@ def reload(run_dir: str) -> None:
     """
     plan = f"{run_dir}/{run_files.PLAN}"
     try:
-        with open(f"{run_dir}/{run_files.SUPERVISOR_PID}", encoding="ascii") as stream:
-            init = _parent(int(stream.read()))
         before = os.stat(plan).st_ino
-        os.kill(init, signal.SIGHUP)
+        hang_up(run_dir)
     except PermissionError:
         raise BadSetting("only root may; try: sudo launcher reload") from None
     except (OSError, ValueError):
@@ -89,6 +87,13 @@ def reload(run_dir: str) -> None:
                 return
         time.sleep(0.05)
     raise StartFailed("not reloaded, everything stays as it was; why: docker logs")
+
+
+def hang_up(run_dir: str) -> None:
+    """Send PID 1 its HUP.  Raises OSError and ValueError where there is no box, or it is root's."""
+    with open(f"{run_dir}/{run_files.SUPERVISOR_PID}", encoding="ascii") as stream:
+        init = _parent(int(stream.read()))
+    os.kill(init, signal.SIGHUP)
 
 
 def _parent(pid: int) -> int:

@@ -82,6 +82,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         self.loglevel = loggers.LevelsByName.ERRO
         self.environ_expansions["ENV_LAUNCHER_PROGRAMS"] = drop_ins.pattern(supervision, folder)
         self.memory_kills = cgroup.Kills()
+        self.hints_said: set[str] = set()
 
     # --- reading ---
 

@@ -19,6 +19,13 @@ _OUR_VISIT = re.compile(
     % re.escape(WATCH_ADDRESS).encode(),
     re.MULTILINE,
 )
+# What sshd says of a client that cannot get in, and what is said then, once.
+_HINTS = (
+    (b"Unable to negotiate with ",
+     "an SSH client knows none of what sshd offers: LAUNCHER_SSH_COMPAT=1 lets old ones in"),
+    (b"maximum authentication attempts exceeded",
+     "an SSH client offered too many keys: ssh -o IdentitiesOnly=yes -i KEY …"),
+)  # fmt: skip
 _LEFT_OUT = b"[%d lines are left out here: more than 128 KiB a second]"
 _RATE = 128 * 1024  # bytes a second that one program may write to the container's log for long
 _BURST = 4 << 20  # bytes that it may write at once
@@ -50,6 +57,7 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
     def _log(self, data: bytes) -> None:
         if self.process.config.name == SSHD:
             data = _without_our_visits(data)
+            self._hint(data)
         with contextlib.suppress(OSError, ValueError):  # ValueError: a file that is closed
             super()._log(data)
         lines = (self._partial + data).split(b"\n")
@@ -58,6 +66,14 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
             lines.append(self._partial)
             self._partial = b""
         self.process.config.options.show(self.process.config.name, self._bounded(lines))
+
+    def _hint(self, data: bytes) -> None:
+        """Say what helps, after sshd's own line."""
+        said = self.process.config.options.hints_said
+        for line, hint in _HINTS:
+            if line in data and hint not in said:
+                said.add(hint)
+                self.process.config.options.pump.say(f"launcher: {hint}")
 
     def _bounded(self, lines: list[bytes]) -> list[bytes]:
         """Leave out what is more than a log can hold, and say how many lines that were.

@@ -18,10 +18,12 @@ from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Ssh
+from launcher.model.public_key import fingerprint
 from launcher.model.services import program_of
 from launcher.model.watch import JupyterDoor, Probe, WatchTarget
 from launcher.process.fork import fork, fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.render.sshd import sshd_service
+from launcher.supervise import control
 from launcher.text import banner
 from launcher.text import text as text_text
 from launcher.watch import ready
@@ -47,17 +49,29 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     plan = read_value(Plan, run_files.PLAN, box.run_dir)
     machine = read_value(Machine, run_files.MACHINE, box.run_dir)
     probes = await_services(plan, box.jupyter, lambda probes: tell(probes, False))
-    text = banner.render_banner(machine, plan, probes, time.monotonic(), _tails(plan, probes))
+    now, tails = time.monotonic(), _tails(plan, probes)
+
+    def write_banner(plan: Plan) -> str:
+        text = banner.render_banner(machine, plan, probes, now, tails)
+        path = f"{box.run_dir}/{run_files.BANNER}"
+        try:
+            files.write([RenderedFile(path, text + "\n", 0o600, -1, -1)])
+        except BadSetting as err:
+            say(f"launcher: {err}")
+        return text
+
     if os.getppid() != parent:
         return
-    try:
-        files.write([RenderedFile(f"{box.run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
-    except BadSetting as err:
-        say(f"launcher: {err}")
-    for line in text.split("\n"):
+    for line in write_banner(plan).split("\n"):
         say(line)
     tell(probes, True)
-    _make_rsa_host_key(plan)
+    if plan.ssh and not plan.ssh.rsa_host_key:
+        offered = plan.ssh
+
+        def made(key: str) -> None:
+            write_banner(plan._replace(ssh=offered._replace(rsa_host_key=key)))
+
+        _offer_rsa(plan, offered, say, made)
     os.nice(10)  # a notebook that starts now goes first
     say(verify(plan, machine))
 
@@ -142,17 +156,23 @@ def verify(plan: Plan, machine: Machine) -> str:
     )
 
 
-def _make_rsa_host_key(plan: Plan) -> None:
-    """Make it for the next start, in a child of the lowest priority that PID 1 reaps."""
-    ssh = plan.ssh
-    if ssh is None:
-        return
+def _offer_rsa(
+    plan: Plan, ssh: Ssh, say: Callable[[str], None], made: Callable[[str], None]
+) -> None:
+    """Make an RSA host key for clients that know no ed25519, and let sshd have it.
+
+    In a child of the lowest priority that PID 1 reaps: it takes about a second of a CPU.
+    """
 
     def make() -> int:
         os.nice(19)
         environ = dict(sshd_service(plan, ssh).env)
-        with contextlib.suppress(OSError):  # the disk is full: the next start tries again
-            ssh_keys.make_rsa_host_key(plan.paths.state, environ)
+        with contextlib.suppress(OSError, BadSetting):  # a full disk: the next start tries again
+            key = ssh_keys.make_rsa_host_key(plan.paths.state, environ)
+            if key:
+                made(key)
+                say(f"launcher: sshd has an RSA host key, too: {fingerprint(key)}")
+                control.hang_up(plan.paths.run)
         return 0
 
     fork(make)

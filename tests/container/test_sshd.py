@@ -17,15 +17,16 @@ import pytest
 from testing.container.box import Box, Boxes
 from testing.container.engine import poll
 from testing.container.login import (
+    OPTIONS,
     KeyPair,
     Login,
+    has_every_host_key,
     login,
     make_key,
     printed_host_key,
 )
 from testing.container.terminal import Terminal
 
-RSA_KEY = "/var/lib/launcher/ssh_host_rsa_key"
 GREETING = b"hello from this machine"
 
 
@@ -46,14 +47,9 @@ def access(started: Box, key: KeyPair) -> Login:
 
 @pytest.fixture(scope="module")
 def with_rsa(started: Box) -> Box:
-    """The same box, once it has made its RSA host key and was told to look again."""
+    """The same box, once it has made its RSA host key: at its first start, and by itself."""
     started.wait_for_banner()
-    made = poll(
-        lambda: started.exec("test", "-s", RSA_KEY, check=False).returncode == 0, timeout=60
-    )
-    assert made, "no RSA host key after readiness"
-    started.kill("HUP")
-    started.wait_for_log("launcher: keys and configuration reloaded")
+    assert poll(lambda: has_every_host_key(started), timeout=60)
     return started
 
 
@@ -89,6 +85,65 @@ def test_a_client_that_knows_no_ed25519(with_rsa: Box, access: Login) -> None:
     )
     done = access.run([*access.command()[:-1], *old, access.command()[-1], "echo in"])
     assert done.stdout == "in\n", done.stderr
+
+
+def test_the_banner_that_is_kept_has_the_rsa_key_too(with_rsa: Box) -> None:
+    said = re.search(r"sshd has an RSA host key, too: (SHA256:\S+)", with_rsa.logs())
+    assert said
+    assert f"RSA host key {said[1]}" in with_rsa.exec("launcher", "banner").stdout
+
+
+OLD = ("ecdh-sha2-nistp256,diffie-hellman-group14-sha256", "hmac-sha2-256", "aes128-ctr")
+
+
+def with_old_algorithms(access: Login) -> subprocess.CompletedProcess[str]:
+    kex, mac, cipher = OLD
+    options = [f"KexAlgorithms={kex}", f"MACs={mac}", f"Ciphers={cipher}", "LogLevel=INFO"]
+    words = [word for option in options for word in ("-o", option)]
+    return access.run([*access.command()[:-1], *words, access.command()[-1], "echo in"])
+
+
+def test_an_old_client_is_told_what_would_let_it_in(started: Box, access: Login) -> None:
+    for _ in range(2):
+        assert "no matching" in with_old_algorithms(access).stderr
+    started.wait_for_log("launcher: an SSH client knows none of what sshd offers")
+    assert started.logs().count("LAUNCHER_SSH_COMPAT=1") == 1  # once is enough
+
+
+def test_old_clients_are_let_in_where_that_is_asked_for(box: Boxes, key: KeyPair) -> None:
+    old = box("-e", f"PUBLIC_KEY={key.public}", "-e", "LAUNCHER_SSH_COMPAT=1")
+    assert with_old_algorithms(login(old, key)).stdout == "in\n"
+
+
+def test_an_agent_full_of_keys_gets_in(
+    started: Box, access: Login, key: KeyPair, tmp_path: Path
+) -> None:
+    """sshd's own limit is six attempts; each key that is offered is one."""
+    others = [make_key(tmp_path) for _ in range(9)]
+    words = [word for each in (*others, key) for word in ("-i", str(each.private))]
+    client = ["ssh", *OPTIONS, *words, "-p", str(access.port), f"{access.user}@127.0.0.1"]
+    assert access.run([*client, "echo in"]).stdout == "in\n"
+
+
+def test_more_of_sshd_s_configuration_may_be_mounted(
+    box: Boxes, key: KeyPair, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.conf").write_text("AcceptEnv MINE\nPasswordAuthentication yes\n")
+    mounted = ("-v", f"{tmp_path}:/etc/launcher/sshd_config.d:ro")
+    started = box("-e", f"PUBLIC_KEY={key.public}", *mounted)
+    access = login(started, key)
+    command = [*access.command()[:-1], "-o", "SetEnv=MINE=5", access.command()[-1]]
+    assert access.run([*command, "echo $MINE $CUDA_DEVICE_ORDER"]).stdout == "5 PCI_BUS_ID\n"
+    config = started.exec("/usr/sbin/sshd", "-T", "-f", "/run/launcher/ssh/sshd_config").stdout
+    assert "passwordauthentication no" in config  # who may log in is settled before
+
+    (tmp_path / "wrong.conf").write_text("Colour blue\n")
+    refused = box(*mounted)
+    assert refused.wait() == 78
+    assert "sshd refuses what /etc/launcher/sshd_config.d has: " in refused.logs()
+    assert "Bad configuration option: Colour" in refused.logs()
+    safe = box(*mounted, "-e", "LAUNCHER_SAFE_MODE=1")
+    assert "NOT READY" not in safe.wait_for_banner()
 
 
 def test_host_keys_outlive_a_restart_and_the_banner_has_both(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -16,9 +17,12 @@ import pytest
 from launcher.box import files
 from launcher.box import state as box_state
 from launcher.model.errors import BadSetting
+from launcher.model.machine import GpuReport
 from launcher.model.plan import KeyLine, RenderedFile, Secret
 from launcher.paths.folder import Folder
-from testing.machines import HOST_KEY, LOGIN_KEY
+from launcher.plan.plan import make_plan
+from launcher.render.sshd import sshd_config
+from testing.machines import HOST_KEY, LOGIN_KEY, machine, outset, settings
 from testing.scripts import run_script
 
 ROOT = Path(__file__).parents[3]
@@ -179,6 +183,28 @@ def test_what_is_secret_goes_with_the_box(tmp_path: Path) -> None:
 def state(directory: Path, *lines: str, login_key: bool = False):
     keys = [KeyLine("PUBLIC_KEY", n, line) for n, line in enumerate(lines, start=1)]
     return box_state.open_state(str(directory), keys, login_key)
+
+
+def test_where_ed25519_is_refused_the_host_key_is_an_rsa_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by OpenSSL in its FIPS mode."""
+    real = shutil.which("ssh-keygen")
+    fips = tmp_path / "bin" / "ssh-keygen"
+    fips.parent.mkdir()
+    fips.write_text(f'#!/bin/sh\ncase "$*" in *ed25519*) exit 1 ;; esac\nexec {real} "$@"\n')
+    fips.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fips.parent}:{os.environ['PATH']}")
+    found = state(tmp_path / "state")
+    assert found.host_key is None
+    assert found.rsa_host_key.startswith("ssh-rsa ")
+    assert state(tmp_path / "state") == found
+
+    made = make_plan(outset(machine(GpuReport()), settings({})), found)
+    assert made.ssh.host_key == found.rsa_host_key
+    config = sshd_config(made, made.ssh)
+    assert config.count("HostKey ") == 1
+    assert 'HostKey "/var/lib/launcher/ssh_host_rsa_key"' in config
 
 
 def test_state_outlives_a_restart(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ EXAMPLES = {
     "public_key_file": ("/dev/null", "/dev/null", "keys"),
     "public_key_dir": ("/proc/self/task", "/proc/self/task", "keys"),  # no file in it
     "keys_dir": ("/keys", "/keys", "keys"),
+    "ssh_compatible": ("1", True, "perhaps"),
     "ssh_password": ("off", "off", "hunter2"),
     "gpus": ("0,1", GpuRequest(("0", "1")), "banana"),
     "gpu_min_free": ("20GiB", 20 << 30, "much"),

@@ -1,0 +1,38 @@
+"""sshd's own word on its configuration, before it is to start."""
+
+from __future__ import annotations
+
+import glob
+
+from launcher.model import run_files
+from launcher.model.errors import BadSetting
+from launcher.model.plan import Ssh
+
+_SECONDS = 10.0
+
+
+def check_drop_ins(ssh: Ssh, run_dir: str, environ: dict[str, str]) -> None:
+    """Let sshd read what people added to its configuration: sshd(8), -t.
+
+    Args:
+        environ: sshd's.
+
+    Raises BadSetting with sshd's words where it would not start.
+    """
+    if not ssh.drop_ins or not glob.glob(f"{ssh.drop_ins}/*.conf"):
+        return
+    import subprocess  # where it is needed
+
+    argv = [ssh.sshd, "-t", "-f", f"{run_dir}/{run_files.SSHD_CONFIG}"]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_SECONDS, check=False, env=environ
+        )
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise BadSetting(f"cannot let sshd read {ssh.drop_ins}: {err}") from err
+    if done.returncode:
+        said = "; ".join(line.strip() for line in done.stderr.splitlines()[:2])
+        raise BadSetting(
+            f"sshd refuses what {ssh.drop_ins} has: {said}. Mend it there, or start without: "
+            "LAUNCHER_SAFE_MODE=1"
+        )
