@@ -56,6 +56,7 @@ class WatchTarget(NamedTuple):
     jupyter: JupyterDoor | None
     ssh: SshDoor | None
     gpus: GpusAtStart | None  # None = there were none, or nobody wants them watched
+    place: str = "docker"  # where the box runs: a row of the table of places
 
 
 class Probe(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.checks.facts.device_nodes import CONTROL
+from launcher.checks.facts.how_to_run import place_of
 from launcher.model.machine import GpuReport, Machine
 from launcher.model.plan import Jupyter, Plan
 from launcher.model.secret import Secret
@@ -18,6 +19,7 @@ def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
         jupyter=jupyter_door(plan.jupyter) if plan.jupyter else None,
         ssh=SshDoor(plan.ssh.port, plan.ssh.listen) if plan.ssh else None,
         gpus=_gpus_at_start(plan, machine.report) if watched else None,
+        place=place_of(machine.host),
     )
 
 

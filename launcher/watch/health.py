@@ -24,13 +24,19 @@ _STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not
 
 
 def write_health(
-    path: str, started: float, probes: Sequence[Probe], *, starting: bool = False
+    path: str,
+    started: float,
+    probes: Sequence[Probe],
+    *,
+    starting: bool = False,
+    memory_kills: int = 0,
 ) -> None:
     """Replace the report, whole.  Raises OSError, and the old one stays and grows stale.
 
     Args:
         started: CLOCK_MONOTONIC of the box's start, seconds.
         starting: the services have not all answered yet, and still may.
+        memory_kills: processes of the box that the kernel killed for want of memory.
     """
     content = {
         "started": started,
@@ -39,6 +45,7 @@ def write_health(
         "pid": os.getpid(),
         "starting": starting,
         "healthy": not starting and all(probe.ready for probe in probes),
+        "memory_kills": memory_kills,
         "services": {
             probe.service: {"ready": probe.ready, "detail": probe.detail} for probe in probes
         },

@@ -42,6 +42,12 @@ class Seen:
         return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
     @property
+    def memory_kills(self) -> int:
+        """How many processes the kernel killed for want of memory."""
+        count = self.report.get("memory_kills")
+        return count if isinstance(count, int) else 0
+
+    @property
     def uptime(self) -> float | None:
         started = self.report.get("started")
         return self.now - started if isinstance(started, float) else None
@@ -53,6 +59,7 @@ def as_json(seen: Seen) -> str:
         "healthy": seen.reason is None,
         "reason": seen.reason,
         "uptime": seen.uptime,
+        "memory_kills": seen.memory_kills,
         "services": seen.services,
         "programs": {
             name: {**program._asdict(), "restarts": _restarts(program), "for": _age(program, seen)}
@@ -74,6 +81,9 @@ def as_text(seen: Seen, color: bool = False) -> str:
         if name not in probed:  # the GPUs; all of them, where supervise could write nothing
             state = "well" if entry.get("ready") is True else "NOT WELL"
             lines += _row(name, state, str(entry.get("detail")), color)
+    if count := seen.memory_kills:
+        what = "1 process was" if count == 1 else f"{count} processes were"
+        lines += _row("memory", "", f"{what} killed for want of it: docker logs", color)
     return "\n".join(lines).rstrip()
 
 

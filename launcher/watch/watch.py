@@ -22,6 +22,7 @@ from launcher.supervise import programs
 from launcher.watch import health, listeners, news, ready
 from launcher.watch.gpus import NAME as GPUS
 from launcher.watch.gpus import GpuWatch
+from launcher.watch.memory import MemoryWatch
 from launcher.watch.news import SUPERVISE
 
 Say = Callable[[str], None]
@@ -64,6 +65,7 @@ class Watch:
         self._written = True
         self._next_question = 0.0
         self._unanswered: dict[str, str] = {}  # by service, what it said when it was last asked
+        self._memory = MemoryWatch(box.place)
         self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
 
     # --- the start ---
@@ -152,6 +154,8 @@ class Watch:
         self._probes = tuple(news.with_programs(list(answered), known))
         for line in news.changes(before, self._probes):
             self._say(line)
+        if killed := self._memory.look():
+            self._say(killed)
         if self._gpus:
             self._gpus.glance()
         return True
@@ -166,7 +170,9 @@ class Watch:
         path = f"{self._box.run_dir}/{run_files.HEALTH}"
         probes = [*self._probes, *([self._gpus.probe] if self._gpus else [])]
         try:
-            health.write_health(path, self._box.started, probes, starting=starting)
+            health.write_health(
+                path, self._box.started, probes, starting=starting, memory_kills=self._memory.count
+            )
         except OSError as err:
             if self._written:
                 self._say(f"launcher: cannot write {path}: {err.strerror}, {_UNWRITTEN}")

@@ -93,3 +93,20 @@ def test_root_is_told_whose_a_box_of_another_user_is(box: Boxes) -> None:
     assert "the container runs as uid 1000: docker exec -u 1000 …" in asked.stderr
     as_told = started.docker("exec", "-u", "1000", started.name, "launcher", "status", check=False)
     assert "jupyter" in as_told.stdout
+
+
+def test_what_the_kernel_kills_for_want_of_memory_is_said_and_counted(box: Boxes) -> None:
+    started = box("--memory", "700m", "--memory-swap", "700m", "-e", "LAUNCHER_SERVICES=ssh")
+    started.wait_for_banner()
+    eat = "x = [bytearray(b'x' * (1 << 24)) for _ in iter(int, 1)]"
+    eaten = started.docker(
+        "exec", started.name, "launcher", "exec", "--", "python", "-c", eat, check=False
+    )
+    assert eaten.returncode == 137
+    said = started.wait_for_log(r"launcher: the kernel killed a process in this box: .*")[0]
+    assert "its limit is 0.684 GiB" in said
+    assert "what has most now: " in said
+    assert "docker run --memory=" in said
+    counted = started.exec("launcher", "status").stdout
+    assert "1 process was killed for want of it" in counted
+    assert reason(started) == ""

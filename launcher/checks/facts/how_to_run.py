@@ -36,9 +36,13 @@ def is_rented(host: Host) -> bool:
 
 def tell(host: Host, need: str, *about: object) -> str:
     """Return what is told there for a need, a field of `Place`; of Docker, Compose's form too."""
+    return tell_at(place_of(host), need, *about)
+
+
+def tell_at(name: str, need: str, *about: object) -> str:
+    """Return the same for a row of the table of places, as `place_of` names it."""
     from launcher.checks.facts.places import COMPOSE, PLACES
 
-    name = place_of(host)
     text = str(getattr(PLACES[name], need)).format(*about)
     if name == "docker" and need in COMPOSE:
         text += f"   (Compose: {COMPOSE[need].format(*about)})"

@@ -86,6 +86,22 @@ def test_what_failed_has_its_fix() -> None:
     assert "fix: launcher restart" not in status.as_text(seen())
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "1 process was killed"), (4, "4 processes were killed")]
+)
+def test_what_the_kernel_killed_is_counted(count: int, said: str) -> None:
+    box = replace_report(seen(), memory_kills=count)
+    assert said in status.as_text(box)
+    assert json.loads(status.as_json(box))["memory_kills"] == count
+    assert "killed" not in status.as_text(replace_report(seen(), memory_kills=0)).replace(
+        "before: killed by SIGKILL", ""
+    )
+
+
+def replace_report(box: status.Seen, **fields: object) -> status.Seen:
+    return status.Seen(box.reason, {**box.report, **fields}, box.programs, box.now)
+
+
 def test_a_hostile_name_and_detail_are_text() -> None:
     evil = "\x1b[2J\nlauncher: all is well\x00" * 50
     box = seen(f"{evil}: no", {evil: {"ready": False, "detail": evil}}, {evil: PROGRAMS["sshd"]})
