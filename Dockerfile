@@ -102,12 +102,15 @@ HEALTHCHECK --interval=10s --timeout=3s --retries=2 --start-period=60s \
     CMD ["/usr/local/bin/launcher", "healthcheck"]
 # It keeps a stop that comes while Python still starts, where the kernel would drop it (PID 1).
 ENTRYPOINT ["/opt/launcher/entrypoint"]
+# A list, and not nothing: spawners append their options to it.
+CMD ["services"]
 
 ARG BASE_IMAGE
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG CREATED=unknown
-LABEL org.opencontainers.image.title="pytorch-cuda" \
+LABEL devcontainer.metadata='[{"overrideCommand": false}]' \
+      org.opencontainers.image.title="pytorch-cuda" \
       org.opencontainers.image.description="PyTorch with JupyterLab and SSH, started by a launcher that knows its GPUs" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="$BASE_IMAGE" \

@@ -32,6 +32,20 @@ static const char *const FOLLOWED[] = {
     "SSLKEYLOGFILE", "BASH_ENV", "ENV",
 };
 
+/* Commands of other images that start the box: launcher/settings/meant.py says what they mean. */
+static const char *const DOORS[] = {
+    "start-notebook.py", "start-notebook.sh", "start-singleuser.py", "start-singleuser.sh",
+    "start.sh", "init",
+};
+
+static int is_door(const char *called)
+{
+    for (size_t i = 0; i < sizeof DOORS / sizeof *DOORS; i++)
+        if (strcmp(called, DOORS[i]) == 0)
+            return 1;
+    return 0;
+}
+
 static int begins(const char *text, const char *with)
 {
     return strncmp(text, with, strlen(with)) == 0;
@@ -143,9 +157,10 @@ int main(int argc, char **argv)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *called = argc > 0 ? (slash ? slash + 1 : argv[0]) : "launcher";
-    int is_entrypoint = strcmp(called, "entrypoint") == 0;
+    int door = is_door(called);
+    int is_entrypoint = door || strcmp(called, "entrypoint") == 0;
     char **environment = geteuid() == 0 ? for_root() : environ;
-    char **arguments = calloc((size_t)argc + 4, sizeof *arguments);
+    char **arguments = calloc((size_t)argc + 5, sizeof *arguments);
 
     if (environment == NULL || arguments == NULL) {
         fputs("launcher: no memory to start with\n", stderr);
@@ -162,8 +177,8 @@ int main(int argc, char **argv)
     arguments[0] = PYTHON;
     arguments[1] = "-I"; /* imports nothing from the workspace, nor from the user's PYTHONPATH */
     arguments[2] = is_entrypoint ? HOME "/entrypoint.py" : HOME "/command.py";
-    for (int i = 1; i < argc; i++)
-        arguments[2 + i] = argv[i];
+    for (int i = door ? 0 : 1; i < argc; i++) /* a door's name says what is meant */
+        arguments[2 + door + i] = argv[i];
     execve(PYTHON, arguments, environment);
     perror("launcher: cannot run " PYTHON);
     return 127;

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from launcher.model.errors import BadSetting
 from launcher.settings import environ
 
+_IMAGE = "/etc/launcher/supervisord.conf"
+
 
 def healthcheck(arguments: Sequence[str]) -> int:
     from launcher.watch import health
@@ -17,6 +19,24 @@ def healthcheck(arguments: Sequence[str]) -> int:
     if reason:
         print(reason)
     return 1 if reason else 0
+
+
+def entrypoint_replaced() -> str | None:
+    """Return what to say where the image's entrypoint never ran, and nobody started the box since.
+
+    Dev Containers and some clouds start a program of theirs in its place.
+    """
+    from launcher.model import run_files
+    from launcher.watch import health
+
+    there = os.path.exists(f"{environ.run_dir()}/{run_files.PLAN}")
+    if there or not os.path.exists(_IMAGE) or not (other := health.another_entrypoint()):
+        return None
+    return (
+        f"the image's entrypoint did not run here: the container was started with {other!r}, so "
+        "there is no environment of ours and no service; start the box with "
+        "launcher start --background, or one command with launcher run -- CMD"
+    )
 
 
 def watch(arguments: Sequence[str]) -> int:
@@ -54,7 +74,8 @@ def _run_as_the_user(argv: list[str]) -> int:
 
     plan = run_dir.read_plan()
     if plan is None:
-        raise BadSetting("no box runs here, so there is no environment to run in")
+        why = entrypoint_replaced() or "no box runs here, so there is no environment to run in"
+        raise BadSetting(why)
     env = shell.exec_environment(plan, environ.own())
 
     def run() -> int:

@@ -60,6 +60,8 @@ def _run(arguments: list[str], as_program: bool) -> int:
 
     if as_program:
         _end_at_signals()
+    if name not in _WHERE_REPLACED and (said := inside.entrypoint_replaced()):
+        print(f"launcher: {said}", file=sys.stderr, flush=True)
     return parser.run_command_line(arguments or ["--help"])
 
 
@@ -75,6 +77,10 @@ def _end_at_signals() -> None:
 
 
 _HELP = (["-h"], ["--help"])
+# What mends it, and what has nothing to do with a box.
+_WHERE_REPLACED = (
+    "start", "run", "completion", "version", "--version", "-h", "--help", "help", "render",
+)  # fmt: skip
 
 
 if __name__ == "__main__":

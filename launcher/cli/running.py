@@ -98,10 +98,23 @@ def logs(options: Namespace) -> int:
 def start(options: Namespace) -> int:
     """Without a name, be the box; with one, start a program of the box that runs."""
     if options.name is None:
+        if options.background:
+            from launcher.cli import background
+
+            return background.start_box()
         from launcher.pid1 import boot
 
         return boot.be_the_box((), time.monotonic())
     return _tell("start", "is started", options.name)
+
+
+def run(options: Namespace) -> int:
+    """Run a command as the container's entrypoint would have."""
+    from launcher.pid1 import boot
+
+    if not options.words:
+        raise BadSetting("usage: launcher run -- CMD …")
+    return boot.be_the_box(options.words, time.monotonic())
 
 
 def stop(options: Namespace) -> int:

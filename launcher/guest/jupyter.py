@@ -119,6 +119,7 @@ class Server(ServerApp):  # type: ignore[misc]
         self.log.addFilter(
             lambda record: "listening on all IP addresses" not in record.getMessage()
         )
+        self.log.addFilter(name_the_setting)
         super().init_webapp()
 
     def start_app(self) -> None:
@@ -176,6 +177,17 @@ def provide_data_folder() -> None:
         os.makedirs(jupyter_data_dir(), 0o700, exist_ok=True)
     except OSError:
         os.environ["JUPYTER_DATA_DIR"] = os.environ["JUPYTER_RUNTIME_DIR"]
+
+
+_REFUSED = re.compile(r"Blocking Cross Origin .*?Origin: (https?://[\w.:\[\]-]{1,260}), Host: ")
+
+
+def name_the_setting(record: logging.LogRecord) -> bool:
+    """Say how to allow an origin that Jupyter refuses: its page opens, and no kernel connects."""
+    if refused := _REFUSED.search(record.getMessage()):
+        said = f"{record.getMessage()}; to allow this page: LAUNCHER_ALLOW_ORIGIN={refused[1]}"
+        record.msg, record.args = said, ()
+    return True
 
 
 def limit_bodies(server: dict[str, Any]) -> None:

@@ -123,6 +123,7 @@ class Jupyter(NamedTuple):
     idle: int = 0  # seconds after which an idle kernel is ended; 0 = never
     certificate: Certificate | None = None  # None = http
     hub: Hub | None = None  # None = a server of its own, opened with the token
+    origins: tuple[str, ...] = ()  # whose pages may use it, besides its own; "*" = any
 
 
 class Ssh(NamedTuple):

@@ -16,6 +16,8 @@ from launcher.model.errors import BadSetting, LauncherError, Stopped, reason
 from launcher.pid1.supervisor import Supervisor
 from launcher.process.init import Init
 from launcher.process.pump import Pump
+from launcher.settings import environ
+from launcher.settings.meant import understand, with_options
 
 if TYPE_CHECKING:
     from launcher.model.plan import Plan
@@ -23,22 +25,30 @@ if TYPE_CHECKING:
 
 
 def be_the_box(argv: Sequence[str], started: float) -> int:
-    """Be the box: services without arguments, else that command.  Returns the exit status."""
+    """Be the box: services without arguments, else that command.  Returns the exit status.
+
+    Some commands mean the services, too (`meant`).
+    """
     provide_standard_streams()
-    if not argv:
+    meant = understand(argv, environ.own())
+    if meant.options:
+        environ.replace(with_options(meant.options, environ.own()))
+    here = os.getcwd() if meant.command and meant.services else "/"
+    if meant.services:
         os.chdir("/")  # the workspace is a mount that may go away, or be taken away
-    out = Pump(2 if argv else 1)
+    out = Pump(1 if meant.services else 2)
     box = Init(out)
     try:
         asked = driver.ask(box)
-        supervisor = None if argv else Supervisor(box)
+        supervisor = Supervisor(box) if meant.services else None
         from launcher.pid1 import start  # while the children work
+        from launcher.pid1.beside import Beside
 
         if supervisor is None:
-            return start.command(box, asked, list(argv), started)
-        return start.services(box, asked, supervisor, started)
+            return start.command(box, asked, list(meant.command), started)
+        return start.services(box, asked, supervisor, started, Beside(meant.command, here))
     except Stopped as stop:
-        return 128 + stop.number if argv else 0
+        return 0 if meant.services else 128 + stop.number
     except LauncherError as err:
         for line in str(err).splitlines():
             out.say(f"launcher: {line}")

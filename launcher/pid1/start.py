@@ -23,8 +23,10 @@ from launcher.model.machine import Machine
 from launcher.model.plan import Finding, Identity, Plan, State
 from launcher.pid1 import command as commands
 from launcher.pid1 import prepare
-from launcher.pid1.supervisor import Supervisor
+from launcher.pid1.beside import NONE, Beside
+from launcher.pid1.supervisor import Supervisor, describe_end
 from launcher.plan import environment
+from launcher.plan.access import idle_line
 from launcher.plan.identity import plan_identity
 from launcher.plan.outset import Outset, set_out
 from launcher.plan.plan import make_plan, too_few_gpus
@@ -32,6 +34,7 @@ from launcher.process import become, init
 from launcher.process.init import Child, Init
 from launcher.process.pump import Pump
 from launcher.settings import environ, folders, load
+from launcher.settings.meant import reachable
 from launcher.settings.table import Settings
 from launcher.text import text
 
@@ -40,7 +43,9 @@ _PATIENCE = 0.12
 _DISK_TIMEOUT = 20.0
 
 
-def services(box: Init, asked: Child, supervisor: Supervisor, started: float) -> int:
+def services(
+    box: Init, asked: Child, supervisor: Supervisor, started: float, beside: Beside = NONE
+) -> int:
     """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
     container = environ.own()
     begun = _begin(box)
@@ -49,22 +54,25 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     outset = _set_out(begun, machine, started, container)
     cpu_only = begun.settings.cpu_only
     box.out.say(text.first_line(machine, outset.verdict.failure, cpu_only))
-    _make_real(box, begun, outset)
+    plan = _make_real(box, begun, outset)
     waited = time.monotonic()
     if _run_hooks(box, begun.settings, for_a_command=False):
         started += time.monotonic() - waited  # from here on the services have their time
         begun = _begin(box, said=begun.settings.warnings)
         machine = _after_hooks(box, machine, cpu_only, begun.settings, begun.host)
         outset = _set_out(begun, machine, started, container)
-        _make_real(box, begun, outset)
+        plan = _make_real(box, begun, outset)
     supervisor.go(begun.settings.run_dir)
     gc.enable()
+    beside_pid = beside.start(box, plan)
 
     def on_signal(number: int) -> None:
         if number == signal.SIGHUP:
             box.spawn_in_turn(lambda: _reload(outset, supervisor.pid))
         elif number in init.STOP:
             os.kill(supervisor.pid, signal.SIGTERM)
+            if beside_pid and not box.has_ended(beside_pid):
+                os.kill(beside_pid, signal.SIGTERM)
 
     status = box.run_until_end(supervisor.pid, on_signal)
     files.remove_secrets(begun.settings.run_dir)
@@ -72,16 +80,8 @@ def services(box: Init, asked: Child, supervisor: Supervisor, started: float) ->
     if box.stopping:
         return 0
     if code not in (0, StartFailed.exit_code, BadSetting.exit_code):
-        raise StartFailed(f"supervise ended by itself: {_describe(status)}")
+        raise StartFailed(f"supervise ended by itself: {describe_end(status)}")
     return code
-
-
-def _describe(status: int) -> str:
-    from launcher.detect import cgroup  # now that it is over
-
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    why = f", {cgroup.reason()}" if killed and cgroup.kills() else ""
-    return f"{init.describe_end(status)}{why}"
 
 
 def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
@@ -104,6 +104,9 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     if not settings.quiet:
         for line in text.summary_lines(machine, plan, outset.verdict.failure):
             box.out.say(line)
+        if text_idle := idle_line(argv, host, settings):
+            box.out.say(text_idle)
+    argv = list(reachable(argv, plan.identity.is_root))
     box.out.flush(timeout=0.5)
     unwanted = environment.named_by_the_user(settings)  # the rest is as for any command in Docker
     env = {name: value for name, value in settings.environ.items() if name not in unwanted}
@@ -160,7 +163,7 @@ def _set_out(
     return set_out(machine, begun.settings, GUEST, started, begun.identity, container)
 
 
-def _make_real(box: Init, begun: _Begun, outset: Outset) -> None:
+def _make_real(box: Init, begun: _Begun, outset: Outset) -> Plan:
     """Plan the services and write everything that they read."""
     settings = outset.settings
     state = codec.from_json(State, _answer(box, begun.opening, "open its state"))
@@ -171,6 +174,7 @@ def _make_real(box: Init, begun: _Begun, outset: Outset) -> None:
     files.remove_stale(settings.run_dir, plan.identity.account.uid)
     written = box.fork(lambda: prepare.write_files(plan, outset.machine, settings))
     _answer(box, written, "write its files")
+    return plan
 
 
 def _prepare(box: Init, outset: Outset) -> Plan:

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 
+from launcher.process import init
 from launcher.process.init import Init
 
 
@@ -36,3 +37,12 @@ def _supervise(parent: int, go_reader: int, go_writer: int) -> int:
     run_dir = os.read(go_reader, 4096).decode()
     os.close(go_reader)
     return loop.supervise(run_dir, parent) if run_dir else 0
+
+
+def describe_end(status: int) -> str:
+    """Say how supervise ended, for people; memory as the reason where the kernel took it."""
+    from launcher.detect import cgroup  # now that it is over
+
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    why = f", {cgroup.reason()}" if killed and cgroup.kills() else ""
+    return f"{init.describe_end(status)}{why}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from launcher.model import state_files
 from launcher.model.errors import BadSetting
@@ -10,9 +11,10 @@ from launcher.model.host import FIRST_OF_PEOPLE, Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Address, Identity, Jupyter, KeyLine, Secret, Ssh, State
 from launcher.plan.findings import LOGIN
-from launcher.plan.hub import hub_place
+from launcher.plan.hub import HubPlace, hub_place
 from launcher.plan.identity import NO_LOGIN
 from launcher.settings import address, folders
+from launcher.settings.meant import keeps_alive
 from launcher.settings.table import Settings
 
 # It asks NVML in Jupyter's own process, which would hang or crash with the driver library, or log
@@ -44,10 +46,9 @@ def check_ports(
             )
 
 
-# What the launcher has to know as well: an option would make the printed URL, the readiness and
-# the health look elsewhere, and a token on a command line is everybody's to read.
+# What the launcher has to know as well: settings.jupyter_options has taken what could be taken, so
+# these have no value, or have one that nothing of ours can use.
 _SET_ELSEWHERE = {
-    "ip": "LAUNCHER_LISTEN",
     "port": "JUPYTER_PORT",
     "sock": "JUPYTER_PORT",
     "base_url": "LAUNCHER_JUPYTER_BASE_URL",
@@ -95,19 +96,44 @@ def plan_jupyter(
     port = place.port if place else settings.jupyter_port
     failure = machine.report.failure
     broken = machine.report.lost or (failure and failure.kind != "library")
+    at = _address(machine, settings, port, settings.jupyter_port_host, http=True)
+    certificate = None if place else state.certificate
     jupyter = Jupyter(
         port=port,
         listen=place.listen if place else settings.listen,
         token=settings.jupyter_token or state.token,
-        address=_address(machine, settings, port, settings.jupyter_port_host, http=True),
+        address=at,
         base_url=place.base_url if place else settings.jupyter_base_url,
         left_out=_ASKS_NVML if broken else (),
         arguments=settings.jupyter_arguments,
         idle=settings.jupyter_idle,
-        certificate=None if place else state.certificate,
+        certificate=certificate,
         hub=place.hub if place else None,
+        origins=_origins(settings, at, place, encrypted=certificate is not None),
     )
     return jupyter, None
+
+
+def _origins(
+    settings: Settings, at: Address, place: HubPlace | None, *, encrypted: bool
+) -> tuple[str, ...]:
+    """Return whose pages may use Jupyter: what the banner prints as public, and what is set.
+
+    A browser sends the origin that it sees, and a proxy may hand on another Host than that; then
+    Jupyter refuses every kernel and terminal (jupyter_server, WebSocketMixin.check_origin).
+    """
+    public: tuple[str, ...] = ()
+    if place:
+        from urllib.parse import urlsplit  # for a hub's alone: it takes its time to import
+
+        url = urlsplit(place.hub.url)
+        public = (f"{url.scheme}://{url.netloc}",) if url.scheme and url.netloc else ()
+    elif at.certain and at.host != "127.0.0.1":
+        scheme = "https" if encrypted or at.proxied else "http"
+        host = f"[{at.host}]" if ":" in at.host else at.host
+        usual = {"http": 80, "https": 443}[scheme]
+        public = (f"{scheme}://{host}" + ("" if at.port == usual else f":{at.port}"),)
+    return tuple(dict.fromkeys((*public, *settings.allow_origin)))
 
 
 def plan_ssh(
@@ -214,3 +240,21 @@ def _address(
     # `-p 2222:22` is the documented command: nobody publishes 22 as 22.
     assumed = 2222 if port == 22 else port
     return Address(address.public_host(env), assumed, port, certain=False)
+
+
+def idle_line(command: Sequence[str], host: Host, settings: Settings) -> str | None:
+    """Return what to say of a command that only keeps the box alive, where people want to get in.
+
+    A start command of a template that was made for another image, say: the pod is paid for, and
+    nobody can enter it.
+    """
+    env = settings.environ
+    published = any(address.published(env, port) for port in (settings.ssh_port, 8888))
+    told = {"ssh_port_host", "jupyter_port_host"} & settings.given.keys()
+    wanted = host.platform in ("runpod", "vast") or published or told or settings.key_source_set
+    if not wanted or not keeps_alive(command):
+        return None
+    return (
+        "launcher: this command replaces the services, so neither Jupyter nor SSH of this image "
+        "runs; leave the start command empty, or set LAUNCHER_WITH_COMMAND=services to have both"
+    )

@@ -64,6 +64,7 @@ class Init:
         self.stop_timeout = math.inf  # seconds from a stop request until what is left is killed
         self._children: dict[int, Child] = {}
         self._spawned: set[int] = set()
+        self._at_end: dict[int, Callable[[int], None]] = {}
         self._ended: dict[int, int] = {}  # of what was spawned; orphans are not remembered
         self._in_turn = 0  # pid of what runs one at a time
         self._wanted: Callable[[], int] | None = None  # what follows it
@@ -85,11 +86,21 @@ class Init:
         self._children[pid] = Child(pid, reader)
         return self._children[pid]
 
-    def spawn(self, work: Callable[[], int]) -> int:
-        """Run `work` in a child that has no answer but its exit status; return its pid."""
+    def spawn(self, work: Callable[[], int], at_end: Callable[[int], None] | None = None) -> int:
+        """Run `work` in a child that has no answer but its exit status; return its pid.
+
+        Args:
+            at_end: is given its wait status, once it has ended.
+        """
         pid = fork(work)
         self._spawned.add(pid)
+        if at_end:
+            self._at_end[pid] = at_end
         return pid
+
+    def has_ended(self, pid: int) -> bool:
+        """Say whether what was spawned has ended."""
+        return pid in self._ended
 
     def spawn_in_turn(self, work: Callable[[], int]) -> None:
         """Run `work` in a child, one at a time: what is asked for meanwhile runs once, after it."""
@@ -157,6 +168,8 @@ class Init:
                 continue
             if pid in self._spawned:
                 self._ended[pid] = status
+            if at_end := self._at_end.pop(pid, None):
+                at_end(status)
             if child := self._children.pop(pid, None):
                 child.read()
                 os.close(child.pipe)

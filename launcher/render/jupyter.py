@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from launcher.model import run_files
 from launcher.model.plan import Certificate, Jupyter, Plan, Service
 
@@ -23,6 +25,7 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
                 "open_browser": False,
                 "terminado_settings": {"shell_command": [plan.identity.account.shell, "-l"]},
                 "websocket_ping_interval": 30,
+                **_allowed(jupyter.origins),
             },
             # Kernels that can (ipykernel 7.4 can) encrypt what they say on their TCP ports, which
             # with --network host are the host's: jupyter_client's KernelManager.
@@ -63,6 +66,15 @@ def _place(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
         "base_url": jupyter.base_url,
         **encrypted,
     }
+
+
+def _allowed(origins: tuple[str, ...]) -> dict[str, object]:
+    """Return whose pages may use it besides its own; a user's own configuration may say others."""
+    if "*" in origins:
+        return {"allow_origin": "*"}
+    if not origins:
+        return {}
+    return {"allow_origin_pat": f"(?:{'|'.join(map(re.escape, origins))})\\Z"}
 
 
 def _culling(idle: int) -> dict[str, object]:

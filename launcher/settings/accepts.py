@@ -249,6 +249,19 @@ def jupyter_arguments(text: str) -> tuple[str, ...]:
     return words
 
 
+_ORIGIN = re.compile(
+    r"https?://[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?"
+)
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Return origins as a browser sends them (RFC 6454, 6.2), or "*" for any."""
+    found = tuple(part.rstrip("/") for part in text.replace(",", " ").split())
+    if not found or not all(part == "*" or _ORIGIN.fullmatch(part) for part in found):
+        raise ValueError("origins such as https://lab.example.org, apart by commas, or *")
+    return found
+
+
 _SERVICE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 from launcher.model.errors import BadSetting
 from launcher.model.plan import GpuRequest, KeyLine, Secret
 from launcher.paths.folder import read_text
-from launcher.settings import accepts, address, folders, key_sources, other_images
+from launcher.settings import (
+    accepts,
+    address,
+    folders,
+    jupyter_options,
+    key_sources,
+    other_images,
+)
 from launcher.settings.environ import own, set_aside, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
 
@@ -33,9 +40,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     given: dict[str, str] = {}
     problems: list[str] = []
     warnings = [*_unknown(env)]
+    options = _jupyter_options(env)
     for row in TABLE:
         values[row.field] = row.default
         said = _said(row, env, warnings)
+        problems.extend(_add_options(row, said, options))
         for name, text in list(said.items())[:1]:
             try:
                 values[row.field] = row.parse(text)
@@ -44,7 +53,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
                 problems.append(f"{name}={_shown(row, text)}: expected {accepted}")
             else:
                 warnings.extend(_conflicts(row, said, values[row.field]))
-    warnings.extend(_empty_token(env))
+    values["jupyter_arguments"] = options.taken.rest
+    warnings.extend(_empty_token(env, options))
     warnings.extend(address.doubts(env))
     warnings.extend(other_images.without_effect(env))
     if values["jupyter_token"] is None and values["jupyter_token_file"]:
@@ -186,10 +196,52 @@ def _unknown(env: Mapping[str, str]) -> list[str]:
     return warnings
 
 
-def _empty_token(env: Mapping[str, str]) -> list[str]:
-    if env.get("JUPYTER_TOKEN", "unset").strip():
-        return []
-    return ["JUPYTER_TOKEN is empty, which would open Jupyter to everyone; a token is used instead"]
+def _empty_token(env: Mapping[str, str], options: _Options) -> list[str]:
+    """Return a warning where somebody asks for no token at all."""
+    names = [] if env.get("JUPYTER_TOKEN", "unset").strip() else ["JUPYTER_TOKEN"]
+    names += [f"{options.name}: the token"] if options.taken.no_token else []
+    return [
+        f"{name} is empty, which would open Jupyter to everyone; a token is used instead"
+        for name in names
+    ]
+
+
+class _Options(NamedTuple):
+    """Options of Jupyter's, and the variable that they came from."""
+
+    name: str
+    taken: jupyter_options.Taken
+
+
+def _jupyter_options(env: Mapping[str, str]) -> _Options:
+    row = next(row for row in TABLE if row.field == "jupyter_arguments")
+    name, text = next(iter(_said(row, env, []).items()), (row.name, ""))
+    try:
+        words = accepts.jupyter_arguments(text) if text else ()
+    except ValueError:  # named where the row itself is read
+        words = ()
+    return _Options(name, jupyter_options.take(words))
+
+
+def _add_options(row: Setting, said: dict[str, str], options: _Options) -> list[str]:
+    """Let options of Jupyter's say what is a setting; return where they contradict it."""
+    problems = []
+    for option, text in options.taken.settings.get(row.field, ()):
+        name = f"{options.name} {option}"
+        if not said:
+            said[name] = text
+            continue
+        first = next(iter(said))
+        if not _same(row, text, said[first]):
+            problems.append(f"{name}=*** and {first} contradict each other: leave one of them out")
+    return problems
+
+
+def _same(row: Setting, one: str, other: str) -> bool:
+    try:
+        return bool(row.parse(one) == row.parse(other))
+    except ValueError:
+        return one == other
 
 
 def _public_keys(

@@ -75,6 +75,8 @@ class Settings(NamedTuple):
         accepts.jupyter_arguments,
         "More options for Jupyter's command line, as in a shell.", ("NOTEBOOK_ARGS",),
         secret=True)
+    allow_origin: tuple[str, ...] = setting("LAUNCHER_ALLOW_ORIGIN", (), accepts.origins,
+        "More origins whose pages may use Jupyter, such as https://lab.example.org; *: any.")
     jupyter_disabled: bool = setting("LAUNCHER_JUPYTER_DISABLE", False, accepts.flag,
         "Start no Jupyter: SSH alone.", ("JUPYTER_DISABLE",))
     jupyter_idle: int = setting("LAUNCHER_JUPYTER_CULL_IDLE", 0, accepts.idle_time,
@@ -125,6 +127,9 @@ class Settings(NamedTuple):
         "waits (Docker: 10).")  # seconds
     quiet: bool = setting("LAUNCHER_QUIET", False, accepts.flag,
         "Command mode prints no summary line.", ("JUPYTER_DOCKER_STACKS_QUIET",))
+    with_command: str = setting("LAUNCHER_WITH_COMMAND", "nothing",
+        accepts.choice("nothing", "services"),
+        "What runs beside the command of docker run IMAGE CMD: nothing, or services.")
     services: tuple[str, ...] | None = setting("LAUNCHER_SERVICES", None, accepts.services,
         "Services to start: jupyter, ssh, and the programs of /etc/launcher/supervisor.d. "
         "Unset: all.")  # None = all

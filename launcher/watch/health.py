@@ -10,6 +10,7 @@ import os
 import time
 
 from launcher.model import run_files
+from launcher.settings import environ
 
 TYPE_CHECKING = False  # typing's own would cost the health check 5 ms
 if TYPE_CHECKING:
@@ -129,7 +130,19 @@ def in_command_mode() -> bool:
         pids = [pid for pid in os.listdir("/proc") if pid.isdecimal()]
         found = (_arguments_of(pid) for pid in pids if _read(f"/proc/{pid}/cgroup") == ours)
         arguments = next((each for each in found if each is not None), None)
-    return any(arguments or ())
+    if not arguments or arguments[0] == b"services":  # the image's own: for every health check
+        return False
+    from launcher.settings.meant import understand  # where there is another command
+
+    return not understand([os.fsdecode(word) for word in arguments], environ.own()).services
+
+
+def another_entrypoint() -> str:
+    """Return the program that is the container's first process in our place; "" where we are."""
+    first = _read("/proc/1/cmdline").split(b"\0")[0]
+    if not first or _arguments_of("1") is not None or _sees_other_boxes():
+        return ""
+    return os.path.basename(os.fsdecode(first))
 
 
 def _sees_other_boxes() -> bool:
@@ -142,7 +155,7 @@ def _sees_other_boxes() -> bool:
 
 def _arguments_of(pid: str) -> list[bytes] | None:
     """Return what follows the entrypoint in a process's command line; None where it is none."""
-    words = _read(f"/proc/{pid}/cmdline").split(b"\0")
+    words = _read(f"/proc/{pid}/cmdline").removesuffix(b"\0").split(b"\0")
     entry = next((i for i, word in enumerate(words) if word.endswith(_ENTRYPOINTS)), None)
     return None if entry is None else words[entry + 1 :]
 

@@ -52,7 +52,7 @@ def as_dev(docker: Docker, image: str) -> Shell:
 def test_configuration(config: dict[str, Any]) -> None:
     """The contract with docker run, Compose and Kubernetes."""
     assert config["Entrypoint"] == ["/opt/launcher/entrypoint"]
-    assert not config["Cmd"], "no command: services mode"
+    assert config["Cmd"] == ["services"], "a list, which spawners append to"
     assert set(config["ExposedPorts"]) == {"8888/tcp", "22/tcp"}
     assert set(config["Volumes"]) == {"/var/lib/launcher", "/run/launcher"}
     assert config["WorkingDir"] == "/workspace"
@@ -114,7 +114,7 @@ def test_nothing_new_in_the_root_folder(as_root: Shell) -> None:
     standard = (
         "bin boot dev etc home lib lib64 media mnt opt proc root run sbin srv sys tmp usr var"
     )
-    added = {"workspace", ".dockerenv"}
+    added = {"workspace", ".dockerenv", "init", "start.sh"}  # commands of other images
     assert set(as_root("ls -A /").split()) - set(standard.split()) == added
     assert as_root("ls -A /mnt /media /srv").split() == ["/media:", "/mnt:", "/srv:"]
 

@@ -74,9 +74,9 @@ def test_a_path_that_is_none_is_refused(text: str) -> None:
 
 
 def test_arguments_are_split_as_a_shell_does_and_stay_in_the_file_of_the_user() -> None:
-    words = "--ServerApp.root_dir='/a b' --debug \"--x=it's\""
+    words = "--ServerApp.preferred_dir='/a b' --debug \"--x=it's\""
     made = plan({"NOTEBOOK_ARGS": words})
-    expected = ["--ServerApp.root_dir=/a b", "--debug", "--x=it's"]
+    expected = ["--ServerApp.preferred_dir=/a b", "--debug", "--x=it's"]
     assert configuration(made)["arguments"] == expected
     holders = {file.path for file in render(made) if "--debug" in (file.content or "")}
     assert holders == {"/run/launcher/jupyter.json", "/run/launcher/plan.json"}
@@ -85,21 +85,34 @@ def test_arguments_are_split_as_a_shell_does_and_stay_in_the_file_of_the_user() 
 @pytest.mark.parametrize(
     ("words", "instead"),
     [
-        ("--port=1", "JUPYTER_PORT"),
-        ("--debug --port 1", "JUPYTER_PORT"),
-        ("--ServerApp.port=1", "JUPYTER_PORT"),
-        ("--NotebookApp.base_url=/x", "LAUNCHER_JUPYTER_BASE_URL"),
-        ("--IdentityProvider.token=t", "JUPYTER_TOKEN"),
-        ("--ip=::", "LAUNCHER_LISTEN"),
-        ("--certfile=/x", "LAUNCHER_TLS_CERT"),
+        ("--port", "JUPYTER_PORT"),
+        ("--debug --port --x=1", "JUPYTER_PORT"),
+        ("--sock=/x", "JUPYTER_PORT"),
         ("'not closed", "options of Jupyter, as in a shell"),
     ],
 )
-def test_arguments_that_have_a_setting_are_refused_and_it_is_named(words, instead) -> None:
+def test_arguments_that_nothing_can_be_made_of_are_refused(words, instead) -> None:
     with pytest.raises(BadSetting, match=instead) as bad:
         plan({"NOTEBOOK_ARGS": words})
     assert bad.value.exit_code == 78
     assert "NOTEBOOK_ARGS=***" in str(bad.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--port=1", "port", 1),
+        ("--debug --port 1", "port", 1),
+        ("--NotebookApp.base_url=/x", "base_url", "/x/"),
+        ("--ip=127.0.0.1", "ip", "127.0.0.1"),
+        ("--ServerApp.ip=0.0.0.0", "ip", ""),
+        ("--ip ::", "ip", ""),
+    ],
+)
+def test_arguments_that_are_settings_are_taken_as_those(words, name, value) -> None:
+    made = configuration(plan({"NOTEBOOK_ARGS": words}))
+    assert made["final"]["ServerApp"][name] == value
+    assert made["arguments"] == [word for word in words.split() if word == "--debug"]
 
 
 # --- https -----------------------------------------------------------------------------------

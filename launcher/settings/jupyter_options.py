@@ -1,0 +1,68 @@
+"""Options of Jupyter's command line that are settings here.  Pure.
+
+People bring them along in NOTEBOOK_ARGS, or behind a command such as start-notebook.sh.  Left to
+Jupyter, the printed URL, the readiness and the health would look elsewhere, and a token on a
+command line is everybody's to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+# What is right of the class in --ServerApp.port=1, and the field of `Settings` that it is.
+_FIELDS: Mapping[str, str] = {
+    "port": "jupyter_port",
+    "ip": "listen",
+    "base_url": "jupyter_base_url",
+    "token": "jupyter_token",
+    "allow_origin": "allow_origin",
+    "root_dir": "workspace",
+    "notebook_dir": "workspace",
+    "certfile": "tls_cert",
+    "keyfile": "tls_key",
+}
+# Classes that have them, of all versions of Jupyter; "" is an alias, as --port.
+_CLASSES = ("", "ServerApp", "NotebookApp", "LabApp", "IdentityProvider", "SingleUserNotebookApp")
+_EVERY_ADDRESS = ("0.0.0.0", "::", "*")  # what the box listens on anyway
+
+
+class Taken(NamedTuple):
+    """What of some options is a setting, and the rest."""
+
+    settings: Mapping[str, tuple[tuple[str, str], ...]]  # field -> (option, its value) …
+    rest: tuple[str, ...]
+    no_token: bool  # an empty token: "let everybody in"
+
+
+def take(words: Sequence[str]) -> Taken:
+    """Sort options into settings and what stays Jupyter's.
+
+    One without its value stays, and so does the value of an option that we do not know.
+    """
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    rest: list[str] = []
+    no_token = False
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        option, equals, value = word.partition("=")
+        field = _field(option)
+        apart = field is not None and not equals and bool(left) and not left[0].startswith("-")
+        if field is None or not (equals or apart):
+            rest.append(word)
+            continue
+        value = left.pop(0) if apart else value
+        if field == "listen" and value in _EVERY_ADDRESS:
+            continue
+        if value:
+            found[field] = (*found.get(field, ()), (option, value))
+        no_token = no_token or (field == "jupyter_token" and not value)
+    return Taken(found, tuple(rest), no_token)
+
+
+def _field(option: str) -> str | None:
+    if not option.startswith("-"):
+        return None
+    owner, _, name = option.lstrip("-").rpartition(".")
+    return _FIELDS.get(name.replace("-", "_")) if owner in _CLASSES else None

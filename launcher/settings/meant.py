@@ -1,0 +1,116 @@
+"""What the command of a container means: people bring those of other images along.  Pure.
+
+    start-notebook.py|.sh ARGS, start-singleuser.py|.sh ARGS    Jupyter Docker Stacks
+    start.sh CMD                                                the same
+    /start.sh                                                   RunPod
+    /init, /init CMD                                            s6-overlay: Kubeflow, linuxserver.io
+    services ARGS                                               ours: the image's own command
+
+ARGS are options of Jupyter's.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+SERVICES = "services"  # the image's CMD: a list that spawners can append to
+_JUPYTER = ("start-notebook.py", "start-notebook.sh", "start-singleuser.py", "start-singleuser.sh")
+_WRAPPERS = ("start.sh", "init")  # what follows them is the command
+NAMES = (*_JUPYTER, *_WRAPPERS)  # image/ours/launcher.c has them, too
+_ARGUMENTS = ("LAUNCHER_JUPYTER_ARGS", "NOTEBOOK_ARGS")
+
+
+class Meant(NamedTuple):
+    """What is to run."""
+
+    command: tuple[str, ...]  # empty: none but the services
+    options: tuple[str, ...] = ()  # of Jupyter's, where it is a service
+    services: bool = True
+
+
+def understand(argv: Sequence[str], environ: Mapping[str, str]) -> Meant:
+    """Return what a container's command means here."""
+    words = list(argv)
+    while words and _is_wrapper(words[0]):
+        name = words.pop(0)
+        if words and _base(name) == "init" and words[0] == "--":
+            words.pop(0)
+        if not words and name == "start.sh":  # the Docker Stacks' own, without a command
+            words = ["bash"]
+    if not words:
+        return Meant(())
+    if words[0] == SERVICES or _base(words[0]) in _JUPYTER:
+        return Meant((), tuple(word for word in words[1:] if word))
+    beside = environ.get("LAUNCHER_WITH_COMMAND", "").strip().strip("'\"") == SERVICES
+    return Meant(tuple(words), services=beside)
+
+
+def with_options(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with more options of Jupyter's, behind those that are there."""
+    name = next((n for n in _ARGUMENTS if environ.get(n, "").strip()), _ARGUMENTS[0])
+    both = " ".join(filter(None, (environ.get(name, "").strip(), shlex.join(options))))
+    return {**environ, name: both}
+
+
+def _base(word: str) -> str:
+    return word.rpartition("/")[2]
+
+
+def _is_wrapper(word: str) -> bool:
+    """Return whether `word` is one of ours, and not somebody's ./start.sh."""
+    return word in ("start.sh", "/usr/local/bin/start.sh", "/start.sh", "/init")
+
+
+# --- a command that does nothing ---------------------------------------------------------------
+
+_IDLE = r"(?:sleep\s+(?:inf(?:inity)?|\d{5,}s?|\d+d)|tail\s+-[fF]\s+/dev/null)"
+_AT_THE_END = re.compile(rf"(?:^|[;&|\n({{])\s*(?:exec\s+)?{_IDLE}\s*[;&)}}]*\s*(?:wait\b.*)?$")
+_LOOP = re.compile(r"\bwhile\s+(?:true|:|sleep\b)[^\n]*;?\s*do\b.*\bdone\s*;?\s*$", re.DOTALL)
+_SHELLS = ("sh", "bash", "dash", "ash", "zsh")
+
+
+def keeps_alive(command: Sequence[str]) -> bool:
+    """Return whether a command only keeps the container alive, or ends in doing so."""
+    if not command:
+        return False
+    line = shlex.join((_base(command[0]), *command[1:]))
+    if _base(command[0]) in _SHELLS:
+        scripts = [word for word in command[1:] if not word.startswith("-")]
+        options = [word for word in command[1:] if word.startswith("-") and "c" in word]
+        if not options or not scripts:
+            return False
+        line = scripts[0]
+    return bool(_AT_THE_END.search(line.strip()) or _LOOP.search(line))
+
+
+# --- `jupyter lab` as the command ----------------------------------------------------------------
+
+_SERVERS = ("lab", "notebook", "nbclassic", "server")
+_PROGRAMS = tuple(f"jupyter-{name}" for name in _SERVERS)
+_NOT_A_SERVER = ("-h", "--help", "--help-all", "--version", "--generate-config", "--show-config")
+
+
+def reachable(command: Sequence[str], as_root: bool) -> tuple[str, ...]:
+    """Return a command that starts Jupyter, with the options without which nobody could open it.
+
+    Jupyter listens on the container's own 127.0.0.1 unless it is told otherwise, and refuses to
+    run as root.  Every other command stays as it is.
+    """
+    words = tuple(command)
+    if words[:1] and _base(words[0]) == "jupyter" and words[1:2] and words[1] in _SERVERS:
+        options = words[2:]
+    elif words[:1] and _base(words[0]) in _PROGRAMS:
+        options = words[1:]
+    else:
+        return words
+    first_is_a_word = bool(options) and not options[0].startswith("-")
+    if first_is_a_word or any(option in _NOT_A_SERVER for option in options):
+        return words  # jupyter lab list, jupyter lab build, a notebook to open
+    names = {option.partition("=")[0].rpartition(".")[2].lstrip("-") for option in options}
+    listen = () if names & {"ip", "sock"} else ("--ip=*",)
+    root = ("--allow-root",) if as_root and not names & {"allow-root", "allow_root"} else ()
+    browser = () if names & {"no-browser", "browser", "open_browser"} else ("--no-browser",)
+    return (*words, *listen, *root, *browser)

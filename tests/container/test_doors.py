@@ -1,0 +1,132 @@
+"""The doors that people come through: commands, values and places of other images and platforms."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from testing.container.box import Box, Boxes
+from testing.container.engine import poll
+
+TOKEN = "door-token"
+PREFIX = "/notebook/ns/me"
+POD = "abc123"
+
+
+def answers(box: Box, path: str, headers: dict[str, str] | None = None) -> int:
+    """Return the status of a request to Jupyter; 0 where nothing answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", box.port(8888), timeout=10)
+    try:
+        connection.request("GET", path, headers=headers or {})
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def log_in(box: Box) -> dict[str, str]:
+    """Return the cookies that a browser has once it has opened the URL."""
+    connection = http.client.HTTPConnection("127.0.0.1", box.port(8888), timeout=10)
+    connection.request("GET", f"/lab?token={TOKEN}")
+    given = connection.getresponse().headers.get_all("Set-Cookie") or []
+    connection.close()
+    return {"Cookie": "; ".join(cookie.partition(";")[0] for cookie in given)}
+
+
+def websocket(origin: str) -> dict[str, str]:
+    return {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==", "Origin": origin,
+    }  # fmt: skip
+
+
+# --- commands that people pass already ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "path"),
+    [
+        pytest.param((), ["services", f"--ServerApp.base_url={PREFIX}"], PREFIX, id="spawner"),
+        pytest.param((), ["start-notebook.py", f"--IdentityProvider.token={TOKEN}"], "", id="py"),
+        pytest.param(("--entrypoint", "start-notebook.sh"), [], "", id="in-the-entrypoint-s-place"),
+        pytest.param((), ["bash", "-c", "start-notebook.sh"], "", id="in-a-shell"),
+        pytest.param((), ["/start.sh"], "", id="runpod"),
+        pytest.param((), ["/init"], "", id="kubeflow"),
+        pytest.param((), ["jupyter", "lab"], "", id="jupyter-lab"),
+    ],
+)
+def test_a_command_of_another_image_opens_jupyter(
+    box: Boxes, options: Sequence[str], command: Sequence[str], path: str
+) -> None:
+    given = {} if any(TOKEN in word for word in command) else {"JUPYTER_TOKEN": TOKEN}
+    started = box(*options, command=command, env=given)
+    reached = f"{path}/api/contents?token="
+    assert poll(lambda: answers(started, reached + TOKEN) == 200, timeout=90), started.logs()
+    assert answers(started, reached + "another") == 403
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [(["start.sh", "id", "-un"], "dev\n"), (["/init", "echo", "x"], "x\n")],
+)
+def test_a_wrapper_runs_what_follows_it(box: Boxes, command: Sequence[str], out: str) -> None:
+    done = box.run(*command)
+    assert (done.returncode, done.stdout.decode()) == (0, out)
+
+
+def test_a_command_that_only_keeps_alive_is_named_where_people_want_in(box: Boxes) -> None:
+    idle = ["bash", "-c", "echo on; sleep infinity"]
+    alone = box(command=idle, env={"RUNPOD_POD_ID": POD})
+    alone.wait_for_log(r"this command replaces the services, .*LAUNCHER_WITH_COMMAND=services")
+    both = box(command=idle, env={"RUNPOD_POD_ID": POD, "LAUNCHER_WITH_COMMAND": "services"})
+    both.wait_for_banner()
+    assert "replaces the services" not in both.logs()
+    assert re.search("^on$", both.logs(), re.MULTILINE)
+    assert both.exec("launcher", "status", check=False).returncode == 0
+    both.exec("pkill", "-x", "sleep")
+    both.wait_for_log(r"the command ended \(killed by SIGTERM\); the box goes on")
+    assert both.exec("launcher", "healthcheck", check=False).returncode == 0
+    both.stop()
+    assert both.exit_code() == 0
+
+
+def test_where_the_entrypoint_was_replaced_the_box_starts_all_the_same(box: Boxes) -> None:
+    loop = "while sleep 1 & wait $!; do :; done"
+    started = box("--entrypoint", "/bin/sh", command=["-c", loop])
+    for command in (["status"], ["url"], ["exec", "--", "id"], ["settings"]):
+        said = started.exec("launcher", *command, check=False).stderr
+        assert "entrypoint did not run here" in said, command
+        assert "launcher start --background" in said, command
+    shown = started.exec("launcher", "run", "--", "id", "-un", user="dev")
+    assert shown.stdout == "dev\n"
+    started.exec("launcher", "start", "--background")
+    assert "launcher: " not in started.exec("launcher", "status").stderr
+    assert "token=" in started.exec("launcher", "url").stdout
+    assert started.exec("launcher", "exec", "--", "id", "-un").stdout == "dev\n"
+    again = started.exec("launcher", "start", "--background", check=False)
+    assert (again.returncode, "a box runs here already" in again.stderr) == (78, True)
+
+
+# --- behind proxies ----------------------------------------------------------------------------
+
+
+def test_pages_of_the_printed_origin_may_use_kernels_and_no_others(box: Boxes) -> None:
+    more = "https://lab.example.org"
+    env = {"RUNPOD_POD_ID": POD, "JUPYTER_TOKEN": TOKEN, "LAUNCHER_ALLOW_ORIGIN": more}
+    started = box(env=env)
+    banner = started.wait_for_banner()
+    assert f"https://{POD}-8888.proxy.runpod.net/lab" in banner
+    cookie = log_in(started)  # as a browser: who brings the token with each request is not asked
+    asked = {
+        origin: answers(started, "/api/events/subscribe", websocket(origin) | cookie)
+        for origin in (
+            f"https://{POD}-8888.proxy.runpod.net", more, f"{more}.evil.example",
+            "https://other-8888.proxy.runpod.net",
+        )
+    }  # fmt: skip
+    assert list(asked.values()) == [101, 101, 403, 403], asked
+    started.wait_for_log("to allow this page: LAUNCHER_ALLOW_ORIGIN=https://other-8888")

@@ -1,0 +1,120 @@
+"""What a container's command means: those of other images, one that does nothing, jupyter."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from launcher.model.errors import BadSetting
+from launcher.settings import load, meant
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("line", "command", "options", "services"),
+    [
+        ("", "", "", True),
+        ("services", "", "", True),
+        ("services --debug --port=1", "", "--debug --port=1", True),
+        ("start-notebook.py", "", "", True),
+        ("start-notebook.sh --ServerApp.token=''", "", "--ServerApp.token=''", True),
+        ("/usr/local/bin/start-singleuser.py --x", "", "--x", True),
+        ("start-notebook.sh ''", "", "", True),
+        ("start.sh", "bash", "", False),
+        ("start.sh id -u", "id -u", "", False),
+        ("start.sh start-notebook.sh --x", "", "--x", True),
+        ("start.sh jupyter lab", "jupyter lab", "", False),
+        ("/start.sh", "", "", True),
+        ("/init", "", "", True),
+        ("/init -- id", "id", "", False),
+        ("./start.sh", "./start.sh", "", False),
+        ("/workspace/init x", "/workspace/init x", "", False),
+        ("echo services", "echo services", "", False),
+    ],
+)
+def test_what_is_meant(line: str, command: str, options: str, services: bool) -> None:
+    expected = meant.Meant(tuple(shlex.split(command)), tuple(shlex.split(options)), services)
+    assert meant.understand(shlex.split(line), {}) == expected
+
+
+def test_services_beside_a_command() -> None:
+    found = meant.understand(["sleep", "1"], {"LAUNCHER_WITH_COMMAND": "services"})
+    assert found == meant.Meant(("sleep", "1"), services=True)
+    with pytest.raises(BadSetting, match="LAUNCHER_WITH_COMMAND='both': expected nothing or serv"):
+        load.load_settings({"LAUNCHER_WITH_COMMAND": "both"})
+
+
+def test_options_come_behind_those_that_are_there() -> None:
+    for name in ("NOTEBOOK_ARGS", "LAUNCHER_JUPYTER_ARGS"):
+        found = meant.with_options(["--x=a b"], {name: "--debug"})
+        assert load.load_settings(found).jupyter_arguments == ("--debug", "--x=a b")
+    assert load.load_settings(meant.with_options(["--x"], {})).jupyter_arguments == ("--x",)
+
+
+def test_the_program_that_is_called_by_these_names_knows_them_all() -> None:
+    source = (ROOT / "image/ours/launcher.c").read_text()
+    doors = re.search(r"DOORS\[\] = \{(.*?)\}", source, re.DOTALL)
+    assert doors
+    assert set(re.findall('"(.*?)"', doors[1])) == set(meant.NAMES)
+    linked = (ROOT / "image/ours/prepare-folders").read_text()
+    assert all(name in linked for name in meant.NAMES)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sleep", "infinity"],
+        ["/bin/sleep", "inf"],
+        ["tail", "-f", "/dev/null"],
+        ["bash", "-c", "apt update; service ssh start; sleep infinity"],
+        ["bash", "-lc", "echo a && exec sleep infinity"],
+        ["sh", "-c", "echo a\ntail -F /dev/null\n"],
+        ["sh", "-c", "while true; do sleep 30; done"],
+        ["/bin/sh", "-c", 'echo up\ntrap "exit 0" 15\nwhile sleep 1 & wait $!; do :; done', "-"],
+        ["bash", "-c", "sleep infinity & wait"],
+    ],
+)
+def test_a_command_that_only_keeps_alive(command: list[str]) -> None:
+    assert meant.keeps_alive(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["sleep", "5"],
+        ["python", "train.py"],
+        ["tail", "-f", "log"],
+        ["bash"],
+        ["bash", "-c", "sleep infinity & python train.py"],
+        ["bash", "sleep infinity"],
+        ["echo", "x; sleep infinity"],
+    ],
+)
+def test_a_command_that_does_something(command: list[str]) -> None:
+    assert not meant.keeps_alive(command)
+
+
+@pytest.mark.parametrize(
+    ("line", "root", "added"),
+    [
+        ("jupyter lab", False, "--ip=* --no-browser"),
+        ("jupyter notebook --port 9", False, "--ip=* --no-browser"),
+        ("/opt/venv/bin/jupyter-lab", True, "--ip=* --allow-root --no-browser"),
+        ("jupyter lab --allow-root --no-browser", True, "--ip=*"),
+        ("jupyter lab --ServerApp.ip=127.0.0.1", False, "--no-browser"),
+        ("jupyter lab --sock=/x --no-browser", False, ""),
+        ("jupyter lab list", False, ""),
+        ("jupyter lab --version", False, ""),
+        ("jupyter kernelspec list", False, ""),
+        ("jupyter", False, ""),
+        ("python -m jupyterlab", False, ""),
+    ],
+)
+def test_jupyter_as_the_command_can_be_reached(line: str, root: bool, added: str) -> None:
+    words = tuple(line.split())
+    assert meant.reachable(words, root) == (*words, *added.split())
