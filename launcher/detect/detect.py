@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launcher.detect import accounts, mounts
 from launcher.detect.cgroup import attempt, cpu_quota, memory_limit, read_text, smallest
-from launcher.model.host import CACHE, CACHE_FOLDERS, Folder, Host
+from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host
 from launcher.model.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
 
 _NVIDIA = "0x10de"
@@ -135,6 +135,7 @@ def read_host(
         python_gid=accounts.group_of_python(python) if image else None,
         rootless=accounts.is_rootless(root),
         first_open_port=accounts.first_open_port(root),
+        ca_certificates=any((root / CA_CERTIFICATES[1:]).glob("*.crt")),
         starter=_starter(environ, root),
     )
 

@@ -65,6 +65,10 @@ CACHE_FOLDERS = ("huggingface", "pip", "uv", "torch")
 FIRST_OF_PEOPLE = 1000  # uid: below are the base's own accounts (Debian Policy, 9.2.2)
 
 
+# Where a company's own certificate authorities are put, or mounted.
+CA_CERTIFICATES = "/usr/local/share/ca-certificates"
+
+
 class Host(NamedTuple):
     """The box we run in."""
 
@@ -91,6 +95,7 @@ class Host(NamedTuple):
     python_gid: int | None = None  # the group that may write the user environment
     rootless: bool = False  # root here is somebody else on the host
     first_open_port: int = 0  # those below it are root's to listen on
+    ca_certificates: bool = False  # some are in CA_CERTIFICATES, as update-ca-certificates(8) wants
     starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:

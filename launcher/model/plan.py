@@ -191,6 +191,8 @@ class Plan(NamedTuple):
     # all.  Whoever comes in by `docker exec` still has these values.
     before_hooks: tuple[tuple[str, str | None], ...] = ()
 
+    ca_sources: tuple[str, ...] = ()  # of certificate authorities to trust besides the system's
+
     def user_environment(self) -> dict[str, str]:
         """Return the environment of everything that runs for the user."""
         return {**dict(self.inherited), **{var.name: var.value for var in self.environment}}

@@ -33,6 +33,7 @@ JUPYTER_CERTIFICATE = "jupyter.pem"  # the key, then the chain
 SSH = "ssh"
 SSHD_CONFIG = f"{SSH}/sshd_config"
 AUTHORIZED_KEYS = f"{SSH}/authorized_keys"
+CA_BUNDLE = "ca-bundle.pem"
 SUDOERS = "sudoers"
 SUDOERS_USER = f"{SUDOERS}/user"
 NAMES = "names"  # passwd and group, where /etc cannot be written

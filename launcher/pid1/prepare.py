@@ -11,6 +11,7 @@ import signal
 
 from launcher.box import files, home, sshd
 from launcher.box import state as box_state
+from launcher.box.ca_bundle import write_ca_bundle
 from launcher.model.errors import LauncherError
 from launcher.model.host import Host
 from launcher.model.machine import Machine
@@ -48,6 +49,7 @@ def for_a_command(plan: Plan) -> bytes:
         files.write((*command_files(plan), plan_file(plan)))
     with contextlib.suppress(OSError):
         home.make_home(plan.identity)
+    write_ca_bundle(plan.ca_sources, plan.paths.run)
     return b""
 
 
@@ -89,6 +91,7 @@ def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
     after = () if settings.safe_mode else post_start.files(plan.paths.run, settings.environ)
     watch = watch_file(plan_watch(plan, machine))
     files.write((*render(plan), machine_file(plan, machine), watch, *after))
+    write_ca_bundle(plan.ca_sources, plan.paths.run)
     if plan.ssh:
         sshd.check_drop_ins(plan.ssh, plan.paths.run, dict(sshd_service(plan, plan.ssh).env))
     files.check_room(plan.paths.run)

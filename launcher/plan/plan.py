@@ -18,6 +18,7 @@ from launcher.plan.findings import plan_notes
 from launcher.plan.identity import may_write, name_variables
 from launcher.plan.outset import Outset
 from launcher.plan.threads import plan_threads
+from launcher.plan.trust import ca_sources, plan_trust
 from launcher.settings.table import Settings
 
 
@@ -37,12 +38,14 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         jupyter, jupyter_off = plan_jupyter(machine, settings, state)
         check_ports(machine, settings, jupyter, identity)
         ssh, ssh_off = plan_ssh(machine, settings, state, identity)
+    authorities = ca_sources(machine.host, settings)
     environment = (
         *devices.environment,
         *plan_threads(machine.limits, devices.count, settings.environ),
         *plan_account(identity),
         *name_variables(identity, machine.host, settings),
         *plan_path(settings),
+        *plan_trust(authorities, settings.run_dir, settings.environ),
         *plan_caches(
             machine.host, identity.account, settings.workspace, settings.environ, writable
         ),
@@ -74,6 +77,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         color=settings.color,
         started=outset.started,
         before_hooks=hooks.before,
+        ca_sources=authorities,
     )
 
 

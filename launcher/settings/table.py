@@ -170,6 +170,8 @@ class Settings(NamedTuple):
         "Python of the user environment. Unset: /opt/venv/bin/python, else the launcher's.")
     state_dir: str = setting("LAUNCHER_STATE_DIR", "/var/lib/launcher", accepts.absolute,
         "Directory kept over restarts: token, password, host keys.")
+    ca_certs: str | None = setting("LAUNCHER_CA_CERTS", None, accepts.absolute,
+        "File or folder of certificate authorities (PEM) to trust besides the system's.")
     env_exclude: tuple[str, ...] = setting("LAUNCHER_ENV_EXCLUDE", (), accepts.variable_names,
         "Variables that notebooks and logins do not get: names and patterns.")  # names and patterns
     env_unset: tuple[str, ...] = setting("JUPYTER_ENV_VARS_TO_UNSET", (), accepts.variable_names,

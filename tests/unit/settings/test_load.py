@@ -62,6 +62,7 @@ EXAMPLES = {
     "workspace": ("/data", "/data", "~/data"),
     "python": ("/usr/bin/python3", "/usr/bin/python3", "python3"),
     "state_dir": ("/state", "/state", "."),
+    "ca_certs": ("/etc/ours.pem", "/etc/ours.pem", "ours.pem"),
     "env_exclude": ("HF_TOKEN, AWS_*", ("HF_TOKEN", "AWS_*"), "HF_TOKEN=x"),
     "env_unset": ("A,B", ("A", "B"), "A;B"),
     "run_dir": ("/run/box", "/run/box", "run"),

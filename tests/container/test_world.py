@@ -1,0 +1,55 @@
+"""The world around a box: a company's authority, names, other boxes, what pip is told."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from testing.container.box import Boxes
+
+CERTIFICATES = "/usr/local/share/ca-certificates/corp.crt"
+# What a program sees: how many authorities each variable's file has, and Python's own.
+COUNT = """
+import os, ssl
+names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO",
+         "NODE_EXTRA_CA_CERTS")
+print(*{open(os.environ[name]).read().count("BEGIN CERTIFICATE") for name in names})
+print(any("Corp" in str(ca["subject"]) for ca in ssl.create_default_context().get_ca_certs()))
+"""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ca")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/O=Corp/CN=Corp CA",
+         "-keyout", folder / "key.pem", "-out", folder / "corp.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "corp.crt"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--read-only", "--tmpfs", "/run", "--tmpfs", "/tmp"), ("--user", "1000")],
+    ids=["root", "read-only", "not-root"],
+)
+def test_a_company_s_authority_is_trusted(
+    box: Boxes, authority: Path, options: tuple[str, ...]
+) -> None:
+    mounted = ("-v", f"{authority}:{CERTIFICATES}:ro")
+    told = ("-v", f"{authority}:/corp.pem:ro", "-e", "LAUNCHER_CA_CERTS=/corp.pem")
+    for way in (mounted, told) if not options else (mounted,):
+        done = box.run("python", "-c", COUNT, options=(*options, *way))
+        count, trusted = done.stdout.decode().split()
+        assert int(count) > 100  # the system's are there, too
+        assert trusted == "True"
+
+
+def test_a_file_that_is_no_certificate_is_named(box: Boxes, tmp_path: Path) -> None:
+    (tmp_path / "corp.crt").write_text("not one")
+    started = box("-v", f"{tmp_path}:/usr/local/share/ca-certificates:ro")
+    assert started.wait() == 78
+    assert f"certificate authority {CERTIFICATES}: no certificate in PEM" in started.logs()
