@@ -65,6 +65,16 @@ def make_home(identity: Identity) -> str | None:
     return fault or None
 
 
+def give_workspace(identity: Identity, path: str) -> None:
+    """As root: give the user a workspace that is nobody's yet (`plan.identity.takes_workspace`)."""
+    account = identity.account
+    with Folder(path) as folder:
+        owner = folder.stat().st_uid
+        os.fchown(folder.fd, account.uid, account.gid)
+        if owner:
+            folder.give_content(account.uid, account.gid, of=owner)
+
+
 def _fill_as_the_user(identity: Identity, writer: int) -> int:
     account = identity.account
     try:

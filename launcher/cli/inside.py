@@ -81,7 +81,7 @@ def _run_as_the_user(argv: list[str]) -> int:
     def run() -> int:
         if os.geteuid() == 0:  # else we are the user's program already
             become.be_killed_first()
-        become.drop_to_identity(plan.identity)
+        become.drop_to_user(plan)
         restore_signals()
         try:
             os.execvpe(argv[0], argv, env)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.model.host import CREATE, Account, Folder, granted
+from launcher.model.host import CREATE, Account, Folder, Mount, granted
 from launcher.paths import walk
 
 # linux/capability.h: the number of each capability that something here depends on.
@@ -119,6 +119,16 @@ def folder(path: str) -> Folder | None:
         return None
     writable = os.access(path, os.W_OK | os.X_OK)
     return Folder(info.st_uid, info.st_gid, info.st_mode & 0o7777, writable, replaceable)
+
+
+def is_unused(path: str, mounted: Sequence[Mount]) -> bool:
+    """Return whether `path` is a mount with nothing in it; a new file system has a lost+found."""
+    if not any(mount.path == path for mount in mounted):
+        return False
+    try:
+        return set(os.listdir(path)) <= {"lost+found"}
+    except OSError:
+        return False
 
 
 def writable_by(account: Account, path: str) -> bool:

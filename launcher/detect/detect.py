@@ -111,6 +111,7 @@ def read_host(
     account = accounts.find_account(me, user, image)
     groups = accounts.read_groups(root)
     status = accounts.read_status(root)
+    mounted = mounts.read_mounts(root)
     return Host(
         platform=_platform(environ, root),
         image=image,
@@ -121,7 +122,9 @@ def read_host(
         workspace_writable=accounts.writable_by(account or me, workspace),
         sshd=next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if _executable(p)), None),
         busy_ports=frozenset(_listening_ports(root)),
-        mounts=mounts.read_mounts(root),
+        mounts=mounted,
+        volumes=mounts.volumes(mounted) if image else (),
+        workspace_unused=image and accounts.is_unused(workspace, mounted),
         cache_folders=tuple(_cache_folders(f"{workspace}/{CACHE}")),
         accounts=accounts.read_accounts(root, groups),
         groups=tuple((name, gid) for name, gid, _ in groups),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from launcher.model.host import Mount
 
 # proc_pid_mountinfo(5): ID, parent, device, root, mount point, options, optional fields, "-", type.
 _LINE = re.compile(
-    r"^\d+ \d+ [^ \n]+ [^ \n]+ (?P<path>/[^ \n]*) .*? - (?P<kind>[^ \n]+) ", re.MULTILINE
+    r"^\d+ \d+ [^ \n]+ [^ \n]+ (?P<path>/[^ \n]*) (?P<options>[^ \n]+).*? - (?P<kind>[^ \n]+) ",
+    re.MULTILINE,
 )
 # Space, tab, line break and backslash are written as three octal digits there.
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -24,7 +27,35 @@ def read_mounts(root: Path = Path("/")) -> tuple[Mount, ...]:
     except OSError:
         return ()
     found = (
-        Mount(_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), line["path"]), line["kind"])
+        Mount(
+            _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), line["path"]),
+            line["kind"],
+            "ro" not in line["options"].split(","),
+        )
         for line in _LINE.finditer(text)
     )
     return tuple(mount for mount in found if not _OF_THE_SYSTEM.match(mount.path))
+
+
+# Not where anybody's work is: the container's own, and what lives in memory.
+_NO_VOLUME = re.compile(r"/(tmp|var|opt|boot|root/\.[^/]+)(/|$)")
+_NOT_ON_A_DISK = ("overlay", "tmpfs", "ramfs", "aufs", "squashfs", "proc", "sysfs")
+# A server that does not answer holds whoever asks; there, a mount is taken for a folder.
+_OVER_THE_NETWORK = re.compile(r"nfs|cifs|smb|fuse|ceph|lustre|gpfs|9p|beegfs")
+
+
+def volumes(mounts: Iterable[Mount]) -> tuple[str, ...]:
+    """Return the folders that somebody mounted to be written to, those below another left out."""
+    found: list[str] = []
+    for mount in sorted(mounts):
+        path = mount.path
+        if (
+            path != "/"
+            and mount.writable
+            and mount.kind not in _NOT_ON_A_DISK
+            and not _NO_VOLUME.match(path)
+            and not any(path.startswith(f"{one}/") for one in found)
+            and (_OVER_THE_NETWORK.match(mount.kind) or os.path.isdir(path))
+        ):
+            found.append(path)
+    return tuple(found)

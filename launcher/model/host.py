@@ -53,6 +53,7 @@ class Mount(NamedTuple):
 
     path: str
     kind: str  # "ext4" "overlay" "tmpfs" "nfs4" …
+    writable: bool = True  # not mounted read-only
 
 
 # Where programs keep their downloads, below HOME or below the workspace.
@@ -96,6 +97,8 @@ class Host(NamedTuple):
     rootless: bool = False  # root here is somebody else on the host
     first_open_port: int = 0  # those below it are root's to listen on
     ca_certificates: bool = False  # some are in CA_CERTIFICATES, as update-ca-certificates(8) wants
+    volumes: tuple[str, ...] = ()  # mounted folders that may be written, of which we know no use
+    workspace_unused: bool = False  # a mount with nothing in it: a new volume
     starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:

@@ -16,7 +16,7 @@ from launcher.model.errors import LauncherError
 from launcher.model.host import Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Identity, Plan, State
-from launcher.plan.identity import name_variables
+from launcher.plan.identity import name_variables, takes_workspace
 from launcher.plan.watch import plan_watch
 from launcher.process import become
 from launcher.render.files import command_files, machine_file, plan_file, render, watch_file
@@ -37,7 +37,7 @@ def _become_able_to_run_programs() -> None:
         environ.replace({"PATH": become.launcher_path()})
 
 
-def for_a_command(plan: Plan) -> bytes:
+def for_a_command(plan: Plan, host: Host) -> bytes:
     """Make the account and its home real, as far as that goes: the command runs in any case.
 
     The plan is written for `launcher exec`, in a hook or beside the command.
@@ -50,6 +50,9 @@ def for_a_command(plan: Plan) -> bytes:
     with contextlib.suppress(OSError):
         home.make_home(plan.identity)
     write_ca_bundle(plan.ca_sources, plan.paths.run)
+    if takes_workspace(plan.identity.account, host, plan.paths.workspace):
+        with contextlib.suppress(OSError):
+            home.give_workspace(plan.identity, plan.paths.workspace)
     return b""
 
 
@@ -67,6 +70,9 @@ def open_state(settings: Settings, host: Host, who: Identity, mend: bool = True)
         if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
             environ.replace({**environ.own(), **names})
         fault = home.make_home(who)
+        if takes_workspace(who.account, host, settings.workspace):
+            with contextlib.suppress(OSError):
+                home.give_workspace(who, settings.workspace)
     own_key = not host.image
     state = box_state.open_state(settings.state_dir, settings.key_lines, own_key, mend)
     state = state._replace(home_fault=fault)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from launcher.box import files, run_dir
 from launcher.detect import driver
+from launcher.detect.adopted import adopt
 from launcher.detect.driver import COMMAND_PATIENCE, GUEST, Patience, read_host
 from launcher.model import codec
 from launcher.model.errors import BadSetting, LauncherError, StartFailed, reason
@@ -87,7 +88,7 @@ def services(
 def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     """Run the user's command with the devices and the environment of the plan."""
     container = environ.own()
-    settings = load.load_settings()
+    settings = adopt(load.load_settings())
     box.stop_timeout = settings.stop_timeout
     files.take_run_dir(settings.run_dir)
     host = read_host(settings)
@@ -96,7 +97,7 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     outset = set_out(machine, settings, GUEST, started, container=container)
     plan = _prepare(box, outset)
     if _run_hooks(box, settings, for_a_command=True):
-        cpu_only, settings = settings.cpu_only, load.load_settings()
+        cpu_only, settings = settings.cpu_only, adopt(load.load_settings())
         box.stop_timeout = settings.stop_timeout
         machine = _after_hooks(box, machine, cpu_only, settings, read_host(settings))
         outset = set_out(machine, settings, GUEST, started, container=container)
@@ -112,7 +113,7 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     env = {name: value for name, value in settings.environ.items() if name not in unwanted}
     env |= {var.name: var.value for var in plan.environment}
     gc.enable()
-    return commands.run_command(box, argv, env, lambda: become.drop_to_identity(plan.identity))
+    return commands.run_command(box, argv, env, lambda: become.drop_to_user(plan))
 
 
 class _Begun(NamedTuple):
@@ -126,7 +127,7 @@ class _Begun(NamedTuple):
 
 def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
     """Read the settings and the box; say every warning that was not `said`."""
-    settings = load.load_settings()
+    settings = adopt(load.load_settings())
     box.stop_timeout = settings.stop_timeout
     files.take_run_dir(settings.run_dir)
     for warning in settings.warnings:
@@ -182,7 +183,11 @@ def _prepare(box: Init, outset: Outset) -> Plan:
     plan = make_plan(outset, None)
     _check_cuda(box, outset, plan)
     if outset.machine.host.image:
-        _answer(box, box.fork(lambda: prepare.for_a_command(plan)), "prepare the account")
+        _answer(
+            box,
+            box.fork(lambda: prepare.for_a_command(plan, outset.machine.host)),
+            "prepare the account",
+        )
     return plan
 
 
@@ -259,7 +264,7 @@ def _reload(before: Outset, supervise_pid: int) -> int:
     idle = before.machine.host._replace(busy_ports=frozenset())  # those in use are our own
     machine = before.machine._replace(host=idle)
     try:
-        settings = load.load_settings()
+        settings = adopt(load.load_settings())
         outset = set_out(machine, settings, GUEST, before.started, container=before.container)
         state = prepare.open_state(settings, idle, outset.identity, mend=False)
         plan = make_plan(outset, state)

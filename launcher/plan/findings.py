@@ -8,6 +8,7 @@ from launcher.checks.facts.how_to_run import fit, is_rented, tell
 from launcher.model.host import Account, Host
 from launcher.model.plan import Finding, Identity, Ssh, State
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
+from launcher.plan.caches import lasts
 from launcher.plan.identity import BECOME_ANOTHER
 from launcher.plan.outset import Outset
 from launcher.settings.table import Settings
@@ -34,7 +35,7 @@ def plan_notes(
     notes = (
         *([verdict.failure] if verdict.failure else []),
         *verdict.warnings,
-        *_workspace_notes(host, settings, identity.account, writable),
+        *_workspace_notes(host, settings, identity.account, writable, services=state is not None),
         *shortcomings(host, settings, identity, ssh, state.home_fault if state else None),
         *_state_notes(host, settings, state),
         *_environment_notes(settings, identity),
@@ -44,7 +45,7 @@ def plan_notes(
 
 
 def _workspace_notes(
-    host: Host, settings: Settings, user: Account, writable: bool
+    host: Host, settings: Settings, user: Account, writable: bool, *, services: bool
 ) -> Iterator[Finding]:
     path = settings.workspace
     if host.workspace_missing:
@@ -61,8 +62,38 @@ def _workspace_notes(
             "notebooks cannot be saved there",
             f"in it, as root: chown -R {user.uid} {path}"
             if is_rented(host)
+            else f"mount one: {tell(host, 'mount', f'$PWD:{path}')}"
+            if host.image and not _is_mounted(host, path)
             else f"on the host: sudo chown -R {user.uid} DIRECTORY, the one that is mounted there",
         )
+
+    elif services and host.image and not lasts(host.mounts, path):
+        other = [one for one in host.volumes if not _is_ours(one, settings, user)]
+        mount = tell(host, "mount", f"$PWD:{path}")
+        if other:
+            yield Finding(
+                "workspace.other_volume",
+                f"a volume is mounted on {other[0]}, which nothing here opens",
+                f"notebooks are saved in {path}, which ends with the container",
+                f"mount it there: {mount}, or -e WORKSPACE={other[0]}",
+            )
+        else:
+            yield Finding(
+                "workspace.not_kept",
+                f"{path} is no volume",
+                "what is saved there ends with the container",
+                f"to keep it: {mount}",
+            )
+
+
+def _is_mounted(host: Host, path: str) -> bool:
+    return any(mount.path == path for mount in host.mounts)
+
+
+def _is_ours(path: str, settings: Settings, user: Account) -> bool:
+    """Return whether something of ours opens a volume."""
+    places = (user.home, settings.state_dir, settings.run_dir)
+    return any(f"{path}/".startswith(f"{place}/") for place in places)
 
 
 def _state_notes(host: Host, settings: Settings, state: State | None) -> Iterator[Finding]:

@@ -45,9 +45,17 @@ def plan_identity(host: Host, settings: Settings) -> Identity:
     else:
         uid, why = _choose(host, settings)
         if host.image:
-            found = _named(host, settings, _account(host, settings, uid), why)
+            account = _account(host, settings, uid)
+            if settings.home and account.uid:
+                account = account._replace(home=settings.home)
+            found = _named(host, settings, account, why)
         else:
             found = Identity(_account_there(host, settings, uid), why)
+    if settings.home or (settings.user == "root" and "user" in settings.given and host.image):
+        # NB_USER=root has a home beside the other users', as in the Jupyter Docker Stacks.
+        home = settings.home or "/home/root"
+        if settings.home or found.is_root:
+            found = found._replace(account=found.account._replace(home=home))
     return found._replace(
         sudo=settings.grant_sudo and host.image and host.me.uid == 0 and not found.is_root,
         root_login=settings.grant_sudo or found.is_root,
@@ -159,6 +167,23 @@ def _started_as(host: Host, settings: Settings) -> Identity:
     account = host.me._replace(name=settings.user, home=home, shell=shell)
     group = next((name for name, gid in host.groups if gid == account.gid), account.name)
     return Identity(account, why, names="wrapped", group=group)
+
+
+def takes_workspace(account: Account, host: Host, workspace: str) -> bool:
+    """Return whether root gives the workspace to `account` at the start.
+
+    The image's own, which nobody has mounted, and a new volume: what is in them, if anything, is
+    nobody's work yet.  Not a folder that belongs to somebody else.
+    """
+    folder = host.workspace
+    if not host.image or host.me.uid != 0 or folder is None or not folder.writable:
+        return False
+    if account.uid in (0, folder.uid) or host.lacks("CHOWN") or folder.replaceable:
+        return False
+    nobodys = folder.uid == 0 or (host.account is not None and folder.uid == host.account.uid)
+    image_user = next((one.uid for one in host.accounts if one.name == IMAGE_USER), None)
+    mounted = any(mount.path == workspace for mount in host.mounts)
+    return (nobodys or folder.uid == image_user) and (host.workspace_unused or not mounted)
 
 
 def may_write(account: Account, host: Host) -> bool:

@@ -15,7 +15,7 @@ from launcher.plan.caches import plan_caches
 from launcher.plan.devices import plan_devices
 from launcher.plan.environment import changed_by_hooks, inherit, too_large_notes
 from launcher.plan.findings import plan_notes
-from launcher.plan.identity import may_write, name_variables
+from launcher.plan.identity import may_write, name_variables, takes_workspace
 from launcher.plan.outset import Outset
 from launcher.plan.threads import plan_threads
 from launcher.plan.trust import ca_sources, plan_trust
@@ -29,7 +29,8 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
     NoUsableGpu where LAUNCHER_REQUIRE_GPU is not met.
     """
     machine, settings, identity = outset.machine, outset.settings, outset.identity
-    writable = may_write(identity.account, machine.host)
+    taken = takes_workspace(identity.account, machine.host, settings.workspace)
+    writable = taken or may_write(identity.account, machine.host)
     devices = plan_devices(machine.report, settings)
     if devices.count < settings.require_gpu:
         raise too_few_gpus(settings.require_gpu, devices.count, outset.verdict.failure)
@@ -43,6 +44,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         *devices.environment,
         *plan_threads(machine.limits, devices.count, settings.environ),
         *plan_account(identity),
+        *plan_workspace(machine, settings),
         *name_variables(identity, machine.host, settings),
         *plan_path(settings),
         *plan_trust(authorities, settings.run_dir, settings.environ),
@@ -113,6 +115,13 @@ def plan_account(identity: Identity) -> tuple[EnvVar, ...]:
         EnvVar("LOGNAME", account.name, identity.why),
         EnvVar("SHELL", account.shell, f"login shell of {account.name}"),
     )
+
+
+def plan_workspace(machine: Machine, settings: Settings) -> tuple[EnvVar, ...]:
+    """Tell programs where work is, as Vast.ai's scripts and others ask."""
+    if machine.host.workspace_missing or not machine.host.image:
+        return ()
+    return (EnvVar("WORKSPACE", settings.workspace, "where notebooks open and commands start"),)
 
 
 def plan_path(settings: Settings) -> tuple[EnvVar, ...]:

@@ -96,6 +96,21 @@ def _enter(*folders: str) -> None:
             return
 
 
+# Where the image starts what Docker is given no other folder for.
+_IMAGE_WORKSPACE = "/workspace"
+
+
+def drop_to_user(plan: Plan) -> None:
+    """Become the workspace user; go to his workspace where we were started in the image's.
+
+    What `docker run -w` names stays.
+    """
+    drop_to_identity(plan.identity)
+    with contextlib.suppress(OSError):
+        if os.getcwd() == _IMAGE_WORKSPACE != plan.paths.workspace:
+            os.chdir(plan.paths.workspace)
+
+
 def drop_to(uid: int, gid: int, groups: Sequence[int]) -> None:
     """Become another user for good; where we are not root, we already are who we can be.
 

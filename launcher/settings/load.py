@@ -81,6 +81,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         key_lines=key_lines,
         key_source_set=key_source_set,
         environ=env,
+        home="",
         warnings=tuple(warnings),
     )
 

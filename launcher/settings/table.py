@@ -54,6 +54,7 @@ class Settings(NamedTuple):
     key_lines: tuple[KeyLine, ...]  # every line of every key source
     key_source_set: bool  # some key source was set, valid or not
     environ: Mapping[str, str]  # the container's environment, whole
+    home: str  # of the workspace user, where a platform's volume is it; "" = the account's own
     warnings: tuple[str, ...]
 
     # fmt: off

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from testing.container.box import Box, Boxes
-from testing.container.engine import poll
+from testing.container.engine import Docker, poll
 
 TOKEN = "door-token"
 PREFIX = "/notebook/ns/me"
@@ -130,3 +131,61 @@ def test_pages_of_the_printed_origin_may_use_kernels_and_no_others(box: Boxes) -
     }  # fmt: skip
     assert list(asked.values()) == [101, 101, 403, 403], asked
     started.wait_for_log("to allow this page: LAUNCHER_ALLOW_ORIGIN=https://other-8888")
+
+
+# --- work is never lost silently ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def volume(docker: Docker) -> Iterator[str]:
+    """Return a volume with a file in it, as one that was used before."""
+    name = f"pcl-doors-{os.getpid()}"
+    docker("volume", "create", name)
+    yield name
+    docker("volume", "rm", "--force", name, check=False)
+
+
+WRITES = 'touch "$WORKSPACE/x" && stat -c %u "$WORKSPACE/x" && pwd && echo "$WORKSPACE"'
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param(("-e", "NB_UID=1001"), "1001 /workspace /workspace", id="NB_UID"),
+        pytest.param(("-e", "PUID=1001", "-e", "PGID=1001"), "1001 /workspace /workspace",
+                     id="PUID"),
+        pytest.param(("--user", "1234560000:0"), "1234560000 /workspace /workspace",
+                     id="openshift"),
+        pytest.param(("-e", "NB_UID=1001", "-v", "/workspace"), "1001 /workspace /workspace",
+                     id="a-new-volume"),
+        pytest.param(("-e", "WORKSPACE=/home/dev"), "1000 /home/dev /home/dev", id="WORKSPACE"),
+        pytest.param(("-e", "WORKSPACE=/home/dev", "-w", "/tmp"), "1000 /tmp /home/dev", id="-w"),
+    ],
+)  # fmt: skip
+def test_who_it_is_can_save(box: Boxes, options: Sequence[str], said: str) -> None:
+    done = box.run("sh", "-c", WRITES, options=options)
+    assert done.stdout.decode().split() == said.split(), done.stderr
+
+
+def test_a_platform_s_volume_is_home_and_workspace(box: Boxes, volume: str) -> None:
+    show = "echo $HOME; pwd; touch work"
+    given = ("-v", f"{volume}:/home/jovyan", "-e", "NB_PREFIX=/notebook/ns/me")
+    for user in ((), ("--user", "1000:100")):
+        done = box.run("sh", "-c", show, options=(*given, *user))
+        assert done.stdout.decode().split() == ["/home/jovyan"] * 2, (user, done.stderr)
+    assert box.run("ls", "/v", options=("-v", f"{volume}:/v")).stdout == b"work\n"
+
+
+def test_what_ends_with_the_container_is_said_once_with_what_keeps_it(
+    box: Boxes, volume: str
+) -> None:
+    banners = {
+        where: " ".join(box("-v", f"{volume}:{where}").wait_for_banner().split())
+        for where in ("/home/jovyan/work", "/workspace", "/var/lib/launcher")
+    }
+    other = "a volume is mounted on /home/jovyan/work, which nothing here opens"
+    assert other in banners["/home/jovyan/work"]
+    assert "-e WORKSPACE=/home/jovyan/work" in banners["/home/jovyan/work"]
+    assert "ends with the container" not in banners["/workspace"]
+    assert "/workspace is no volume" in banners["/var/lib/launcher"]
+    assert "-v $PWD:/workspace" in banners["/var/lib/launcher"]

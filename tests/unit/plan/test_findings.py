@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.model.host import Mount
 from launcher.model.machine import GpuReport, LostGpu
 from launcher.model.plan import Finding, KeyLine, Plan, Secret, State
 from launcher.model.public_key import PRIVATE_KEY
@@ -28,11 +29,12 @@ from testing.values import replace
 
 GPU = answering(gpu(0))
 NO_GPU = GpuReport(failure=NO_LIBRARY)
+NOT_KEPT = "workspace.not_kept"  # these boxes have no volume; it has a test of its own
 LOST = LostGpu(3, "GPU is lost", 15)
 
 
 def ids(plan: Plan) -> list[str]:
-    return [note.id for note in plan.notes]
+    return [note.id for note in plan.notes if note.id != NOT_KEPT]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_every_note_says_what_it_means_and_what_mends_it() -> None:
 
 
 def test_a_lost_gpu_is_named_with_the_drivers_words() -> None:
-    (note,) = Case(machine(answering(gpu(0), lost=(LOST,)))).plan().notes
+    note, _ = Case(machine(answering(gpu(0), lost=(LOST,)))).plan().notes
     assert "GPU 3" in note.what
     assert LOST.error in note.what
 
@@ -124,8 +126,32 @@ def test_a_private_key_is_named_with_what_to_do() -> None:
 
 
 def test_the_workspaces_user_and_path_are_named() -> None:
-    found = machine(GPU, workspace_writable=False)
+    found = machine(GPU, workspace_writable=False, mounts=(Mount("/data", "ext4"),))
     (note,) = Case(found, {"WORKSPACE": "/data"}).plan().notes
     assert "dev (uid 1000)" in note.what
     assert "/data" in note.what
     assert "1000" in note.fix
+
+
+def test_where_there_is_no_mount_the_fix_is_one() -> None:
+    (note,) = Case(machine(GPU, workspace_writable=False)).plan().notes
+    assert note.id == "workspace.readonly"
+    assert "-v $PWD:/workspace" in note.fix
+    assert "chown" not in note.fix
+
+
+@pytest.mark.parametrize(
+    ("volumes", "mounts", "expected"),
+    [
+        ((), (), "/workspace is no volume"),
+        (("/data",), (), "a volume is mounted on /data, which nothing here opens"),
+        (("/home/dev",), (), "/workspace is no volume"),
+        (("/data",), (Mount("/workspace", "ext4"),), None),
+        ((), (Mount("/workspace", "tmpfs"),), "/workspace is no volume"),
+    ],
+)
+def test_what_ends_with_the_container_is_said_once(volumes, mounts, expected) -> None:
+    notes = Case(machine(GPU, volumes=volumes, mounts=mounts)).plan().notes
+    said = [note for note in notes if note.id.startswith("workspace.")]
+    assert [note.what for note in said] == ([expected] if expected else [])
+    assert all("-v $PWD:/workspace" in note.fix for note in said)

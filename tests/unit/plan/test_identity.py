@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from launcher.model.errors import BadSetting
-from launcher.model.host import Account, Folder, Host
+from launcher.model.host import Account, Folder, Host, Mount
 from launcher.model.plan import Identity
-from launcher.plan.identity import may_write, name_variables, plan_identity
+from launcher.plan.identity import may_write, name_variables, plan_identity, takes_workspace
 from testing import machines
 from testing.hosts import (
     BOB,
@@ -36,6 +36,7 @@ def line(found: Identity) -> tuple[str, int, int, str]:
     return account.name, account.uid, account.gid, account.home
 
 
+MOUNTED = (Mount("/workspace", "ext4"),)
 THE_DEV = ("dev", 1000, 1000, "/home/dev")
 MOVED = ("dev", 1234, 1234, "/home/dev")
 
@@ -68,7 +69,7 @@ MOVED = ("dev", 1234, 1234, "/home/dev")
                      "kept", id="NB_USER-who-exists"),
         pytest.param(host(), {"NB_USER": "bob", "NB_UID": "1234"},
                      ("bob", 1234, 1500, "/home/bob"), "written", id="NB_USER-under-another-uid"),
-        pytest.param(host(), {"NB_USER": "root"}, ("root", 0, 0, "/root"), "kept",
+        pytest.param(host(), {"NB_USER": "root"}, ("root", 0, 0, "/home/root"), "kept",
                      id="NB_USER-root"),
         # the workspace's owner
         pytest.param(host(SOMEBODYS), {}, MOVED, "written", id="owner"),
@@ -205,3 +206,25 @@ def test_a_name_from_the_library_leaves_the_users_own_preload_in_place() -> None
         "NSS_WRAPPER_GROUP": "/run/launcher/names/group",
     }
     assert name_variables(identity(host()), host(), settings) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "uid", "taken"),
+    [
+        pytest.param({}, 1001, True, id="the-image-s-own"),
+        pytest.param({}, 1000, False, id="dev-s-already"),
+        pytest.param({}, 0, False, id="root-needs-none"),
+        pytest.param({"workspace": SOMEBODYS}, 1001, False, id="somebody-s"),
+        pytest.param({"workspace": ROOTS}, 1001, True, id="root-s-of-an-image"),
+        pytest.param({"mounts": MOUNTED}, 1001, False, id="a-volume-in-use"),
+        pytest.param({"mounts": MOUNTED, "workspace_unused": True}, 1001, True, id="a-new-volume"),
+        pytest.param({"capabilities": frozenset()}, 1001, False, id="no-CHOWN"),
+        pytest.param({"me": DEV}, 1001, False, id="not-root"),
+        pytest.param({"image": False}, 1001, False, id="a-plain-machine"),
+        pytest.param({"workspace": replace(OWN, writable=False)}, 1001, False, id="read-only"),
+    ],
+)
+def test_which_workspace_is_given_to_the_user(changes, uid: int, taken: bool) -> None:
+    box = host()._replace(**changes)
+    account = DEV._replace(uid=uid)
+    assert takes_workspace(account, box, "/workspace") is taken
