@@ -16,6 +16,11 @@ elif [ "$(id -u)" != 0 ]; then
     unset _launcher_folder
 fi
 
+# A terminal that this image has no description of (kitty's, Ghostty's): most can what xterm can.
+if [ -t 0 ] && [ -n "${TERM-}" ] && command -v infocmp > /dev/null; then
+    infocmp "$TERM" > /dev/null 2>&1 || export TERM=xterm-256color
+fi
+
 # A terminal completes the commands of `launcher`.
 case $- in
     *i*) if [ -r /opt/launcher/completion.bash ]; then . /opt/launcher/completion.bash; fi ;;

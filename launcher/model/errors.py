@@ -21,6 +21,8 @@ def shortage(err: OSError) -> str | None:
 
 def reason(err: OSError) -> str:
     """Return why the system refused, with what mends it where that is known."""
+    if err.errno == errno.EISDIR:
+        return "it is a folder; Docker makes one where what -v names does not exist on the host"
     return shortage(err) or err.strerror or str(err)
 
 

@@ -36,6 +36,17 @@ def replace(environ: Mapping[str, str]) -> None:
             os.environ[ASIDE + name] = given
 
 
+def unquoted(text: str) -> str:
+    """Take off white space, and quotes around a whole value: `docker run --env-file` keeps them.
+
+    Not where the same quote stands inside: such a value is more than one that was quoted.
+    """
+    text = text.strip()
+    quote = text[:1]
+    whole = len(text) > 1 and quote in ("'", '"') and text[-1] == quote
+    return text[1:-1].strip() if whole and quote not in text[1:-1] else text
+
+
 def set_aside() -> tuple[str, ...]:
     """Return the variables that name what others than root can change, so not for root."""
     return tuple(_SET_ASIDE)
@@ -68,7 +79,7 @@ def run_dir() -> str:
     root's, where root runs the box: a user is then told to ask with sudo.  Raises BadSetting for
     root where others can change it: root would do what their files say.
     """
-    named = os.environ.get("LAUNCHER_RUN_DIR", "").strip()
+    named = unquoted(os.environ.get("LAUNCHER_RUN_DIR", ""))
     of_root = os.path.exists(f"{folders.RUN}/{run_files.PLAN}")
     path = named or (folders.RUN if of_root else folders.run_dir())
     folders.check_run_dir(path)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from launcher.model.errors import reason
 from launcher.model.plan import KeyLine
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
 from launcher.paths.folder import LARGEST, read_text
@@ -46,7 +47,7 @@ def read_keys(
                 warnings.append(f"{path}: only its first MiB is read")
         except OSError as err:
             sources[path] = ""
-            warnings.append(f"{path}: cannot read it: {err.strerror}; its keys may not log in")
+            warnings.append(f"{path}: cannot read it: {reason(err)}; its keys may not log in")
     lines = [line for source, text in sources.items() for line in split(source, text)]
     return tuple(lines), bool(sources)
 
@@ -81,7 +82,7 @@ def fault(path: str, directory: bool) -> str | None:
     try:
         os.listdir(path) if directory else read_text(path)
     except OSError as err:
-        return err.strerror
+        return reason(err)
     return None
 
 
@@ -92,8 +93,17 @@ def _files_in(directory: str) -> Iterator[str]:
         return
     for name in names:
         path = os.path.join(directory, name)
-        if not name.startswith(".") and not os.path.isdir(path):
-            yield path  # Kubernetes mounts its bookkeeping as ..data
+        # Kubernetes mounts its bookkeeping as ..data; an empty folder is what Docker makes in the
+        # place of a file that is not on the host.
+        if not name.startswith(".") and not (os.path.isdir(path) and _has_content(path)):
+            yield path
+
+
+def _has_content(folder: str) -> bool:
+    try:
+        return bool(os.listdir(folder))
+    except OSError:
+        return True
 
 
 def _without_quotes(text: str) -> str:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from launcher.model.errors import BadSetting
+from launcher.model.errors import BadSetting, reason
 from launcher.model.plan import GpuRequest, KeyLine, Secret
 from launcher.paths.folder import read_text
 from launcher.settings import (
@@ -22,8 +22,9 @@ from launcher.settings import (
     jupyter_options,
     key_sources,
     other_images,
+    time_zone,
 )
-from launcher.settings.environ import own, set_aside, wants_color
+from launcher.settings.environ import own, set_aside, unquoted, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
 
 _SSH_PORT_WITHOUT_ROOT = 2222
@@ -45,6 +46,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         values[row.field] = row.default
         said = _said(row, env, warnings)
         problems.extend(_add_options(row, said, options))
+        warnings.extend(_quoted_secret(row, said, env))
         for name, text in list(said.items())[:1]:
             try:
                 values[row.field] = row.parse(text)
@@ -56,6 +58,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     values["jupyter_arguments"] = options.taken.rest
     warnings.extend(_empty_token(env, options))
     warnings.extend(address.doubts(env))
+    warnings.extend(time_zone.doubts(env))
     warnings.extend(other_images.without_effect(env))
     if values["jupyter_token"] is None and values["jupyter_token_file"]:
         given["jupyter_token"] = given["jupyter_token_file"]
@@ -103,7 +106,7 @@ def describe(reveal: bool = False) -> list[Described]:
     found = []
     for row in TABLE:
         name = next(iter(_said(row, env, [])), None)
-        value = _shown(row, env[name], reveal) if name else None
+        value = _shown(row, unquoted(env[name]), reveal) if name else None
         found.append(Described(row.name, value, name, _default(row), row.help, row.aliases))
     return found
 
@@ -120,7 +123,7 @@ def as_text(settings: Iterable[Described]) -> Iterator[str]:
 def user_python(environ: Mapping[str, str] | None = None) -> str:
     """Return the interpreter of the user environment, as the settings have it."""
     env = own() if environ is None else environ
-    return env.get("LAUNCHER_PYTHON", "").strip() or _default_python()
+    return unquoted(env.get("LAUNCHER_PYTHON", "")) or _default_python()
 
 
 def _default_python() -> str:
@@ -131,7 +134,7 @@ def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str
     """Return the names of a setting that say something, the one that counts first."""
     said: dict[str, str] = {}
     for name in (row.name, *row.aliases):
-        text = env.get(name, "").strip()
+        text = unquoted(env.get(name, ""))
         if row.parse is accepts.port and re.match("(tcp|udp|sctp)://", text):
             warnings.append(
                 f"{name}={text[:60]} comes from a Kubernetes service of that name and is ignored; "
@@ -140,6 +143,15 @@ def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str
         elif text and text not in other_images.PLACEHOLDERS.get(name, ()):
             said[name] = text
     return said
+
+
+def _quoted_secret(row: Setting, said: Mapping[str, str], env: Mapping[str, str]) -> list[str]:
+    """Return a warning where what lets people in is not, byte for byte, what was given."""
+    return [
+        f"{name} has quotes around it, as --env-file keeps them: they are not part of the value"
+        for name in list(said)[:1]
+        if row.field == "jupyter_token" and name in env and said[name] != env[name].strip()
+    ]
 
 
 def _conflicts(row: Setting, said: Mapping[str, str], value: object) -> list[str]:
@@ -199,7 +211,7 @@ def _unknown(env: Mapping[str, str]) -> list[str]:
 
 def _empty_token(env: Mapping[str, str], options: _Options) -> list[str]:
     """Return a warning where somebody asks for no token at all."""
-    names = [] if env.get("JUPYTER_TOKEN", "unset").strip() else ["JUPYTER_TOKEN"]
+    names = [] if unquoted(env.get("JUPYTER_TOKEN", "unset")) else ["JUPYTER_TOKEN"]
     names += [f"{options.name}: the token"] if options.taken.no_token else []
     return [
         f"{name} is empty, which would open Jupyter to everyone; a token is used instead"
@@ -268,7 +280,7 @@ def _token_from_file(name: str, path: str, problems: list[str]) -> Secret | None
             raise ValueError("a token in the file, which is empty")
         return accepts.token(text)
     except OSError as err:
-        problems.append(f"{name}={path!r}: cannot read it: {err.strerror}")
+        problems.append(f"{name}={path!r}: cannot read it: {reason(err)}")
     except ValueError as accepted:
         problems.append(f"{name}={path!r}: expected {accepted}")
     return None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from configparser import Error, RawConfigParser
 from typing import NamedTuple
 
-from launcher.model.errors import BadSetting
+from launcher.model.errors import BadSetting, reason
 from launcher.model.plan import Supervision
 from launcher.model.services import GROUP, SERVICES, service_of
 
@@ -98,8 +98,8 @@ def _parse(path: str) -> RawConfigParser:
         with open(path, encoding="utf-8") as stream:
             parser.read_file(stream)
     except (OSError, Error, UnicodeDecodeError) as err:
-        reason = err.strerror if isinstance(err, OSError) else " ".join(str(err).split())
-        raise BadSetting(f"cannot read {path}: {reason}") from err
+        why = reason(err) if isinstance(err, OSError) else " ".join(str(err).split())
+        raise BadSetting(f"cannot read {path}: {why}") from err
     return parser
 
 

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +190,27 @@ def test_what_ends_with_the_container_is_said_once_with_what_keeps_it(
     assert "ends with the container" not in banners["/workspace"]
     assert "/workspace is no volume" in banners["/var/lib/launcher"]
     assert "-v $PWD:/workspace" in banners["/var/lib/launcher"]
+
+
+# --- values as they come -----------------------------------------------------------------------
+
+
+def test_values_as_engines_hand_them_on(box: Boxes, tmp_path: Path) -> None:
+    """Quotes of an --env-file, a key file that is not there, a time zone and a terminal unknown."""
+    (tmp_path / "env").write_text(
+        f"JUPYTER_TOKEN=\"{TOKEN}\"\nJUPYTER_PORT='8888'\nTZ=Europe/Zuerich\n"
+    )
+    missing = f"{tmp_path}/none/id.pub:/etc/launcher/authorized_keys.d/me.pub"
+    started = box("--env-file", f"{tmp_path}/env", "-v", missing)
+    banner = started.wait_for_banner()
+    assert f"token={TOKEN}\n" in banner
+    assert not re.search(r"^   password", banner, re.MULTILINE)
+    for said in ("JUPYTER_TOKEN has quotes", "me.pub: cannot read it: it is a folder; Docker",
+                 "did you mean Europe/Zurich?"):  # fmt: skip
+        assert said in started.logs()
+    asked = ["script", "-qc", "bash -c 'true'; bash -ic 'echo T=$TERM'", "/dev/null"]
+    shown = started.exec(*asked, env={"TERM": "xterm-unheard-of"}).stdout
+    assert "T=xterm-256color" in shown
+    gone = box("-v", f"{tmp_path}/none/x.conf:/etc/launcher/supervisor.d/x.conf")
+    assert gone.wait() == 78
+    assert "x.conf: it is a folder; Docker makes one" in gone.logs()

@@ -221,7 +221,7 @@ def test_a_token_file_that_cannot_be_used(tmp_path, content, reason) -> None:
 
 def test_a_token_file_that_cannot_be_read(tmp_path) -> None:
     (problem,) = problems(JUPYTER_TOKEN_FILE=str(tmp_path))  # even root cannot read a directory
-    assert "cannot read it: Is a directory" in problem
+    assert "cannot read it: it is a folder" in problem
 
 
 def test_an_empty_token_opens_nothing() -> None:
