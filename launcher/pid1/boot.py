@@ -16,8 +16,7 @@ from launcher.model.errors import BadSetting, LauncherError, Stopped, reason
 from launcher.pid1.supervisor import Supervisor
 from launcher.process.init import Init
 from launcher.process.pump import Pump
-from launcher.settings import environ
-from launcher.settings.meant import understand, with_options
+from launcher.settings.meant import SERVICES, Meant, understand, with_options
 
 if TYPE_CHECKING:
     from launcher.model.plan import Plan
@@ -30,9 +29,7 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
     Some commands mean the services, too (`meant`).
     """
     provide_standard_streams()
-    meant = understand(argv, environ.own())
-    if meant.options:
-        environ.replace(with_options(meant.options, environ.own()))
+    meant = _understand(argv)
     here = os.getcwd() if meant.command and meant.services else "/"
     if meant.services:
         os.chdir("/")  # the workspace is a mount that may go away, or be taken away
@@ -59,6 +56,18 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
     finally:
         box.end_stragglers()
         out.flush(timeout=0.5)
+
+
+def _understand(argv: Sequence[str]) -> Meant:
+    """Return what the command means; its options of Jupyter's are a setting from here on."""
+    if list(argv) in ([], [SERVICES]):
+        return Meant(())  # the usual one: no time is lost before the children start
+    from launcher.settings import environ
+
+    meant = understand(argv, environ.own())
+    if meant.options:
+        environ.replace(with_options(meant.options, environ.own()))
+    return meant
 
 
 def provide_standard_streams() -> None:

@@ -12,7 +12,6 @@ ARGS are options of Jupyter's.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -50,6 +49,8 @@ def understand(argv: Sequence[str], environ: Mapping[str, str]) -> Meant:
 
 def with_options(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment with more options of Jupyter's, behind those that are there."""
+    import shlex  # where it is needed: PID 1 is in a hurry
+
     name = next((n for n in _ARGUMENTS if environ.get(n, "").strip()), _ARGUMENTS[0])
     both = " ".join(filter(None, (environ.get(name, "").strip(), shlex.join(options))))
     return {**environ, name: both}
@@ -67,8 +68,8 @@ def _is_wrapper(word: str) -> bool:
 # --- a command that does nothing ---------------------------------------------------------------
 
 _IDLE = r"(?:sleep\s+(?:inf(?:inity)?|\d{5,}s?|\d+d)|tail\s+-[fF]\s+/dev/null)"
-_AT_THE_END = re.compile(rf"(?:^|[;&|\n({{])\s*(?:exec\s+)?{_IDLE}\s*[;&)}}]*\s*(?:wait\b.*)?$")
-_LOOP = re.compile(r"\bwhile\s+(?:true|:|sleep\b)[^\n]*;?\s*do\b.*\bdone\s*;?\s*$", re.DOTALL)
+_AT_THE_END = rf"(?:^|[;&|\n({{])\s*(?:exec\s+)?{_IDLE}\s*[;&)}}]*\s*(?:wait\b.*)?$"
+_LOOP = r"\bwhile\s+(?:true|:|sleep\b)[^\n]*;?\s*do\b.*\bdone\s*;?\s*$"
 _SHELLS = ("sh", "bash", "dash", "ash", "zsh")
 
 
@@ -76,6 +77,8 @@ def keeps_alive(command: Sequence[str]) -> bool:
     """Return whether a command only keeps the container alive, or ends in doing so."""
     if not command:
         return False
+    import shlex
+
     line = shlex.join((_base(command[0]), *command[1:]))
     if _base(command[0]) in _SHELLS:
         scripts = [word for word in command[1:] if not word.startswith("-")]
@@ -83,7 +86,7 @@ def keeps_alive(command: Sequence[str]) -> bool:
         if not options or not scripts:
             return False
         line = scripts[0]
-    return bool(_AT_THE_END.search(line.strip()) or _LOOP.search(line))
+    return bool(re.search(_AT_THE_END, line.strip()) or re.search(_LOOP, line, re.DOTALL))
 
 
 # --- `jupyter lab` as the command ----------------------------------------------------------------

@@ -10,7 +10,6 @@ import os
 import time
 
 from launcher.model import run_files
-from launcher.settings import environ
 
 TYPE_CHECKING = False  # typing's own would cost the health check 5 ms
 if TYPE_CHECKING:
@@ -132,7 +131,8 @@ def in_command_mode() -> bool:
         arguments = next((each for each in found if each is not None), None)
     if not arguments or arguments[0] == b"services":  # the image's own: for every health check
         return False
-    from launcher.settings.meant import understand  # where there is another command
+    from launcher.settings import environ  # where there is another command
+    from launcher.settings.meant import understand
 
     return not understand([os.fsdecode(word) for word in arguments], environ.own()).services
 
