@@ -69,6 +69,19 @@ def read_plan() -> Plan | None:
     return read_value(Plan, run_files.PLAN)
 
 
+def tell_init(run_dir: str, number: int) -> None:
+    """Send PID 1 a signal.  Raises OSError and ValueError where no box runs, or it is root's."""
+    with open(f"{run_dir}/{run_files.SUPERVISOR_PID}", encoding="ascii") as stream:
+        init = _parent(int(stream.read()))
+    os.kill(init, number)
+
+
+def _parent(pid: int) -> int:
+    """Return the parent of a process: proc_pid_stat(5), field 4.  Raises OSError, ValueError."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+        return int(stream.read().rpartition(")")[2].split()[1])
+
+
 def claim(directory: str) -> None:
     """Take the run directory for this box, as long as any process of it lives.
 

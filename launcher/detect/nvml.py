@@ -8,6 +8,7 @@ code; a *device* without handle or UUID is a `LostGpu`, and a library that will 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from typing import Any
 
@@ -53,6 +54,21 @@ def read_report() -> GpuReport:
         return GpuReport(failure=DriverFailure("nvml", _words(err), err.value))
     finally:
         field(pynvml.nvmlShutdown)
+
+
+def busiest() -> int:
+    """Return the utilisation of the busiest GPU, in percent; 0 where none tells.
+
+    NVML API Reference, nvmlDeviceGetUtilizationRates: not on MIG devices.
+    """
+    busy = [0]
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):
+                device = pynvml.nvmlDeviceGetHandleByIndex(index)
+                busy.append(int(pynvml.nvmlDeviceGetUtilizationRates(device).gpu))
+    return max(busy)
 
 
 def _words(err: pynvml.NVMLError) -> str:

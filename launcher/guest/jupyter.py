@@ -46,6 +46,7 @@ _MEMORY_LIMITS = (
     "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )  # fmt: skip
 _LEAST_BODY, _MOST_BODY = 64 << 20, 512 << 20  # bytes; the second is Jupyter's own
+UNUSED = 83  # exit status: ended by ServerApp.shutdown_no_activity_timeout (supervise/program.py)
 _TRIED_PORTS = 100
 _DEFAULT_END = 32768  # where Linux begins to choose
 
@@ -107,6 +108,7 @@ class Server(ServerApp):  # type: ignore[misc]
     """Jupyter Server that leaves the URL and the token to the launcher's banner."""
 
     configuration: ClassVar[dict[str, Any]] = {}
+    unused: ClassVar[bool] = False
 
     def load_config_file(self, suppress_errors: bool = True) -> None:
         self.update_config(Config(self.configuration["default"]))
@@ -121,6 +123,12 @@ class Server(ServerApp):  # type: ignore[misc]
         )
         self.log.addFilter(name_the_setting)
         super().init_webapp()
+
+    def shutdown_no_activity(self) -> None:
+        """End as what nobody uses: whoever restarts us is to see that it was meant."""
+        before = getattr(self, "_stopping", False)
+        super().shutdown_no_activity()
+        type(self).unused = not before and getattr(self, "_stopping", False)
 
     def start_app(self) -> None:
         super().start_app()
@@ -151,6 +159,8 @@ def main() -> None:
     app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])
+    if Server.unused:
+        sys.exit(UNUSED)
 
 
 def record_without_token(*arguments: Any, **named: Any) -> logging.LogRecord:

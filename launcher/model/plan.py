@@ -191,6 +191,7 @@ class Plan(NamedTuple):
     # all.  Whoever comes in by `docker exec` still has these values.
     before_hooks: tuple[tuple[str, str | None], ...] = ()
 
+    idle_shutdown: int = 0  # seconds after which a box that nobody uses ends; 0 = never
     ca_sources: tuple[str, ...] = ()  # of certificate authorities to trust besides the system's
 
     def user_environment(self) -> dict[str, str]:

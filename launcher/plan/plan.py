@@ -79,6 +79,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         color=settings.color,
         started=outset.started,
         before_hooks=hooks.before,
+        idle_shutdown=settings.idle_shutdown,
         ca_sources=authorities,
     )
 

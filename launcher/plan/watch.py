@@ -19,6 +19,7 @@ def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
         jupyter=jupyter_door(plan.jupyter) if plan.jupyter else None,
         ssh=SshDoor(plan.ssh.port, plan.ssh.listen) if plan.ssh else None,
         gpus=_gpus_at_start(plan, machine.report) if watched else None,
+        idle_shutdown=plan.idle_shutdown,
         place=place_of(machine.host),
     )
 

@@ -12,6 +12,7 @@ import time
 import xmlrpc.client
 from collections.abc import Iterable
 
+from launcher.box import run_dir as boxes
 from launcher.model import run_files, services
 from launcher.model.errors import BadSetting, StartFailed
 from launcher.supervise import programs
@@ -75,7 +76,7 @@ def reload(run_dir: str) -> None:
     plan = f"{run_dir}/{run_files.PLAN}"
     try:
         before = os.stat(plan).st_ino
-        hang_up(run_dir)
+        boxes.tell_init(run_dir, signal.SIGHUP)
     except PermissionError:
         raise BadSetting("only root may; try: sudo launcher reload") from None
     except (OSError, ValueError):
@@ -87,19 +88,6 @@ def reload(run_dir: str) -> None:
                 return
         time.sleep(0.05)
     raise StartFailed("not reloaded, everything stays as it was; why: docker logs")
-
-
-def hang_up(run_dir: str) -> None:
-    """Send PID 1 its HUP.  Raises OSError and ValueError where there is no box, or it is root's."""
-    with open(f"{run_dir}/{run_files.SUPERVISOR_PID}", encoding="ascii") as stream:
-        init = _parent(int(stream.read()))
-    os.kill(init, signal.SIGHUP)
-
-
-def _parent(pid: int) -> int:
-    """Return the parent of a process: proc_pid_stat(5), field 4.  Raises OSError, ValueError."""
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-        return int(stream.read().rpartition(")")[2].split()[1])
 
 
 def offered(known: Iterable[str]) -> list[str]:

@@ -177,6 +177,11 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         else:
             self.pump.say(f"launcher: to start {name} again: launcher restart {name}")
 
+    def end_unused(self) -> None:
+        """End the box in good order: Jupyter was to end where nobody uses it."""
+        self.pump.say("launcher: Jupyter ended because nobody used it, and the box with it")
+        self.mood = SupervisorStates.SHUTDOWN
+
     # --- running ---
 
     def set_rlimits_or_exit(self) -> None:

@@ -165,7 +165,9 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
         if self._is_stopping() or (too_early and self._has_failed()):
             return
         name, how = self.config.name, str(self.end)
-        if again:
+        if name == "jupyter" and self.exitstatus == UNUSED:
+            self.config.options.end_unused()
+        elif again:
             if line := restart_line(name, ran, how, self.ends, pause):
                 self._say(line)
         elif not expected and self.config.required:
@@ -217,6 +219,7 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
         return None
 
 
+UNUSED = 83  # exit status of our Jupyter where it ended because nobody used it (guest/jupyter.py)
 FORGOTTEN_AFTER = 60.0  # seconds of running
 _ALWAYS_SAID = 5  # ends in a row; of those that follow, every tenth
 _MOST_DOUBLINGS = 30  # 2.0 ** 1024 is an OverflowError, and a program may end for years

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from launcher.box import files, ssh_keys
-from launcher.box.run_dir import read_value
+from launcher.box.run_dir import read_value, tell_init
 from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
@@ -23,7 +23,6 @@ from launcher.model.services import program_of
 from launcher.model.watch import JupyterDoor, Probe, WatchTarget
 from launcher.process.fork import fork, fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.render.sshd import sshd_service
-from launcher.supervise import control
 from launcher.text import banner
 from launcher.text import text as text_text
 from launcher.watch import ready
@@ -172,7 +171,7 @@ def _offer_rsa(
             if key:
                 made(key)
                 say(f"launcher: sshd has an RSA host key, too: {fingerprint(key)}")
-                control.hang_up(plan.paths.run)
+                tell_init(plan.paths.run, signal.SIGHUP)
         return 0
 
     fork(make)

@@ -6,8 +6,11 @@ printed, and sshd must finish a handshake with the very host key whose fingerpri
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from launcher.model.watch import WATCH_ADDRESS, JupyterDoor, Probe, SshDoor
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 # Fifty kernels that start at once keep Jupyter, on two CPUs, from answering for over three seconds.
 _ANSWER_TIMEOUT = 10.0  # seconds for one answer
+_LARGEST_ANSWER = 1 << 20  # bytes
 _GREETING_TIMEOUT = 4.0  # seconds, for what waits for nobody else
 
 
@@ -29,15 +33,9 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
     if door.target is None:
         fault = listeners.fault(door.port)
         return Probe("jupyter", fault is None, fault or "listens")
-    told = f"Authorization: {door.authorization.reveal()}\r\n" if door.authorization else ""
     deadline = time.monotonic() + _ANSWER_TIMEOUT
-    request = f"GET {door.target.reveal()} HTTP/1.0\r\nHost: localhost:{door.port}\r\n{told}\r\n"
     try:
-        with (
-            _connect(door.listen, door.port) as plain,
-            _encrypted(plain) if door.encrypted else plain as connection,
-        ):
-            connection.sendall(request.encode("latin-1"))
+        with _asked(door, door.target.reveal()) as connection:
             status_line = _first_line(connection, deadline).decode(errors="replace")
     except OSError as err:
         return Probe("jupyter", False, f"no answer on port {door.port}: {_reason(err)}")
@@ -45,6 +43,44 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
     if status == ["200"]:
         return Probe("jupyter", True, "answers")
     return Probe("jupyter", False, f"answered {status_line.strip() or 'nothing'!r}")
+
+
+def ask_jupyter(door: JupyterDoor, about: str) -> object:
+    """Return the JSON that Jupyter's REST interface answers below api/, or None without one.
+
+    Args:
+        about: "kernels" or "status".
+    """
+    target = door.target.reveal() if door.target else ""
+    base, api, query = target.rpartition("api/status")
+    if not api:  # a hub's
+        return None
+    deadline, answer = time.monotonic() + _ANSWER_TIMEOUT, b""
+    try:
+        with _asked(door, f"{base}api/{about}{query}") as connection:
+            while len(answer) < _LARGEST_ANSWER and (left := deadline - time.monotonic()) > 0:
+                connection.settimeout(left)
+                chunk = connection.recv(65536)
+                if not chunk:
+                    break
+                answer += chunk
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return json.loads(body) if head.split(b" ")[1:2] == [b"200"] else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+@contextlib.contextmanager
+def _asked(door: JupyterDoor, target: str) -> Iterator[socket.socket]:
+    """Send Jupyter a request.  Raises OSError."""
+    told = f"Authorization: {door.authorization.reveal()}\r\n" if door.authorization else ""
+    request = f"GET {target} HTTP/1.0\r\nHost: localhost:{door.port}\r\n{told}\r\n"
+    with (
+        _connect(door.listen, door.port) as plain,
+        _encrypted(plain) if door.encrypted else plain as connection,
+    ):
+        connection.sendall(request.encode("latin-1"))
+        yield connection
 
 
 def probe_sshd(ssh: Ssh) -> Probe:

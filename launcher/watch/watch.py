@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from launcher.box.run_dir import read_value
+from launcher.box.run_dir import read_value, tell_init
 from launcher.model import run_files
 from launcher.model.watch import Probe, WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
@@ -22,6 +22,7 @@ from launcher.supervise import programs
 from launcher.watch import health, listeners, news, ready
 from launcher.watch.gpus import NAME as GPUS
 from launcher.watch.gpus import GpuWatch
+from launcher.watch.idle import IdleWatch, Looks
 from launcher.watch.memory import MemoryWatch
 from launcher.watch.news import SUPERVISE
 
@@ -66,6 +67,8 @@ class Watch:
         self._next_question = 0.0
         self._unanswered: dict[str, str] = {}  # by service, what it said when it was last asked
         self._memory = MemoryWatch(box.place)
+        self._idle = IdleWatch(box.idle_shutdown, box.started) if box.idle_shutdown else None
+        self._use = Looks(box.jupyter, bool(box.gpus))
         self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
 
     # --- the start ---
@@ -156,6 +159,12 @@ class Watch:
             self._say(line)
         if killed := self._memory.look():
             self._say(killed)
+        if self._idle:
+            warning, ends = self._idle.turn(time.monotonic(), self._use)
+            if warning:
+                self._say(warning)
+            if ends:
+                tell_init(self._box.run_dir, signal.SIGTERM)
         if self._gpus:
             self._gpus.glance()
         return True

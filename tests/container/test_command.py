@@ -217,7 +217,7 @@ def test_a_hung_driver_delays_the_command_no_longer_than_asked(box: Boxes) -> No
     done = box.run("echo", "started", options=GPUS, env=HUNG)
     assert (done.returncode, done.stdout) == (0, b"started\n")
     assert "no answer within 2 s" in done.stderr.decode()
-    assert 2 <= time.monotonic() - began < 5
+    assert 2 <= time.monotonic() - began < 30  # and not for ever
 
 
 def test_a_crashing_driver_library_does_not_take_the_command_along(box: Boxes) -> None:

@@ -45,7 +45,7 @@ def test_first_line_at_once_then_the_banner(started: Box) -> None:
     assert found == 0 or (found == 1 and "launcher: still asking the NVIDIA driver" in lines[0])
     first, last = (_seconds_after_start(started, lines[index]) for index in (0, banner))
     print(f"first line after {first:.2f} s, banner after {last:.2f} s")
-    assert first < 1.0
+    assert first < 5.0  # how much earlier is measured by bench/
     assert first < last - 0.3, "it did not wait for the services"
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from testing.container import kernel
 from testing.container.box import Boxes
+from testing.container.engine import poll
 
 CERTIFICATES = "/usr/local/share/ca-certificates/corp.crt"
 # What a program sees: how many authorities each variable's file has, and Python's own.
@@ -53,3 +55,23 @@ def test_a_file_that_is_no_certificate_is_named(box: Boxes, tmp_path: Path) -> N
     started = box("-v", f"{tmp_path}:/usr/local/share/ca-certificates:ro")
     assert started.wait() == 78
     assert f"certificate authority {CERTIFICATES}: no certificate in PEM" in started.logs()
+
+
+def test_a_box_that_nobody_uses_ends_in_good_order(box: Boxes) -> None:
+    started = box("-e", "LAUNCHER_IDLE_SHUTDOWN=20s")
+    used = box("-e", "LAUNCHER_IDLE_SHUTDOWN=20s")
+    with kernel.connect(used).kernel() as notebook:
+        notebook.run_until("begun", "import time; print('begun', flush=True); time.sleep(600)")
+        started.wait_for_log(r"launcher: nobody has used this box for \d+ s: it ends in \d+ s")
+        assert started.wait(timeout=90) == 0
+        assert "it ends now" in started.logs()
+        assert used.is_running()
+
+
+def test_a_jupyter_that_ends_for_want_of_activity_takes_the_box_along(box: Boxes) -> None:
+    """Jupyter looks once a minute."""
+    option = "--ServerApp.shutdown_no_activity_timeout=1"
+    started = box("-e", f"LAUNCHER_JUPYTER_ARGS={option}", "--restart", "on-failure")
+    assert poll(lambda: not started.is_running(), timeout=150, interval=1)
+    assert started.exit_code() == 0
+    assert "launcher: Jupyter ended because nobody used it, and the box with it" in started.logs()
