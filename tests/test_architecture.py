@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("process", "settings", "gpus"),
     ("detect", "checks"),
     ("plan",),
-    ("render", "text"),
+    ("render", "text", "draw"),
     ("box", "doctor"),
     ("supervise",),
     ("watch", "pid1"),
@@ -48,6 +48,7 @@ USES = {
     "plan": {"checks", "gpus", "model", "settings"},
     "render": {"model", "plan"},
     "text": {"checks", "gpus", "model", "plan"},  # what is odd is mended in the place's words
+    "draw": {"gpus", "model"},
     "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
     "supervise": {"box", "detect", "model", "process", "settings"},
@@ -60,13 +61,13 @@ USES = {
         "supervise", "text",
     },
     "cli": {
-        "box", "detect", "doctor", "gpus", "model", "pid1", "process", "render", "settings",
-        "supervise", "text", "watch",
+        "box", "detect", "doctor", "draw", "gpus", "model", "pid1", "process", "render",
+        "settings", "supervise", "text", "watch",
     },
     GUEST: set(),
 }  # fmt: skip
 
-PURE = {"model", "gpus", "checks", "plan", "render", "text"}
+PURE = {"model", "gpus", "checks", "plan", "render", "text", "draw"}
 EFFECTS = {
     "os", "io", "pathlib", "shutil", "subprocess", "socket", "signal", "time", "datetime", "random",
     "secrets", "pynvml", "paramiko", "torch",

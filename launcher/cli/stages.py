@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from launcher.model.errors import StartFailed
+from launcher.model.errors import BadSetting, StartFailed
 from launcher.model.printable import printable_text
+
+if TYPE_CHECKING:
+    from launcher.gpus.visibility import Visibility
+    from launcher.model.machine import GpuReport
 
 
 def detect(options: Namespace) -> int:
@@ -25,6 +30,9 @@ def topo(options: Namespace) -> int:
     from launcher.settings import load
     from launcher.text import topology
 
+    if options.json and options.svg:
+        print("launcher topo: --json or --svg FILE, not both", file=sys.stderr)
+        return 2
     machine = driver.detect_machine(load.load_settings())
     report = machine.report
     if report.failure:
@@ -34,10 +42,47 @@ def topo(options: Namespace) -> int:
     nics = sysfs.read_nics(report)
     if options.json:
         print(codec.to_json(topology.survey(report, nics, machine.host), indent=2))
+        return 0
+    lines = topology.topology_lines(report, nics, machine.host)
+    if options.svg:
+        from launcher.draw import svg
+
+        _write_picture(options.svg, svg.picture(report, nics, lines, _what_cuda_sees(report)))
     else:
-        lines = topology.topology_lines(report, nics, machine.host)
         print(printable_text("\n".join(lines)))
     return 0
+
+
+def _what_cuda_sees(report: GpuReport) -> Visibility | None:
+    """Return what CUDA sees in the box; None where neither it nor this environment says so."""
+    from launcher.box import run_dir
+    from launcher.gpus.visibility import explain
+    from launcher.settings import environ
+
+    env = environ.own()
+    if "CUDA_VISIBLE_DEVICES" not in env:
+        try:
+            plan = run_dir.read_plan()
+        except BadSetting:  # the workspace user may not read it
+            plan = None
+        env = plan.user_environment() if plan else {}
+    value = env.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return None
+    return explain(value, report, env.get("CUDA_DEVICE_ORDER", ""))
+
+
+def _write_picture(path: str, text: str) -> None:
+    if path == "-":
+        print(text, end="")
+        return
+    try:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text)
+    except OSError as err:
+        raise BadSetting(
+            f"cannot write {path}: {err.strerror}; name a file in a directory that is yours"
+        ) from None
 
 
 def record(options: Namespace) -> int:

@@ -96,8 +96,9 @@ SECTIONS: tuple[Section, ...] = (
                              {"nargs": "*", "metavar": "ID"}),
                     Argument(("--list",), "print every finding's id", {"action": "store_true"}),
                 )),
-        Command("topo", "[--json]", "how the GPUs are connected, and what is odd about it",
-                stages.topo, (_JSON,)),
+        Command("topo", "[--json|--svg F]", "how the GPUs are connected; as text or as a picture",
+                stages.topo, (_JSON, Argument(("--svg",), "draw a picture into FILE; - for "
+                                              "standard output", {"metavar": "FILE"}))),
         Command("record", "", "describe this machine for a bug report, no serial",
                 stages.record),
         Command("settings", "[--json]", "every setting, its default and its value here",

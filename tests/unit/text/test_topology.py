@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -180,3 +181,32 @@ def test_a_driver_that_fails_is_recorded_as_failing(run: Run, tmp_path: Path) ->
     path.write_text(done.stdout)
     driver.check(driver.CACHE, path)
     assert run(path, "topo").stderr == run("mismatch", "topo").stderr
+
+
+# --- the picture -----------------------------------------------------------------------------
+
+
+def test_the_picture_is_written_where_it_is_told(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "topology.svg"
+    done = run("h100-8x", "topo", "--svg", str(path), CUDA_VISIBLE_DEVICES="1,3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    picture = path.read_text()
+    assert run("h100-8x", "topo", "--svg", "-", CUDA_VISIBLE_DEVICES="1,3").stdout == picture
+    described = ElementTree.fromstring(picture).find("{http://www.w3.org/2000/svg}desc")
+    assert described is not None
+    assert described.text == run("h100-8x", "topo").stdout.removesuffix("\n")
+    assert (picture.count(">CUDA 0<"), picture.count(">CUDA 1<")) == (1, 1)
+    assert picture.count(">hidden<") == 6
+
+
+def test_a_picture_that_cannot_be_written_says_where(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "none" / "topology.svg"
+    done = run("h100-8x", "topo", "--svg", str(path))
+    assert (done.returncode, done.stdout) == (78, "")
+    assert f"cannot write {path}: No such file or directory" in done.stderr
+
+
+def test_text_and_picture_are_not_asked_for_at_once(run: Run) -> None:
+    done = run("h100-8x", "topo", "--json", "--svg", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--json or --svg" in done.stderr
