@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("process", "settings", "gpus"),
     ("detect", "checks"),
     ("plan",),
-    ("render", "text", "draw"),
+    ("render", "text"),
     ("box", "doctor"),
     ("supervise",),
     ("watch", "pid1"),
@@ -48,7 +48,6 @@ USES = {
     "plan": {"checks", "gpus", "model", "settings"},
     "render": {"model", "plan"},
     "text": {"checks", "gpus", "model", "plan"},  # what is odd is mended in the place's words
-    "draw": {"gpus", "model"},
     "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
     "supervise": {"box", "detect", "model", "process", "settings"},
@@ -61,13 +60,13 @@ USES = {
         "supervise", "text",
     },
     "cli": {
-        "box", "detect", "doctor", "draw", "gpus", "model", "pid1", "process", "render",
+        "box", "detect", "doctor", "gpus", "model", "pid1", "process", "render",
         "settings", "supervise", "text", "watch",
     },
     GUEST: set(),
 }  # fmt: skip
 
-PURE = {"model", "gpus", "checks", "plan", "render", "text", "draw"}
+PURE = {"model", "gpus", "checks", "plan", "render", "text"}
 EFFECTS = {
     "os", "io", "pathlib", "shutil", "subprocess", "socket", "signal", "time", "datetime", "random",
     "secrets", "pynvml", "paramiko", "torch",

@@ -45,7 +45,7 @@ def topo(options: Namespace) -> int:
         return 0
     lines = topology.topology_lines(report, nics, machine.host)
     if options.svg:
-        from launcher.draw import svg
+        from launcher.text import svg
 
         _write_picture(options.svg, svg.picture(report, nics, lines, _what_cuda_sees(report)))
     else:

@@ -183,11 +183,8 @@ def _prepare(box: Init, outset: Outset) -> Plan:
     plan = make_plan(outset, None)
     _check_cuda(box, outset, plan)
     if outset.machine.host.image:
-        _answer(
-            box,
-            box.fork(lambda: prepare.for_a_command(plan, outset.machine.host)),
-            "prepare the account",
-        )
+        child = box.fork(lambda: prepare.for_a_command(plan, outset.machine.host))
+        _answer(box, child, "prepare the account")
     return plan
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from launcher.draw.nvlink import draw_islands
-from launcher.draw.sheet import FONT_SIZE, GAP, MARGIN, WIDTH, Box, Label, Line, Shape, Sheet
-from launcher.draw.tree import draw_nodes
 from launcher.gpus.oddities import oddities
 from launcher.gpus.visibility import Visibility, one_line
 from launcher.model.machine import GpuReport, Nic
 from launcher.model.printable import printable, printable_text
+from launcher.text.nvlink import draw_islands
+from launcher.text.sheet import FONT_SIZE, GAP, MARGIN, WIDTH, Box, Label, Line, Shape, Sheet
+from launcher.text.tree import draw_nodes
 
 # Text has a contrast of 4.5:1 with what is behind it, lines 3:1 (WCAG 2.2, 1.4.3 and 1.4.11).
 LIGHT: Mapping[str, str] = {

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.draw.sheet import GAP, LINE, Sheet, fits
 from launcher.gpus.topology import PATHS, name_gpus, pair_table
 from launcher.model.machine import Gpu, GpuReport, Nic
+from launcher.text.sheet import GAP, LINE, Sheet, fits
 
 _AT_A_SWITCH = ("PXB", "PIX", "INTERNAL")
 _CARDS = 4  # in a row: their text is readable on a telephone

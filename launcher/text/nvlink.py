@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from math import cos, pi, sin
 
-from launcher.draw.sheet import GAP, LINE, MARGIN, WIDTH, Box, Label, Line, Sheet
 from launcher.gpus.topology import cell, islands, name_gpus, pair_table
 from launcher.model.machine import GpuReport, Pair
+from launcher.text.sheet import GAP, LINE, MARGIN, WIDTH, Box, Label, Line, Sheet
 
 _IN_A_ROW = 8
 _CHIP = 20  # height

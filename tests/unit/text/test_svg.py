@@ -12,11 +12,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from launcher.draw import svg
-from launcher.draw.sheet import FONT_SIZE, WIDTH
 from launcher.gpus.topology import islands
 from launcher.gpus.visibility import explain
 from launcher.model.machine import GpuReport, LostGpu, Nic, Pair
+from launcher.text import svg
+from launcher.text.sheet import FONT_SIZE, WIDTH
 from launcher.text.topology import topology_lines
 from sim import driver
 from testing import topologies
