@@ -87,12 +87,12 @@ def services(
 
 def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     """Run the user's command with the devices and the environment of the plan."""
+    box.hear_every_signal()
     container = environ.own()
     settings = adopt(load.load_settings())
     box.stop_timeout = settings.stop_timeout
     files.take_run_dir(settings.run_dir)
-    host = read_host(settings)
-    patience = math.inf if settings.quiet else COMMAND_PATIENCE
+    host, patience = read_host(settings), math.inf if settings.quiet else COMMAND_PATIENCE
     machine = _read_machine(box, asked, settings, host, started, patience)
     outset = set_out(machine, settings, GUEST, started, container=container)
     plan = _prepare(box, outset)

@@ -27,6 +27,8 @@ _IMPATIENCE = 1.0
 _LOOK = 0.05  # seconds between two looks at a child's pipe
 _LONGEST_LOOK = 1.0  # seconds, on a busy machine
 
+_OF_WRITING = (signal.SIGPIPE, signal.SIGXFSZ)
+
 T = TypeVar("T")
 
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
@@ -34,6 +36,10 @@ _FORWARDED = STOP | {
     signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP,
 }  # fmt: skip
 _WAITED = _FORWARDED | {signal.SIGCHLD}
+# Whatever can be caught but what only a terminal sends: what tini(1) hands on, and more.
+_EVERY = signal.valid_signals() - {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU,
+}  # fmt: skip
 
 
 @dataclass
@@ -69,13 +75,19 @@ class Init:
         self._in_turn = 0  # pid of what runs one at a time
         self._wanted: Callable[[], int] | None = None  # what follows it
         self._main = 0  # the pid, and the process group, that the box lives as long as
-        signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+        self._waited = _WAITED
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
         if os.getpid() != 1:
             become_subreaper()
 
     def release_signals(self) -> None:
         """Be no init any more: what a signal does is again what the process says."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._waited)
+
+    def hear_every_signal(self) -> None:
+        """Wait for whatever can be caught: a command's signals are its own affair."""
+        self._waited = _EVERY
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
 
     # --- children ---
 
@@ -144,14 +156,18 @@ class Init:
         return self.signals.pop(0) if self.signals else self._receive(timeout)
 
     def _receive(self, timeout: float | None) -> int | None:
+        info: signal.struct_siginfo | None
         if timeout is None:
-            number = int(signal.sigwait(_WAITED))
+            info = signal.sigwaitinfo(self._waited)
         else:
-            info = signal.sigtimedwait(_WAITED, max(0.0, timeout))
-            number = int(info.si_signo) if info else 0
+            info = signal.sigtimedwait(self._waited, max(0.0, timeout))
         self._reap()
         self.out.flush()
-        return number if number not in (0, signal.SIGCHLD) else None
+        if info is None or info.si_signo == signal.SIGCHLD:
+            return None
+        # What a log does that nobody reads, or a full disk: where it is blocked, it waits here.
+        our_own = info.si_signo in _OF_WRITING and info.si_pid == os.getpid()
+        return None if our_own else info.si_signo
 
     def _reap(self) -> None:
         while True:
