@@ -6,7 +6,11 @@ machine still starts; only a contradiction with what the user asked for is an er
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from launcher.model import run_files
 from launcher.model.errors import NoUsableGpu
+from launcher.model.host import Host
 from launcher.model.machine import Machine
 from launcher.model.plan import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
 from launcher.model.services import program_of
@@ -45,6 +49,8 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         *plan_threads(machine.limits, devices.count, settings.environ),
         *plan_account(identity),
         *plan_workspace(machine, settings),
+        *(plan_runtime(settings) if jupyter else ()),
+        *plan_pip(machine.host, settings.environ),
         *name_variables(identity, machine.host, settings),
         *plan_path(settings),
         *plan_trust(authorities, settings.run_dir, settings.environ),
@@ -123,6 +129,25 @@ def plan_workspace(machine: Machine, settings: Settings) -> tuple[EnvVar, ...]:
     if machine.host.workspace_missing or not machine.host.image:
         return ()
     return (EnvVar("WORKSPACE", settings.workspace, "where notebooks open and commands start"),)
+
+
+def plan_runtime(settings: Settings) -> tuple[EnvVar, ...]:
+    """Let `jupyter server list` find our Jupyter from every door."""
+    if settings.environ.get("JUPYTER_RUNTIME_DIR"):
+        return ()
+    place = f"{settings.run_dir}/{run_files.JUPYTER}"
+    return (EnvVar("JUPYTER_RUNTIME_DIR", place, "where our Jupyter says that it runs"),)
+
+
+def plan_pip(host: Host, environ: Mapping[str, str]) -> tuple[EnvVar, ...]:
+    """Let pip install into the user environment where a variable asks for ~/.local.
+
+    A virtual environment does not see that folder: pip refuses ("Can not perform a '--user'
+    install").
+    """
+    if not host.image or environ.get("PIP_USER", "0").strip().lower() in ("", "0", "false", "no"):
+        return ()
+    return (EnvVar("PIP_USER", "0", "/opt/venv is the user's already, and sees no ~/.local"),)
 
 
 def plan_path(settings: Settings) -> tuple[EnvVar, ...]:

@@ -60,6 +60,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     warnings.extend(address.doubts(env))
     warnings.extend(time_zone.doubts(env))
     warnings.extend(other_images.without_effect(env))
+    warnings.extend(other_images.old_hub(env))
     if values["jupyter_token"] is None and values["jupyter_token_file"]:
         given["jupyter_token"] = given["jupyter_token_file"]
         values["jupyter_token"] = _token_from_file(

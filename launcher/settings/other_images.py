@@ -7,7 +7,7 @@ of settings can say, and every known name that does not work, with what to use i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 _STACKS = "Jupyter Docker Stacks"
@@ -223,3 +223,18 @@ def _set(row: NotSupported, environ: Mapping[str, str]) -> list[str]:
         return [name for name in environ if re.fullmatch(prefix + r"[A-Z0-9_]{1,40}", name)]
     value = environ.get(row.name, "").strip().lower()
     return [row.name] if value and value not in row.already else []
+
+
+def old_hub(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning where a JupyterHub older than 2.0 started this box.
+
+    Since 2.0 a hub tells where it will look (JUPYTERHUB_SERVICE_URL); an older one gives its token,
+    its API and the prefix alone, and speaks to a server of its own version.
+    """
+    told = ("JUPYTERHUB_API_TOKEN", "JUPYTERHUB_API_URL", "JUPYTERHUB_SERVICE_PREFIX")
+    if all(environ.get(name) for name in told) and not environ.get("JUPYTERHUB_SERVICE_URL"):
+        yield (
+            "a JupyterHub older than 2.0 started this box, and this image's jupyterhub is newer, "
+            "so it starts no server of the hub's: pip install jupyterhub==VERSION, the hub's, in an "
+            "image of your own, or a newer hub"
+        )

@@ -75,3 +75,17 @@ def test_a_jupyter_that_ends_for_want_of_activity_takes_the_box_along(box: Boxes
     assert poll(lambda: not started.is_running(), timeout=150, interval=1)
     assert started.exit_code() == 0
     assert "launcher: Jupyter ended because nobody used it, and the box with it" in started.logs()
+
+
+def test_pip_installs_where_a_variable_asks_for_the_home(box: Boxes) -> None:
+    done = box.run("python", "-m", "pip", "config", "debug", options=("-e", "PIP_USER=1"))
+    assert b"PIP_USER='0'" in done.stdout
+
+
+def test_jupyter_is_found_from_every_door(box: Boxes) -> None:
+    started = box()
+    url = kernel.printed_url(started.wait_for_banner())
+    token = url.partition("token=")[2]
+    for words in (("launcher", "exec", "--", "jupyter", "server", "list"),
+                  ("su", "dev", "-lc", "jupyter server list")):  # fmt: skip
+        assert token in started.exec(*words).stdout

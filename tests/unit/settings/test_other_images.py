@@ -14,6 +14,7 @@ from launcher.settings.other_images import (
     NOT_SUPPORTED,
     ORIGIN,
     PLACEHOLDERS,
+    old_hub,
     without_effect,
 )
 from launcher.settings.table import TABLE, Settings
@@ -219,3 +220,22 @@ def test_one_line_names_them_all() -> None:
 def test_a_hostile_name_makes_no_line_of_its_own(environ: dict[str, str]) -> None:
     for line in without_effect(environ):
         assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, 1),
+        ({"JUPYTERHUB_SERVICE_URL": "http://0.0.0.0:8888/user/a/"}, 0),
+        ({"JUPYTERHUB_SERVICE_PREFIX": ""}, 0),  # a notebook that talks to a hub's API
+    ],
+)
+def test_a_hub_of_long_ago_is_named(more: dict[str, str], said: int) -> None:
+    told = {
+        "JUPYTERHUB_API_TOKEN": "t",
+        "JUPYTERHUB_API_URL": "http://hub:8081/hub/api",
+        "JUPYTERHUB_SERVICE_PREFIX": "/user/a/",
+    }
+    warned = list(old_hub({**told, **more}))
+    assert len(warned) == said
+    assert all("a JupyterHub older than 2.0 started this box" in line for line in warned)
