@@ -235,6 +235,6 @@ def old_hub(environ: Mapping[str, str]) -> Iterator[str]:
     if all(environ.get(name) for name in told) and not environ.get("JUPYTERHUB_SERVICE_URL"):
         yield (
             "a JupyterHub older than 2.0 started this box, and this image's jupyterhub is newer, "
-            "so it starts no server of the hub's: pip install jupyterhub==VERSION, the hub's, in an "
-            "image of your own, or a newer hub"
+            "so it starts no server of the hub's: pip install jupyterhub==VERSION, the hub's, in "
+            "an image of your own, or a newer hub"
         )
