@@ -96,12 +96,15 @@ def plan_jupyter(
     port = place.port if place else settings.jupyter_port
     failure = machine.report.failure
     broken = machine.report.lost or (failure and failure.kind != "library")
+    no_token = settings.jupyter_auth == "proxy" and not place
+    if no_token:
+        _check_proxy(machine.host, settings)
     at = _address(machine, settings, port, settings.jupyter_port_host, http=True)
     certificate = None if place else state.certificate
     jupyter = Jupyter(
         port=port,
         listen=place.listen if place else settings.listen,
-        token=settings.jupyter_token or state.token,
+        token=Secret("") if no_token else settings.jupyter_token or state.token,
         address=at,
         base_url=place.base_url if place else settings.jupyter_base_url,
         left_out=_ASKS_NVML if broken else (),
@@ -112,6 +115,18 @@ def plan_jupyter(
         origins=_origins(settings, at, place, encrypted=certificate is not None),
     )
     return jupyter, None
+
+
+def _check_proxy(host: Host, settings: Settings) -> None:
+    """Raise BadSetting where Jupyter would let in whoever reaches its port."""
+    if settings.jupyter_token:
+        given = settings.given["jupyter_token"]
+        raise BadSetting(f"LAUNCHER_JUPYTER_AUTH=proxy means no token, and {given} is one")
+    if host.platform != "kubernetes":
+        raise BadSetting(
+            "LAUNCHER_JUPYTER_AUTH=proxy lets in whoever reaches the port: it is for Kubernetes, "
+            "with a proxy before it that asks who somebody is; elsewhere JUPYTER_TOKEN is the way"
+        )
 
 
 def _origins(

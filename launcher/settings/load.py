@@ -56,7 +56,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             else:
                 warnings.extend(_conflicts(row, said, values[row.field]))
     values["jupyter_arguments"] = options.taken.rest
-    warnings.extend(_empty_token(env, options))
+    if options.taken.no_token and "jupyter_auth" not in given and _is_behind_a_proxy(env):
+        values["jupyter_auth"] = "proxy"
+    else:
+        warnings.extend(_empty_token(env, options))
     warnings.extend(address.doubts(env))
     warnings.extend(time_zone.doubts(env))
     warnings.extend(other_images.without_effect(env))
@@ -218,6 +221,14 @@ def _empty_token(env: Mapping[str, str], options: _Options) -> list[str]:
         f"{name} is empty, which would open Jupyter to everyone; a token is used instead"
         for name in names
     ]
+
+
+def _is_behind_a_proxy(env: Mapping[str, str]) -> bool:
+    """Return whether a notebook controller of Kubernetes' asks for no token.
+
+    Kubeflow's and Open Data Hub's put a proxy before it that asks who somebody is.
+    """
+    return bool(env.get("NB_PREFIX") and env.get("KUBERNETES_SERVICE_HOST"))
 
 
 class _Options(NamedTuple):

@@ -64,6 +64,8 @@ class Settings(NamedTuple):
     jupyter_token_file: str | None = setting("JUPYTER_TOKEN_FILE", None, accepts.absolute,
         "File that holds the token (white space around it is ignored).",
         ("JUPYTER_PASSWORD_FILE",))
+    jupyter_auth: str = setting("LAUNCHER_JUPYTER_AUTH", "token", accepts.choice("token", "proxy"),
+        "proxy: no token, for a proxy of Kubernetes' that asks who somebody is.")
     jupyter_port: int = setting("JUPYTER_PORT", 8888, accepts.port,
         "Port that Jupyter listens on, in the container.",
         ("NOTEBOOK_PORT", "WORKSPACE_PORT"))

@@ -81,6 +81,8 @@ def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
         yield f"   {paint(jupyter_url(plan.jupyter), BOLD, plan.color)}"
         if plan.jupyter.certificate and plan.jupyter.certificate.self_signed:
             yield "   its certificate is self-signed: a browser asks once whether you trust it"
+        if not plan.jupyter.token.reveal():
+            yield from wrap("   ", _OPEN, "   ")
     elif plan.jupyter_off:
         yield from row("Jupyter", f"off: {plan.jupyter_off}")
     if plan.ssh:
@@ -92,6 +94,12 @@ def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
         yield from row("SSH", f"off: {plan.ssh_off}")
     if machine.host.platform == "kubernetes":
         yield from wrap("   first: ", _port_forward(machine, plan), "          ")
+
+
+_OPEN = (
+    "no token (LAUNCHER_JUPYTER_AUTH=proxy): who reaches the port is let in, so only the proxy "
+    "that asks who somebody is may reach it"
+)
 
 
 def _heading(name: str, address: Address, color: bool) -> str:
@@ -121,7 +129,7 @@ def jupyter_url(jupyter: Jupyter) -> str:
     scheme = "https" if jupyter.certificate or address.proxied else "http"
     place = f"{_bracket(address.host)}:{address.port}"
     place = address.host if address.proxied else place
-    return f"{scheme}://{place}{jupyter.base_url}lab?token={token}"
+    return f"{scheme}://{place}{jupyter.base_url}lab" + (f"?token={token}" if token else "")
 
 
 def ssh_command(ssh: Ssh) -> str:

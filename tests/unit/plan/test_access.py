@@ -9,12 +9,16 @@ from launcher.model.host import Account
 from launcher.model.machine import DriverFailure, GpuReport
 from launcher.model.plan import KeyLine, Plan, Secret, State
 from launcher.plan.plan import make_plan
+from launcher.plan.watch import jupyter_door
+from launcher.text import banner
 from testing.machines import (
     DEV,
     HOST_KEY,
     LOGIN_KEY,
     PASSWORD,
+    PROBES,
     ROOT,
+    STARTED,
     STATE,
     TOKEN,
     Case,
@@ -287,3 +291,53 @@ def test_without_root_or_on_another_machine_nobody_else_may() -> None:
     assert plan(me=DEV, accounts=(ROOT, DEV), first_open_port=1024).ssh_off
     assert plan({"SSH_PORT": "2222"}, me=DEV, accounts=(ROOT, DEV)).ssh.others == ()
     assert plan(image=False, accounts=(ROOT, DEV, ALICE)).ssh.others == ("root",)
+
+
+# --- behind a proxy that asks who somebody is ----------------------------------------------------
+
+ON_KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+# As Open Data Hub's notebook controller passes it.
+OPEN_DATA_HUB = {
+    **ON_KUBERNETES,
+    "NB_PREFIX": "/notebook/ns/me",
+    "NOTEBOOK_ARGS": "--ServerApp.port=8888 --ServerApp.token='' --ServerApp.password='' "
+    "--ServerApp.base_url=/notebook/ns/me --ServerApp.quit_button=False",
+}
+
+
+@pytest.mark.parametrize(
+    "environ", [{**ON_KUBERNETES, "LAUNCHER_JUPYTER_AUTH": "proxy"}, OPEN_DATA_HUB]
+)
+def test_behind_a_proxy_of_kubernetes_there_is_no_token(environ: dict[str, str]) -> None:
+    made = make_plan(outset(machine(GpuReport(), platform="kubernetes"), settings(environ)), STATE)
+    assert made.jupyter
+    assert made.jupyter.token.reveal() == ""
+    assert "token=" not in banner.jupyter_url(made.jupyter)
+    door = jupyter_door(made.jupyter)
+    assert door.authorization is None
+    assert door.target
+    assert "token" not in door.target.reveal()
+    text = banner.render_banner(machine(GpuReport()), made, PROBES, STARTED + 1, {})
+    assert "no token (LAUNCHER_JUPYTER_AUTH=proxy)" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "said"),
+    [
+        ({}, "docker", "it is for Kubernetes"),
+        ({"JUPYTER_TOKEN": "x"}, "kubernetes", "means no token, and JUPYTER_TOKEN is one"),
+    ],
+)
+def test_elsewhere_nobody_is_let_in_so(environ: dict[str, str], platform: str, said: str) -> None:
+    asked = settings({"LAUNCHER_JUPYTER_AUTH": "proxy", **environ})
+    with pytest.raises(BadSetting, match=said):
+        make_plan(outset(machine(GpuReport(), platform=platform), asked), STATE)
+
+
+def test_an_empty_token_alone_opens_nothing() -> None:
+    for environ in ({"NB_PREFIX": "/x"}, ON_KUBERNETES, {}):
+        given = {**environ, "NOTEBOOK_ARGS": "--ServerApp.token=''"}
+        found = machine(GpuReport(), platform="kubernetes")
+        made = make_plan(outset(found, settings(given)), STATE)
+        assert made.jupyter
+        assert made.jupyter.token == STATE.token

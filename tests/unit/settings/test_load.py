@@ -17,6 +17,7 @@ from testing.strategies import values
 EXAMPLES = {
     "jupyter_token": ("abc", Secret("abc"), "a\nb"),
     "jupyter_token_file": (None, None, "relative"),  # see the tests of the file below
+    "jupyter_auth": ("proxy", "proxy", "open"),
     "jupyter_port": ("9999", 9999, "http"),
     "jupyter_port_host": ("80", 80, "0"),
     "jupyter_base_url": ("/lab-7", "/lab-7/", "/a b"),
