@@ -55,4 +55,4 @@ def _certificates(path: str) -> str:
 
 
 def _unusable(path: str, why: str) -> BadSetting:
-    return BadSetting(f"certificate authority {path}: {why}")
+    return BadSetting(f"LAUNCHER_CA_CERTS: certificate authority {path}: {why}")

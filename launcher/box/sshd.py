@@ -31,7 +31,8 @@ def check_drop_ins(ssh: Ssh, run_dir: str, environ: dict[str, str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as err:
         raise BadSetting(f"cannot let sshd read {ssh.drop_ins}: {err}") from err
     if done.returncode:
-        said = "; ".join(line.strip() for line in done.stderr.splitlines()[:2])
+        lines = [line.strip() for line in done.stderr.splitlines()]
+        said = "; ".join([line for line in lines if "load host key" not in line][:2])
         raise BadSetting(
             f"sshd refuses what {ssh.drop_ins} has: {said}. Mend it there, or start without: "
             "LAUNCHER_SAFE_MODE=1"

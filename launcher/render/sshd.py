@@ -34,7 +34,7 @@ def sshd_config(plan: Plan, ssh: Ssh) -> str:
     only_rsa = ssh.host_key.startswith(_RSA)
     kept = [
         *([] if only_rsa else [state_files.ED25519_HOST_KEY]),
-        *([state_files.RSA_HOST_KEY] if only_rsa or ssh.rsa_host_key else []),
+        state_files.RSA_HOST_KEY,  # made by and by; sshd does without until it is told again
     ]
     host_keys = "\n".join(f"HostKey {_sshd_word(f'{plan.paths.state}/{name}')}" for name in kept)
     keys = _sshd_word(f"{plan.paths.run}/{run_files.AUTHORIZED_KEYS}".replace("%", "%%"))

@@ -10,6 +10,7 @@ from typing import Any
 from supervisor import events, loggers
 from supervisor.dispatchers import POutputDispatcher
 
+from launcher.model import state_files
 from launcher.model.services import program_of
 from launcher.model.watch import WATCH_ADDRESS
 
@@ -17,6 +18,10 @@ SSHD = program_of("ssh")
 _OUR_VISIT = re.compile(
     rb"^Connection (closed|reset) by %s port \d+( \[preauth\])?\r?\n"
     % re.escape(WATCH_ADDRESS).encode(),
+    re.MULTILINE,
+)
+_NOT_YET = re.compile(
+    rb"^Unable to load host key[^\n]*%s[^\n]*\r?\n" % state_files.RSA_HOST_KEY.encode(),
     re.MULTILINE,
 )
 # What sshd says of a client that cannot get in, and what is said then, once.
@@ -114,8 +119,11 @@ class PumpHandler(loggers.Handler):  # type: ignore[misc]
 
 
 def _without_our_visits(data: bytes) -> bytes:
-    """Leave out that watch came and went without logging in, which sshd writes in one piece."""
-    return _OUR_VISIT.sub(b"", data)
+    """Leave out that watch came and went without logging in, which sshd writes in one piece.
+
+    And that there is no RSA host key yet, at a first start.
+    """
+    return _NOT_YET.sub(b"", _OUR_VISIT.sub(b"", data))
 
 
 def _be_silent() -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from launcher.box import files, ssh_keys
-from launcher.box.run_dir import read_value, tell_init
+from launcher.box.run_dir import read_value
 from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
@@ -21,8 +21,10 @@ from launcher.model.plan import Plan, RenderedFile, Ssh
 from launcher.model.public_key import fingerprint
 from launcher.model.services import program_of
 from launcher.model.watch import JupyterDoor, Probe, WatchTarget
-from launcher.process.fork import fork, fork_to_answer, hear_of_broken_pipes, write_all
+from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
+from launcher.process.tree import kill
 from launcher.render.sshd import sshd_service
+from launcher.supervise.programs import read_programs
 from launcher.text import banner
 from launcher.text import text as text_text
 from launcher.watch import ready
@@ -30,6 +32,7 @@ from launcher.watch import ready
 _PROBE_INTERVAL = 0.03
 _REFUSED_INTERVAL = 1.0
 _LONGEST_LOOK = 12.0  # seconds: Jupyter has ten of them for its answer
+_UNDISTURBED = 60.0  # seconds after the banner, in which people log in for the first time
 _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
 
 # Hears how the services are, and whether the banner is printed.
@@ -47,7 +50,9 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     """
     plan = read_value(Plan, run_files.PLAN, box.run_dir)
     machine = read_value(Machine, run_files.MACHINE, box.run_dir)
-    probes = await_services(plan, box.jupyter, lambda probes: tell(probes, False))
+    rsa = RsaKey(plan, plan.ssh) if plan.ssh and not plan.ssh.rsa_host_key else None
+    probes = await_services(plan, box.jupyter, lambda probes: tell(probes, False), rsa)
+    plan = _with_rsa(plan, rsa)
     now, tails = time.monotonic(), _tails(plan, probes)
 
     def write_banner(plan: Plan) -> str:
@@ -64,21 +69,26 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     for line in write_banner(plan).split("\n"):
         say(line)
     tell(probes, True)
-    if plan.ssh and not plan.ssh.rsa_host_key:
-        offered = plan.ssh
-
-        def made(key: str) -> None:
-            write_banner(plan._replace(ssh=offered._replace(rsa_host_key=key)))
-
-        _offer_rsa(plan, offered, say, made)
     os.nice(10)  # a notebook that starts now goes first
     say(verify(plan, machine))
+    if rsa and not rsa.offered and rsa.is_made(wait=True):
+        time.sleep(max(0.0, now + _UNDISTURBED - time.monotonic()))
+        if key := rsa.offer():
+            write_banner(_with_rsa(plan, rsa))
+            say(f"launcher: sshd has an RSA host key, too: {fingerprint(key)}")
 
 
 def await_services(
-    plan: Plan, door: JupyterDoor | None, heard: Callable[[Sequence[Probe]], None]
+    plan: Plan,
+    door: JupyterDoor | None,
+    heard: Callable[[Sequence[Probe]], None],
+    rsa: RsaKey | None = None,
 ) -> tuple[Probe, ...]:
-    """Return once everything answers, or what does within the plan's time, counted from now."""
+    """Return once everything answers, or what does within the plan's time, counted from now.
+
+    Args:
+        rsa: is offered as soon as it is made, while nobody has been told yet how to log in.
+    """
     left = plan.ready_timeout
     handshake = _SshHandshake(plan.ssh) if plan.ssh else None
     seen = time.monotonic()
@@ -89,6 +99,11 @@ def await_services(
             probes.append(ready.probe_jupyter(door))
         if handshake:
             probes.append(handshake.look())
+        unoffered = rsa if rsa and not rsa.offered and probes and probes[-1].ready else None
+        if handshake and plan.ssh and unoffered and unoffered.is_made() and unoffered.offer():
+            handshake.end()
+            handshake = _SshHandshake(plan.ssh)
+            probes[-1] = handshake.look()
         if probes != before:
             heard(probes)
             before = probes
@@ -155,26 +170,58 @@ def verify(plan: Plan, machine: Machine) -> str:
     )
 
 
-def _offer_rsa(
-    plan: Plan, ssh: Ssh, say: Callable[[str], None], made: Callable[[str], None]
-) -> None:
-    """Make an RSA host key for clients that know no ed25519, and let sshd have it.
+class RsaKey:
+    """An RSA host key, for clients that know no ed25519, made while the box already starts.
 
-    In a child of the lowest priority that PID 1 reaps: it takes about a second of a CPU.
+    In a child of the lowest priority: it takes about a second of a CPU.  sshd reads it when it is
+    told to, and takes no connection for a moment then.
     """
 
-    def make() -> int:
-        os.nice(19)
-        environ = dict(sshd_service(plan, ssh).env)
-        with contextlib.suppress(OSError, BadSetting):  # a full disk: the next start tries again
-            key = ssh_keys.make_rsa_host_key(plan.paths.state, environ)
-            if key:
-                made(key)
-                say(f"launcher: sshd has an RSA host key, too: {fingerprint(key)}")
-                tell_init(plan.paths.run, signal.SIGHUP)
-        return 0
+    def __init__(self, plan: Plan, ssh: Ssh) -> None:
+        self._run_dir = plan.paths.run
+        self._public = ""
+        self.offered = False  # sshd was told
+        state, environ = plan.paths.state, dict(sshd_service(plan, ssh).env)
 
-    fork(make)
+        def make(writer: int) -> int:
+            os.nice(19)
+            with contextlib.suppress(
+                OSError, BadSetting
+            ):  # a full disk: the next start tries again
+                key = ssh_keys.make_rsa_host_key(state, environ)
+                write_all(writer, (key or "").encode())
+            return 0
+
+        self._pid, self._reader = fork_to_answer(make)
+
+    @property
+    def public(self) -> str | None:
+        """Return its public half once sshd has it."""
+        return self._public if self.offered else None
+
+    def is_made(self, wait: bool = False) -> bool:
+        if self._pid and (wait or select.select([self._reader], [], [], 0)[0]):
+            with open(self._reader, "rb") as answer:
+                self._public = answer.read().decode()
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+        return bool(self._public)
+
+    def offer(self) -> str | None:
+        """Let sshd read its keys; return the public half, or None where there is no sshd."""
+        sshd = read_programs(self._run_dir).get(program_of("ssh"))
+        if sshd is None or not sshd.pid:
+            return None
+        kill(sshd.pid, signal.SIGHUP)
+        self.offered = True
+        return self._public
+
+
+def _with_rsa(plan: Plan, rsa: RsaKey | None) -> Plan:
+    """Return the plan with the RSA host key that sshd has."""
+    if not (plan.ssh and rsa and rsa.public):
+        return plan
+    return plan._replace(ssh=plan.ssh._replace(rsa_host_key=rsa.public))
 
 
 def _tails(plan: Plan, probes: Sequence[Probe]) -> dict[str, list[str]]:

@@ -142,7 +142,9 @@ def test_token_file_that_is_not_there(box: Boxes) -> None:
 def test_token_file_that_is_a_directory(box: Boxes, tmp_path: Path) -> None:
     """What `-v` makes of a mistyped path."""
     done = box.run(options=_mounted(tmp_path), env={"JUPYTER_TOKEN_FILE": "/run/secrets/token"})
-    assert "JUPYTER_TOKEN_FILE='/run/secrets/token': cannot read it: Is a dir" in _refused(done)
+    assert "JUPYTER_TOKEN_FILE='/run/secrets/token': cannot read it: it is a folder" in _refused(
+        done
+    )
 
 
 def test_token_file_that_may_not_be_read(box: Boxes, token_file: Path) -> None:
