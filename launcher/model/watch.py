@@ -56,6 +56,7 @@ class WatchTarget(NamedTuple):
     jupyter: JupyterDoor | None
     ssh: SshDoor | None
     gpus: GpusAtStart | None  # None = there were none, or nobody wants them watched
+    rsa_host_key: str = ""  # path of the public half of one that is still to be made
     idle_shutdown: int = 0  # seconds after which a box that nobody uses ends; 0 = never
     place: str = "docker"  # where the box runs: a row of the table of places
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launcher.checks.facts.device_nodes import CONTROL
 from launcher.checks.facts.how_to_run import place_of
+from launcher.model import state_files
 from launcher.model.machine import GpuReport, Machine
 from launcher.model.plan import Jupyter, Plan
 from launcher.model.secret import Secret
@@ -19,6 +20,9 @@ def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
         jupyter=jupyter_door(plan.jupyter) if plan.jupyter else None,
         ssh=SshDoor(plan.ssh.port, plan.ssh.listen) if plan.ssh else None,
         gpus=_gpus_at_start(plan, machine.report) if watched else None,
+        rsa_host_key=f"{plan.paths.state}/{state_files.RSA_HOST_KEY}.pub"
+        if plan.ssh and not plan.ssh.rsa_host_key
+        else "",
         idle_shutdown=plan.idle_shutdown,
         place=place_of(machine.host),
     )

@@ -18,21 +18,18 @@ from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan, RenderedFile, Ssh
-from launcher.model.public_key import fingerprint
 from launcher.model.services import program_of
 from launcher.model.watch import JupyterDoor, Probe, WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
-from launcher.process.tree import kill
 from launcher.render.sshd import sshd_service
-from launcher.supervise.programs import read_programs
 from launcher.text import banner
 from launcher.text import text as text_text
 from launcher.watch import ready
+from launcher.watch.host_key import tell_sshd
 
 _PROBE_INTERVAL = 0.03
 _REFUSED_INTERVAL = 1.0
 _LONGEST_LOOK = 12.0  # seconds: Jupyter has ten of them for its answer
-_UNDISTURBED = 60.0  # seconds after the banner, in which people log in for the first time
 _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minutes
 
 # Hears how the services are, and whether the banner is printed.
@@ -53,29 +50,19 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     rsa = RsaKey(plan, plan.ssh) if plan.ssh and not plan.ssh.rsa_host_key else None
     probes = await_services(plan, box.jupyter, lambda probes: tell(probes, False), rsa)
     plan = _with_rsa(plan, rsa)
-    now, tails = time.monotonic(), _tails(plan, probes)
-
-    def write_banner(plan: Plan) -> str:
-        text = banner.render_banner(machine, plan, probes, now, tails)
-        path = f"{box.run_dir}/{run_files.BANNER}"
-        try:
-            files.write([RenderedFile(path, text + "\n", 0o600, -1, -1)])
-        except BadSetting as err:
-            say(f"launcher: {err}")
-        return text
-
+    now = time.monotonic()
+    text = banner.render_banner(machine, plan, probes, now, _tails(plan, probes))
     if os.getppid() != parent:
         return
-    for line in write_banner(plan).split("\n"):
+    try:
+        files.write([RenderedFile(f"{box.run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
+    except BadSetting as err:
+        say(f"launcher: {err}")
+    for line in text.split("\n"):
         say(line)
     tell(probes, True)
     os.nice(10)  # a notebook that starts now goes first
     say(verify(plan, machine))
-    if rsa and not rsa.offered and rsa.is_made(wait=True):
-        time.sleep(max(0.0, now + _UNDISTURBED - time.monotonic()))
-        if key := rsa.offer():
-            write_banner(_with_rsa(plan, rsa))
-            say(f"launcher: sshd has an RSA host key, too: {fingerprint(key)}")
 
 
 def await_services(
@@ -173,8 +160,8 @@ def verify(plan: Plan, machine: Machine) -> str:
 class RsaKey:
     """An RSA host key, for clients that know no ed25519, made while the box already starts.
 
-    In a child of the lowest priority: it takes about a second of a CPU.  sshd reads it when it is
-    told to, and takes no connection for a moment then.
+    In a child of the lowest priority: it takes about a second of a CPU.  Where that outlasts the
+    start, `host_key` offers it later.
     """
 
     def __init__(self, plan: Plan, ssh: Ssh) -> None:
@@ -199,22 +186,18 @@ class RsaKey:
         """Return its public half once sshd has it."""
         return self._public if self.offered else None
 
-    def is_made(self, wait: bool = False) -> bool:
-        if self._pid and (wait or select.select([self._reader], [], [], 0)[0]):
+    def is_made(self) -> bool:
+        if self._pid and select.select([self._reader], [], [], 0)[0]:
             with open(self._reader, "rb") as answer:
                 self._public = answer.read().decode()
             os.waitpid(self._pid, 0)
             self._pid = 0
         return bool(self._public)
 
-    def offer(self) -> str | None:
-        """Let sshd read its keys; return the public half, or None where there is no sshd."""
-        sshd = read_programs(self._run_dir).get(program_of("ssh"))
-        if sshd is None or not sshd.pid:
-            return None
-        kill(sshd.pid, signal.SIGHUP)
-        self.offered = True
-        return self._public
+    def offer(self) -> bool:
+        """Let sshd read its keys; return whether one runs."""
+        self.offered = tell_sshd(self._run_dir)
+        return self.offered
 
 
 def _with_rsa(plan: Plan, rsa: RsaKey | None) -> Plan:

@@ -57,6 +57,8 @@ def ask_jupyter(door: JupyterDoor, about: str) -> object:
         return None
     deadline, answer = time.monotonic() + _ANSWER_TIMEOUT, b""
     try:
+        # Else Jupyter takes the question itself for somebody's use (update_api_activity).
+        query = f"{query or '?'}{'&' if query else ''}no_track_activity=1"
         with _asked(door, f"{base}api/{about}{query}") as connection:
             while len(answer) < _LARGEST_ANSWER and (left := deadline - time.monotonic()) > 0:
                 connection.settimeout(left)

@@ -22,6 +22,7 @@ from launcher.supervise import programs
 from launcher.watch import health, listeners, news, ready
 from launcher.watch.gpus import NAME as GPUS
 from launcher.watch.gpus import GpuWatch
+from launcher.watch.host_key import LateHostKey
 from launcher.watch.idle import IdleWatch, Looks
 from launcher.watch.memory import MemoryWatch
 from launcher.watch.news import SUPERVISE
@@ -68,6 +69,7 @@ class Watch:
         self._unanswered: dict[str, str] = {}  # by service, what it said when it was last asked
         self._memory = MemoryWatch(box.place)
         self._idle = IdleWatch(box.idle_shutdown, box.started) if box.idle_shutdown else None
+        self._host_key = LateHostKey(box.run_dir, box.rsa_host_key)
         self._use = Looks(box.jupyter, bool(box.gpus))
         self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
 
@@ -159,6 +161,7 @@ class Watch:
             self._say(line)
         if killed := self._memory.look():
             self._say(killed)
+        self._host_key.look(self._say)
         if self._idle:
             warning, ends = self._idle.turn(time.monotonic(), self._use)
             if warning:
