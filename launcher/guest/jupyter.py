@@ -128,7 +128,8 @@ class Server(ServerApp):  # type: ignore[misc]
         """End as what nobody uses: whoever restarts us is to see that it was meant."""
         before = getattr(self, "_stopping", False)
         super().shutdown_no_activity()
-        type(self).unused = not before and getattr(self, "_stopping", False)
+        if getattr(self, "_stopping", False) and not before:
+            Server.unused = True
 
     def start_app(self) -> None:
         super().start_app()
