@@ -4,7 +4,8 @@
 
 CONFIG has "default" (a user's own Jupyter configuration overrides it) and "final" (nothing
 does: another port than the published one would be of no use), "arguments" for Jupyter's command
-line, and "hub": whether a JupyterHub lets people in.
+line, "hub": whether a JupyterHub lets people in, and "page": what our extension (launcher_page)
+shows of what was decided.
 """
 
 from __future__ import annotations
@@ -157,6 +158,9 @@ def main() -> None:
     )
     Ports.instance()  # a singleton: jupyter_client uses the one that is there
     provide_data_folder()
+    here = os.path.dirname(os.path.abspath(__file__))
+    if here not in sys.path:  # PYTHONSAFEPATH: our extension is found all the same
+        sys.path.append(here)
     app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])

@@ -5,6 +5,7 @@ Every unit is in the field's name or comment.  `None` means "this machine does n
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 from launcher.model.host import Account
@@ -124,6 +125,7 @@ class Jupyter(NamedTuple):
     certificate: Certificate | None = None  # None = http
     hub: Hub | None = None  # None = a server of its own, opened with the token
     origins: tuple[str, ...] = ()  # whose pages may use it, besides its own; "*" = any
+    page: bool = True  # beside it a page about the box (guest/launcher_page.py)
 
 
 class Ssh(NamedTuple):
@@ -144,6 +146,12 @@ class Ssh(NamedTuple):
     compatible: bool = False  # old algorithms too
     drop_ins: str = ""  # folder of more configuration; "" = none is read
     others: tuple[str, ...] = ()  # besides `user`: root, and accounts that somebody added
+
+    @property
+    def command(self) -> str:
+        """Return what to type on the other machine."""
+        key = f" -i {shlex.quote(self.login_key_file)}" if self.login_key_file else ""
+        return f"ssh -p {self.address.port}{key} {self.user}@{self.address.host}"
 
 
 class Paths(NamedTuple):

@@ -113,6 +113,7 @@ def plan_jupyter(
         certificate=certificate,
         hub=place.hub if place else None,
         origins=_origins(settings, at, place, encrypted=certificate is not None),
+        page=settings.page,
     )
     return jupyter, None
 

@@ -6,6 +6,7 @@ import re
 
 from launcher.model import run_files
 from launcher.model.plan import Certificate, Jupyter, Plan, Service
+from launcher.render.page import page_facts
 
 _CULL_INTERVAL = 300  # seconds between two looks at the kernels: Jupyter's default
 
@@ -14,11 +15,13 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
     """Return what our Jupyter start program reads.
 
     A user's own configuration overrides `default`, nothing overrides `final`; `arguments` are more
-    of its command line, here because a command line is everybody's to read.
+    of its command line, here because a command line is everybody's to read.  `page` is what our own
+    extension shows.
     """
     return {
         "hub": jupyter.hub is not None,
         "arguments": list(jupyter.arguments),
+        "page": page_facts(plan) if jupyter.page else {},
         "default": {
             "ServerApp": {
                 "root_dir": plan.paths.workspace,
@@ -43,6 +46,7 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
                 "allow_remote_access": True,
                 "jpserver_extensions": {
                     "jupyterlab": True,
+                    "launcher_page": jupyter.page,
                     **dict.fromkeys(jupyter.left_out, False),
                 },
                 # A hub's own extension of Jupyter sets the rest from the hub's variables.

@@ -82,6 +82,8 @@ class Settings(NamedTuple):
         "More origins whose pages may use Jupyter, such as https://lab.example.org; *: any.")
     jupyter_disabled: bool = setting("LAUNCHER_JUPYTER_DISABLE", False, accepts.flag,
         "Start no Jupyter: SSH alone.", ("JUPYTER_DISABLE",))
+    page: bool = setting("LAUNCHER_PAGE", True, accepts.flag,
+        "A page about the box, below Jupyter's address and login; off: none.")
     jupyter_idle: int = setting("LAUNCHER_JUPYTER_CULL_IDLE", 0, accepts.idle_time,
         "End kernels that have computed nothing for this long, such as 12h. 0: never.",
         ("SHUTDOWN_INACTIVE_KERNELS",))  # seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,21 +19,30 @@ import pytest
 
 GUEST = Path(__file__).parents[3] / "launcher" / "guest"
 TOKEN = "a-token-of-this-test"
-ROUTES = ("launcher/", "launcher/api/status", "launcher/api/topo", "launcher/api/detect")
+OPEN_BY_LOGIN = ("launcher/", "launcher", "launcher/page.css", "launcher/page.js")
+ANSWERS = (
+    "launcher/api/status", "launcher/api/topo", "launcher/api/detect", "launcher/api/gpus",
+    "launcher/topology.svg", "launcher/topology.txt",
+)  # fmt: skip
 
 # Stands for the `launcher` command: counts its runs, hangs where it is told to.
 _COMMAND = """\
+#!{python}
 import sys, time, pathlib
-folder = pathlib.Path(sys.argv[1])
-words = sys.argv[2:]
+folder = pathlib.Path(__file__).parents[1]
+words = sys.argv[1:]
 with open(folder / "runs", "a") as runs:
     runs.write(words[0] + "\\n")
 while (folder / f"hang-{words[0]}").exists():
     time.sleep(0.05)
 if (folder / f"fail-{words[0]}").exists():
     sys.exit("launcher: <b>it</b> failed")
-print('<svg class="topology"></svg>' if "--svg" in words else
-      '{"said": "%s"}' % words[0] if "--json" in words else "well & <good>")
+said = "well & <good>"
+if "--svg" in words:
+    said = '<svg class="topology"></svg>'
+if "--json" in words:
+    said = '{"version": 7}' if words[0] == "doctor" else '{"said": "%s"}' % words[0]
+print(said)
 """
 
 
@@ -44,11 +54,13 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        command = folder / "command.py"
-        command.write_text(_COMMAND)
+        command = folder / "bin" / "launcher"
+        command.parent.mkdir()
+        command.write_text(_COMMAND.replace("{python}", sys.executable))
+        command.chmod(0o755)
         env = {
             **os.environ, "PYTHONPATH": str(GUEST), "HOME": str(folder),
-            "LAUNCHER_COMMAND": "\x1f".join([sys.executable, str(command), str(folder)]),
+            "PATH": f"{command.parent}:{os.environ['PATH']}",
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         }  # fmt: skip
         self.process = subprocess.Popen(
@@ -105,11 +117,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         started.process.wait()
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("route", [*OPEN_BY_LOGIN, *ANSWERS])
 @pytest.mark.parametrize("token", ["", "wrong"])
 def test_nobody_is_let_in_without_the_token(server: Server, route: str, token: str) -> None:
     status, said = server.ask(route, token)
-    assert status == (403 if "api" in route else 302)
+    assert status == (403 if route in ANSWERS else 302)
     assert "said" not in said
 
 
@@ -122,7 +134,7 @@ def test_nobody_runs_the_doctor_without_the_token(server: Server) -> None:
 @pytest.mark.parametrize("name", ["status", "topo", "detect"])
 def test_the_answer_is_the_command_s_with_a_version(server: Server, name: str) -> None:
     status, said = server.ask(f"launcher/api/{name}")
-    assert (status, json.loads(said)) == (200, {"version": 1, name: {"said": name}})
+    assert (status, json.loads(said)) == (200, {"version": 1, "said": name})
 
 
 def test_a_link_does_not_run_the_doctor(server: Server) -> None:
@@ -133,27 +145,55 @@ def test_a_link_does_not_run_the_doctor(server: Server) -> None:
     assert server.runs("doctor") == before + 1
 
 
-def test_the_page_escapes_what_is_said_and_allows_no_script(server: Server) -> None:
+def test_a_version_of_the_command_s_own_stays(server: Server) -> None:
+    assert json.loads(server.ask("launcher/api/doctor", method="POST")[1])["version"] == 7
+
+
+def test_the_page_loads_its_own_files_alone(server: Server) -> None:
     with server.open("launcher/") as answer:
         page, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
-    assert "well &amp; &lt;good&gt;" in page
-    assert '<svg class="topology">' in page
-    assert "default-src 'none'" in policy
-    assert "script-src" not in policy
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+    assert "unsafe" not in policy
     assert TOKEN not in page
+    linked = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert linked == ["page.css", "page.js"]
+    for name in linked:
+        with server.open(f"launcher/{name}") as answer:
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].startswith("text/")
+            assert "://" not in answer.read().decode()
 
 
-def test_a_part_that_fails_leaves_the_rest(server: Server) -> None:
+def test_without_a_slash_it_leads_to_the_page(server: Server) -> None:
+    with server.open("launcher") as answer:
+        assert answer.status == 302
+        assert answer.headers["Location"] == "/user/ann/launcher/"
+
+
+def test_the_topology_is_drawn_and_in_words(server: Server) -> None:
+    with server.open("launcher/topology.svg") as answer:
+        assert answer.headers["Content-Type"] == "image/svg+xml; charset=utf-8"
+        assert "script" not in answer.headers["Content-Security-Policy"]
+        assert answer.read().startswith(b"<svg")
+    assert server.ask("launcher/topology.txt") == (200, "well & <good>\n")
+
+
+def test_a_command_that_fails_says_why(server: Server) -> None:
     mark = server.folder / "fail-topo"
     mark.touch()
     try:
-        status, page = server.ask("launcher/")
-        assert server.ask("launcher/api/topo")[0] == 503
+        status, said = server.ask("launcher/api/topo")
     finally:
         mark.unlink()
-    assert status == 200
-    assert "&lt;b&gt;it&lt;/b&gt; failed" in page
-    assert "well &amp;" in page
+    assert status == 503
+    assert "<b>it</b> failed" in json.loads(said)["message"]
+    assert server.ask("launcher/")[0] == 200
+
+
+def test_without_a_driver_the_gpus_are_one_line(server: Server) -> None:
+    said = json.loads(server.ask("launcher/api/gpus")[1])
+    assert (said["version"], said["gpus"]) == (1, [])
+    assert "libnvidia-ml.so.1" in said["fault"]
 
 
 def test_a_command_that_hangs_is_asked_once_and_stops_nobody(server: Server) -> None:

@@ -24,6 +24,7 @@ EXAMPLES = {
     "jupyter_arguments": ("--a='b c' -d", ("--a=b c", "-d"), "'"),
     "jupyter_disabled": ("1", True, "maybe"),
     "allow_origin": ("https://a.example/", ("https://a.example",), "a.example"),
+    "page": ("off", False, "maybe"),
     "jupyter_idle": ("12h", 43200, "soon"),
     "tls": ("yes", True, "maybe"),
     "tls_cert": ("/tls/cert.pem", "/tls/cert.pem", "cert.pem"),
