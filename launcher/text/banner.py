@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
@@ -79,6 +78,8 @@ def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
     elif plan.jupyter:
         yield _heading("Jupyter", plan.jupyter.address, plan.color)
         yield f"   {paint(jupyter_url(plan.jupyter), BOLD, plan.color)}"
+        if plan.jupyter.page:
+            yield "   about this box: the same address with launcher/ in place of lab"
         if plan.jupyter.certificate and plan.jupyter.certificate.self_signed:
             yield "   its certificate is self-signed: a browser asks once whether you trust it"
         if not plan.jupyter.token.reveal():
@@ -87,7 +88,7 @@ def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
         yield from row("Jupyter", f"off: {plan.jupyter_off}")
     if plan.ssh:
         yield _heading("SSH", plan.ssh.address, plan.color)
-        yield f"   {paint(ssh_command(plan.ssh), BOLD, plan.color)}"
+        yield f"   {paint(plan.ssh.command, BOLD, plan.color)}"
         for text in _login_lines(plan.ssh):
             yield from wrap("   ", text, "   ")
     if plan.ssh_off:
@@ -130,11 +131,6 @@ def jupyter_url(jupyter: Jupyter) -> str:
     place = f"{_bracket(address.host)}:{address.port}"
     place = address.host if address.proxied else place
     return f"{scheme}://{place}{jupyter.base_url}lab" + (f"?token={token}" if token else "")
-
-
-def ssh_command(ssh: Ssh) -> str:
-    key = f" -i {shlex.quote(ssh.login_key_file)}" if ssh.login_key_file else ""
-    return f"ssh -p {ssh.address.port}{key} {ssh.user}@{ssh.address.host}"
 
 
 def _login_lines(ssh: Ssh) -> Iterator[str]:

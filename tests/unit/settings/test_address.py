@@ -8,7 +8,7 @@ from hypothesis import given
 from launcher.model.machine import GpuReport
 from launcher.settings import accepts, load
 from launcher.settings import address as settings_address
-from launcher.text.banner import jupyter_url, render_banner, ssh_command
+from launcher.text.banner import jupyter_url, render_banner
 from testing.machines import PROBES, STARTED, TOKEN, Case, machine
 from testing.strategies import values
 
@@ -41,7 +41,7 @@ def test_no_text_breaks_the_lines_that_people_copy(text: str) -> None:
     plan = case.plan()
     assert plan.jupyter is not None
     assert plan.ssh is not None
-    for line in (jupyter_url(plan.jupyter), ssh_command(plan.ssh)):
+    for line in (jupyter_url(plan.jupyter), plan.ssh.command):
         assert line.isprintable()
         assert not set(line) & set(";$`\"'\\()<>|")
     assert len(list(settings_address.doubts({"PUBLIC_IPADDR": text}))) <= 1
@@ -88,7 +88,7 @@ def urls(environ: dict[str, str]) -> tuple[str, str]:
     plan = Case(machine(GpuReport(), platform="runpod"), environ).plan()
     assert plan.jupyter is not None
     assert plan.ssh is not None
-    return jupyter_url(plan.jupyter), ssh_command(plan.ssh)
+    return jupyter_url(plan.jupyter), plan.ssh.command
 
 
 def test_jupyter_is_reached_through_the_platforms_proxy() -> None:

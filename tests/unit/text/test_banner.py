@@ -24,7 +24,7 @@ from launcher.model.machine import (
 )
 from launcher.model.plan import Address, EnvVar, Finding, Identity, KeyLine, Secret
 from launcher.model.watch import Probe
-from launcher.text.banner import jupyter_url, limits_text, render_banner, ssh_command
+from launcher.text.banner import jupyter_url, limits_text, render_banner
 from testing.machines import CASES, GIB, HOST_KEY, PASSWORD, PROBES, STARTED, Case, pci_cards
 from testing.strategies import built, values
 from testing.values import replace
@@ -189,7 +189,7 @@ def test_the_urls_host(host: str, shown: str) -> None:
 @given(path=st.text(st.characters(exclude_characters="\0\n", codec="utf-8"), min_size=1))
 def test_the_ssh_line_can_be_pasted_into_a_shell(path: str) -> None:
     ssh = replace(H100.plan().ssh, login_key_file=path)
-    assert shlex.split(ssh_command(ssh)) == ["ssh", "-p", "2222", "-i", path, "dev@127.0.0.1"]
+    assert shlex.split(ssh.command) == ["ssh", "-p", "2222", "-i", path, "dev@127.0.0.1"]
 
 
 # --- what it says ----------------------------------------------------------------------------
