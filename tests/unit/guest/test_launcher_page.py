@@ -210,3 +210,16 @@ def test_a_command_that_hangs_is_asked_once_and_stops_nobody(server: Server) -> 
         mark.unlink()
     assert [one.getresponse().status for one in asked] == [200, 200, 200]
     assert server.runs("detect") == before + 1
+
+
+def test_a_start_of_jupyter_imports_nothing_more_for_it() -> None:
+    program = (
+        "import sys, jupyter_server.serverapp; before = set(sys.modules); import launcher_page;"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(GUEST)}, text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    ours = ["launcher_page", "launcher_page_children", "launcher_page_html"]
+    assert run.stdout.split() == ours
