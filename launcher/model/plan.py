@@ -192,6 +192,7 @@ class Plan(NamedTuple):
     ready_timeout: float  # seconds
     supervision: Supervision = Supervision()
     gpu_watch: float = 30.0  # seconds between two looks at the GPUs; 0 = none
+    check_pytorch: bool = True  # after the banner
     cpu_only: bool = False  # no GPU is wanted, so none that is missing or broken is a fault
     color: bool = False  # the container's log is a terminal
     started: float = 0.0  # CLOCK_MONOTONIC, seconds

@@ -81,6 +81,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         ready_timeout=settings.ready_timeout,
         supervision=plan_supervision(settings),
         gpu_watch=settings.gpu_watch,
+        check_pytorch=settings.check_pytorch,
         cpu_only=settings.cpu_only,
         color=settings.color,
         started=outset.started,

@@ -150,6 +150,9 @@ class Settings(NamedTuple):
         ("SAGEMAKER_RECOVERY_MODE",))
     gpu_watch: float = setting("LAUNCHER_GPU_WATCH", 30.0, accepts.gpu_watch,
         "Seconds between two looks at the GPUs of a running box. 0: none.")  # seconds
+    check_pytorch: bool = setting("LAUNCHER_CHECK_PYTORCH", True, accepts.flag,
+        "Import PyTorch once after the banner, and compute on each GPU; off: only launcher doctor "
+        "does.")
     idle_shutdown: int = setting("LAUNCHER_IDLE_SHUTDOWN", 0, accepts.idle_time,
         "End the box, with 0, when nobody has used it for this long, such as 4h. 0: never.")
     listen: str = setting("LAUNCHER_LISTEN", "", accepts.host,

@@ -18,6 +18,10 @@ from testing.container.terminal import Terminal
 
 # From its first rule to its third and last: it is there whole, or not yet.
 BANNER = re.compile(r"(═{80}\r?\n)(?s:.*?)\1(?s:.*?)\1")
+# Importing PyTorch is two fifths of what a box computes at its start, so that only tests of it want
+# it: those with PYTORCH_CHECKED among their options.
+_QUICKLY = {"LAUNCHER_CHECK_PYTORCH": "off"}
+PYTORCH_CHECKED = ("-e", "LAUNCHER_CHECK_PYTORCH=on")
 _numbers = itertools.count(1)
 
 
@@ -147,7 +151,8 @@ class Boxes:
         Where the options say nothing of ports or networks, 8888 and 22 are published on free ports.
         """
         box = self._new_box()
-        settings = ["--name", box.name, *_ports(options), *_variables(env), *options]
+        variables = _variables({**({} if command else _QUICKLY), **(env or {})})
+        settings = ["--name", box.name, *_ports(options), *variables, *options]
         self.docker("run", "--detach", *settings, self.image, *command)
         return box
 

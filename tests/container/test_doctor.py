@@ -12,7 +12,7 @@ import pytest
 
 from sim import description, driver, host_files
 from testing.container.banner import unwrapped
-from testing.container.box import Box, Boxes
+from testing.container.box import PYTORCH_CHECKED, Box, Boxes
 from testing.container.gpus import ALL, machine
 
 ONE = ("--gpus", '"device=0"')
@@ -34,7 +34,7 @@ def diagnosis(box: Box, *arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def healthy(shared_box: Boxes) -> Box:
-    started = shared_box(*ALL, "--shm-size", "2g")
+    started = shared_box(*ALL, *PYTORCH_CHECKED, "--shm-size", "2g")
     started.wait_for_log(r"launcher: PyTorch .*\n", timeout=120)
     return started
 
@@ -148,7 +148,8 @@ def test_a_second_libcuda_in_the_image(box: Boxes, tmp_path: Path) -> None:
     shutil.copy(built / "libcuda.so.1", other / "libcuda.so.570.10.01")
     (other / "libcuda.so.1").symlink_to("libcuda.so.570.10.01")
     driver.vary("h100-8x", {"faults": {"cuInit": "return 803"}}, other / "nvsim.machine")
-    started = box(*ALL, "-v", f"{other}:/opt/other:ro", env={"LD_LIBRARY_PATH": "/opt/other"})
+    volume = ("-v", f"{other}:/opt/other:ro")
+    started = box(*ALL, *PYTORCH_CHECKED, *volume, env={"LD_LIBRARY_PATH": "/opt/other"})
     line = started.wait_for_log(r"launcher: (CUDA|PyTorch) .*\n", timeout=120)[0]
     found = diagnosis(started, *AROUND_PYTORCH)
     assert found["exit_status"] == 14

@@ -10,7 +10,7 @@ import pytest
 
 from testing.container import doors, kernel
 from testing.container.banner import unwrapped
-from testing.container.box import Box, Boxes
+from testing.container.box import PYTORCH_CHECKED, Box, Boxes
 from testing.container.engine import poll
 from testing.container.gpus import ALL, gpus, machine, uuids
 
@@ -130,7 +130,7 @@ CASES: dict[str, Case] = {
 def test_every_machine_starts(box: Boxes, name: str) -> None:
     """Whatever the GPUs are like: a banner that says so, and the right variables."""
     case = CASES[name]
-    started = box(*case.options, env=case.env)
+    started = box(*case.options, *(PYTORCH_CHECKED if case.deep else ()), env=case.env)
     said = unwrapped(started.wait_for_banner())
     assert " Ready " in said
     for words in case.says:
@@ -164,7 +164,8 @@ def test_a_notebook_sees_what_was_chosen(box: Boxes) -> None:
 
 def test_a_hung_driver_is_said_at_once(box: Boxes) -> None:
     """And the box works as soon as the wait is over."""
-    started = box(*ALL, env={**machine("hung-init"), "LAUNCHER_DETECT_TIMEOUT": "3"})
+    hung = {**machine("hung-init"), "LAUNCHER_DETECT_TIMEOUT": "3"}
+    started = box(*ALL, *PYTORCH_CHECKED, env=hung)
     first = started.wait_for_log("launcher: .*")
     assert first[0] == "launcher: still asking the NVIDIA driver …"
     said = unwrapped(started.wait_for_banner())

@@ -12,7 +12,7 @@ import pytest
 
 from testing import pages
 from testing.container import doors, kernel
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, PYTORCH_CHECKED, Box, Boxes
 from testing.container.engine import poll
 from testing.container.login import login
 from testing.container.processes import Process, processes
@@ -33,7 +33,7 @@ class Started:
 
 @pytest.fixture(scope="module")
 def started(shared_box: Boxes, wheels: Path) -> Started:
-    box = shared_box("-v", f"{wheels}:/wheels:ro", "--ulimit", "core=1000000")
+    box = shared_box(*PYTORCH_CHECKED, "-v", f"{wheels}:/wheels:ro", "--ulimit", "core=1000000")
     box.wait_for_log(r"launcher: PyTorch .*\n", timeout=120)
     return Started(box, box.logs())
 

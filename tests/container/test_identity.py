@@ -10,7 +10,7 @@ import pytest
 
 from testing.container import kernel
 from testing.container.banner import unwrapped
-from testing.container.box import Box, Boxes
+from testing.container.box import PYTORCH_CHECKED, Box, Boxes
 from testing.container.login import KeyPair, Login, make_key
 
 Folders = Callable[..., Path]
@@ -205,7 +205,9 @@ def test_a_uid_without_a_name_has_notebooks_and_ssh(
 ) -> None:
     """As OpenShift starts it; hardened, as a strict cluster does."""
     # A tmpfs that Docker makes is 1777: /tmp as it should be, and /run here.
-    started = box("--user", "1234:0", *PORTS, *options, env={"PUBLIC_KEY": key.public})
+    started = box(
+        *PYTORCH_CHECKED, "--user", "1234:0", *PORTS, *options, env={"PUBLIC_KEY": key.public}
+    )
     banner = unwrapped(started.wait_for_banner())
     assert " Ready " in banner, banner
     for words in ("dev (uid 1234)", "the token and the host key are new", "--group-add 1000"):

@@ -11,7 +11,7 @@ import pytest
 
 from testing import pages
 from testing.container import kernel
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, PYTORCH_CHECKED, Box, Boxes
 from testing.container.engine import poll
 from testing.container.login import PASSWORD, login
 from testing.container.processes import processes
@@ -22,7 +22,7 @@ NOBODY = 65534
 
 @pytest.fixture(scope="module")
 def started(shared_box: Boxes) -> Box:
-    return shared_box()
+    return shared_box(*PYTORCH_CHECKED)
 
 
 @pytest.fixture(scope="module")

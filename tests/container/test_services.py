@@ -11,7 +11,7 @@ import pytest
 
 from sim import description, driver
 from testing.container import doors, kernel
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, PYTORCH_CHECKED, Box, Boxes
 from testing.container.engine import poll
 from testing.container.login import OPTIONS, PASSWORD, Login, printed_command
 
@@ -23,7 +23,9 @@ AWKWARD = """50% of 'this' and "that" \\ $HOME ; a=b #c é€"""
 @pytest.fixture(scope="module")
 def started(shared_box: Boxes) -> Box:
     """The documented command, on ports that are free here."""
-    return shared_box("--gpus", "all", env={"AWKWARD": AWKWARD, "TWO_LINES": TWO_LINES})
+    return shared_box(
+        *PYTORCH_CHECKED, "--gpus", "all", env={"AWKWARD": AWKWARD, "TWO_LINES": TWO_LINES}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from launcher.plan.findings import LOGIN, TERMINAL
 from launcher.plan.identity import BECOME_ANOTHER
 from testing import pages
 from testing.container import doors
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, PYTORCH_CHECKED, Box, Boxes
 from testing.container.engine import poll
 from testing.container.processes import processes
 from tests.unit.box.test_ssh_keys import made_up_key
@@ -75,7 +75,7 @@ def hostile(workspace: Path) -> list[str]:
 
 def test_root_imports_nothing_of_the_workspace(box: Boxes, hostile_workspace: Path) -> None:
     """Whatever is called there, and whatever PYTHONPATH says; the user's own Python does."""
-    started = box("--health-interval", "1s", *hostile(hostile_workspace))
+    started = box(*PYTORCH_CHECKED, "--health-interval", "1s", *hostile(hostile_workspace))
     started.wait_for_log(r"launcher: PyTorch .*\n", timeout=120)
     for name in ("banner", "url", "settings", "plan", "detect", "doctor", "healthcheck"):
         started.exec("launcher", name, check=False)

@@ -52,6 +52,7 @@ EXAMPLES = {
     "hooks": ("warn", "warn", "ignore"),
     "safe_mode": ("1", True, "maybe"),
     "gpu_watch": ("0", 0.0, "1"),
+    "check_pytorch": ("off", False, "later"),
     "idle_shutdown": ("4h", 14400, "later"),
     "listen": ("127.0.0.1", "127.0.0.1", "localhost"),
     "user": ("jovyan", "jovyan", "a b"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.model import codec
+from launcher.model import codec, run_files
 from launcher.model.host import Account
 from launcher.model.plan import Finding, Identity, Plan
 from launcher.model.watch import Probe, WatchTarget
@@ -107,6 +107,22 @@ def test_what_only_the_deep_look_finds_is_said_with_its_fix(simulated, tmp_path:
     note = Finding("driver.fabric_manager", "what", "means", "fix")
     known = announce.verify(replace(made, notes=(note,)), H100.machine)
     assert "fix: " not in known
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_pytorch_is_imported_after_the_banner_unless_nobody_wants_it(
+    simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    made, _ = looked(tmp_path, simulated("h100-8x"))
+    made = replace(made, jupyter=None, ssh=None, check_pytorch=wanted)
+    target = plan_watch(made, H100.machine)
+    for name, value in ((run_files.PLAN, made), (run_files.MACHINE, H100.machine)):
+        Path(target.run_dir, name).write_text(codec.to_json(value))
+    monkeypatch.setattr(os, "nice", lambda step: step)
+    said: list[str] = []
+    announce.announce_box(target, os.getppid(), said.append, lambda probes, announced: None)
+    assert "═" * 80 in said
+    assert (said[-1] == "launcher: PyTorch 2.6.0: CUDA works on 8 of 8 devices") == wanted
 
 
 # --- readiness ---------------------------------------------------------------------------------
