@@ -87,7 +87,9 @@ def await_services(
             probes.append(ready.probe_jupyter(door))
         if handshake:
             probes.append(handshake.look())
-        unoffered = rsa if rsa and not rsa.offered and probes and probes[-1].ready else None
+        # Late, a banner that is due would find sshd at its keys, and call it not ready.
+        early = left > plan.ready_timeout / 2
+        unoffered = rsa if early and rsa and not rsa.offered and probes[-1].ready else None
         if handshake and plan.ssh and unoffered and unoffered.is_made() and unoffered.offer():
             handshake.end()
             handshake = _SshHandshake(plan.ssh)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -153,6 +154,36 @@ def test_what_is_not_ready_at_the_deadline_is_said(tmp_path: Path) -> None:
     assert all(probe.detail for probe in probes)
     assert 0.9 < time.monotonic() - begin < 10
     assert heard[-1] == list(probes)
+
+
+class MadeKey:
+    """An RSA host key, which is ready after so many seconds."""
+
+    def __init__(self, after: float) -> None:
+        self._ready = time.monotonic() + after
+        self.offered = False
+
+    def is_made(self) -> bool:
+        return time.monotonic() > self._ready
+
+    def offer(self) -> bool:
+        self.offered = True
+        return True
+
+
+@pytest.mark.parametrize(("after", "offered"), [(0.0, True), (1.2, False)])
+def test_a_key_that_comes_late_does_not_make_sshd_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, offered: bool
+) -> None:
+    """Sshd that reads its keys answers nobody, and the banner is due."""
+    quiet = quiet_plan(tmp_path, timeout=2)
+    monkeypatch.setattr(ready, "probe_sshd", lambda ssh: Probe("ssh", True, ""))
+    key = MadeKey(after)
+    jupyter, ssh = announce.await_services(
+        quiet, as_watched(quiet).jupyter, lambda seen: None, cast(Any, key)
+    )
+    assert (jupyter.ready, ssh.ready) == (False, True)
+    assert key.offered == offered
 
 
 def test_a_box_without_services_is_ready_at_once(tmp_path: Path) -> None:
