@@ -36,7 +36,8 @@ struct reader {
         IN_DEVICE,
         IN_PCIE,
         IN_P2P,
-        IN_FAULTS
+        IN_FAULTS,
+        IN_EVENTS
     } section;
     struct device every_gpu; /* [gpu *]: where each GPU starts from */
     struct device *device;
@@ -229,6 +230,36 @@ static bool parse_fault(struct reader *r, char *name, char *text) {
     return true;
 }
 
+/* `xid = 79, gpu 3, instance 2/0`, or `ecc = double, gpu 3`. */
+static bool parse_event(struct reader *r, const char *name, char *text) {
+    struct machine *machine = r->machine;
+    if (machine->events == MAX_EVENTS) return fail(r, "more than %d events", MAX_EVENTS);
+    struct event *event = &machine->event[machine->events++];
+    *event = (struct event){.gpu = -1, .gpu_instance = -1, .compute_instance = -1};
+    long long number, compute;
+    bool xid = !strcmp(name, "xid");
+    if (!xid && strcmp(name, "ecc")) return fail(r, "expected xid or ecc, not '%s'", name);
+    if (xid) event->type = 0x8; /* nvmlEventTypeXidCriticalError */
+    for (char *item; (item = strsep(&text, ","));) {
+        item = trim(item);
+        const char *whole = item;
+        if (take(&item, "gpu") && take_number(&item, &number) && number >= 0 &&
+            number < machine->gpus)
+            event->gpu = (int)number;
+        else if (take(&item, "instance") && take_number(&item, &number) && *item++ == '/' &&
+                 take_number(&item, &compute))
+            event->gpu_instance = (int)number, event->compute_instance = (int)compute;
+        else if (xid && take_number(&item, &number) && number > 0)
+            event->data = (unsigned long long)number;
+        else if (!xid && take(&item, "single")) event->type = 0x1;
+        else if (!xid && take(&item, "double")) event->type = 0x2;
+        else return fail(r, "%s: cannot read '%s'", name, whole);
+        if (*item) return fail(r, "%s: cannot read '%s'", name, whole);
+    }
+    if (event->gpu < 0) return fail(r, "%s: of which GPU above?", name);
+    return (event->type && (event->data || !xid)) || fail(r, "%s: no number, or no kind", name);
+}
+
 static void inherit(struct device *device, const struct device *every_gpu) {
     *device = *every_gpu;
     for (int key = 0; key < DEVICE_KEY_COUNT; key++) device->value[key].inherited = true;
@@ -268,13 +299,14 @@ static bool open_device(struct reader *r, char *name) {
 static bool open_section(struct reader *r, char *name) {
     bool *seen = NULL;
     if (take(&name, "gpu")) {
-        if (r->seen_pcie || r->machine->faults)
-            return fail(r, "GPUs come before matrices and faults");
+        if (r->seen_pcie || r->machine->faults || r->machine->events)
+            return fail(r, "GPUs come before matrices, faults and events");
         return open_device(r, name);
     }
     if (!strcmp(name, "machine")) r->section = IN_MACHINE, seen = &r->seen_machine;
     else if (!strcmp(name, "pcie")) r->section = IN_PCIE, seen = &r->seen_pcie;
     else if (!strcmp(name, "faults")) return r->section = IN_FAULTS, true;
+    else if (!strcmp(name, "events")) return r->section = IN_EVENTS, true;
     else if (take(&name, "p2p"))
         for (int kind = 0; kind < P2P_KINDS; kind++)
             if (!strcmp(name, P2P_NAMES[kind]))
@@ -309,6 +341,7 @@ static bool parse_line(struct reader *r, char *line) {
         return parse_row(r, machine->p2p[r->p2p_kind], &r->rows[1 + r->p2p_kind], STATUSES, name,
                          text);
     case IN_FAULTS: return parse_fault(r, name, text);
+    case IN_EVENTS: return parse_event(r, name, text);
     default: return fail(r, "'%s' stands before any section", name);
     }
 }

@@ -116,6 +116,8 @@ def _select_section(
         return _select_matrix(section, renumbered)
     if kind == "faults":
         return _select_faults(section, renumbered)
+    if kind == "events":
+        return _select_events(section, renumbered)
     if kind != "gpu" or rest == ["*"]:
         return section
     index = int(rest[0])
@@ -148,4 +150,14 @@ def _select_faults(section: Section, renumbered: Mapping[int, int]) -> Section:
             lines.append((key, value))
         elif int(gpu) in renumbered:
             lines.append((f"{function} gpu {renumbered[int(gpu)]}", value))
+    return Section(section.name, lines)
+
+
+def _select_events(section: Section, renumbered: Mapping[int, int]) -> Section:
+    lines = []
+    for key, value in section.lines:
+        gpu = re.search(r"\bgpu (\d+)", value)
+        if gpu and int(gpu[1]) in renumbered:
+            new = f"gpu {renumbered[int(gpu[1])]}"
+            lines.append((key, value[: gpu.start()] + new + value[gpu.end() :]))
     return Section(section.name, lines)

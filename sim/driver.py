@@ -26,7 +26,7 @@ CC = ("gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
 LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-ldl")
 
 MACHINE = ("machine.c", "description.c", "values.c")
-NVML = ("nvml.c", "nvml_device.c", "nvml_topology.c")
+NVML = ("nvml.c", "nvml_device.c", "nvml_events.c", "nvml_topology.c")
 CUDA = ("cuda.c", "cuda_visible.c")
 
 # What is built, from which sources, and with which arguments.
@@ -86,6 +86,12 @@ def vary(machine: str | Path, changes: Mapping[str, Mapping[str, str | None]], p
     """
     path.write_text(description.edit(find(machine).read_text(), changes))
     return path
+
+
+def happen(machine: Path, *events: str) -> None:
+    """Let events happen to a machine that somebody waits at: `happen(path, "xid = 79, gpu 3")`."""
+    with machine.open("a") as description:
+        description.write("\n".join(("\n[events]", *events, "")))
 
 
 def check(dest: Path, machine: str | Path) -> None:

@@ -7,22 +7,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-bool machine_load(struct machine *machine) {
-    char path[4096], error[1024];
+static bool find_description(char *path, size_t size) {
     const char *named = getenv("NVSIM_MACHINE");
     Dl_info self;
-    if (named) snprintf(path, sizeof path, "%s", named);
-    else if (dladdr((void *)machine_load, &self)) {
-        const char *slash = strrchr(self.dli_fname, '/');
-        int folder = slash ? (int)(slash - self.dli_fname) : 0;
-        snprintf(path, sizeof path, "%.*s/nvsim.machine", folder, self.dli_fname);
-    } else return false;
+    if (named) return snprintf(path, size, "%s", named), true;
+    if (!dladdr((void *)machine_load, &self)) return false;
+    const char *slash = strrchr(self.dli_fname, '/');
+    int folder = slash ? (int)(slash - self.dli_fname) : 0;
+    return snprintf(path, size, "%.*s/nvsim.machine", folder, self.dli_fname), true;
+}
+
+bool machine_load(struct machine *machine) {
+    char path[4096], error[1024];
+    if (!find_description(path, sizeof path)) return false;
     if (machine_read(machine, path, error, sizeof error)) return true;
     fprintf(stderr, "nvsim: %s\n", error);
     return false;
+}
+
+static bool is_same(const struct stamp *one, const struct stamp *two) {
+    return !memcmp(one, two, sizeof *one);
+}
+
+bool machine_reload(struct machine *machine, struct looks *looks) {
+    char path[4096], error[1024];
+    struct stat now;
+    if (!find_description(path, sizeof path) || stat(path, &now)) return false;
+    struct stamp stamp = {now.st_mtim.tv_sec, now.st_mtim.tv_nsec, now.st_size};
+    bool settled = is_same(&stamp, &looks->last);
+    looks->last = stamp;
+    if (!settled || is_same(&stamp, &looks->read)) return false;
+    looks->read = stamp;
+    struct machine *read = malloc(sizeof *read);
+    bool good = read && machine_read(read, path, error, sizeof error);
+    if (good) {
+        *machine = *read;
+        for (int gpu = 0; gpu < MAX_GPUS; gpu++)
+            for (int mig = 0; mig < machine->migs[gpu]; mig++)
+                machine->mig[gpu][mig].parent = &machine->gpu[gpu];
+    }
+    free(read);
+    return good;
 }
 
 /* A fault on nvmlInit also covers nvmlInit_v2 and nvmlInitWithFlags: callers differ. */

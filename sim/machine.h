@@ -13,6 +13,7 @@ enum {
     MAX_LINKS = 36, /* NVML_NVLINK_MAX_LINKS of API 13 */
     MAX_PROCESSES = 64,
     MAX_FAULTS = 64,
+    MAX_EVENTS = 1024,
     MAX_SET_BITS = 1024, /* CPUs or NUMA nodes in an affinity list */
     P2P_KINDS = 5,       /* read, write, nvlink, atomics, pci: the NVML capability indices */
     TEXT_SIZE = 256,
@@ -111,10 +112,15 @@ enum {
     X(link_recovery_errors, NUMBER, NULL) \
     X(link_replay_errors, NUMBER, NULL) \
     X(link_crc_errors, NUMBER, NULL) \
-    X(c2c_links, NUMBER, NULL)
+    X(c2c_links, NUMBER, NULL) \
+    X(event_types, NUMBER, NULL) \
+    X(recovery_action, WORD, RECOVERY_ACTIONS)
 
 #define OFF_ON "disabled|enabled"
 #define NO_YES "no|yes"
+#define RECOVERY_ACTIONS \
+    "none|gpu-reset|node-reboot|drain-p2p|drain-and-reset|recover-imex-domain|bus-reset|" \
+    "system-reboot"
 #define ARCHITECTURES "-|-|kepler|maxwell|pascal|volta|turing|ampere|ada|hopper|blackwell"
 
 #define NAME_KEY(key, type, words) F_##key,
@@ -161,6 +167,11 @@ struct fault { /* what happens when `function` is called (on GPU `gpu`, or on an
     char variable[TEXT_SIZE]; /* only where this is set in the environment; "" = always */
 };
 
+struct event { /* what whoever waits for `type` on that GPU hears */
+    int gpu, gpu_instance, compute_instance; /* instances: -1 where it is no MIG instance's */
+    unsigned long long type, data;
+};
+
 struct machine {
     struct value value[MACHINE_KEY_COUNT];
     struct device gpu[MAX_GPUS], mig[MAX_GPUS][MAX_MIG];
@@ -169,6 +180,8 @@ struct machine {
     int p2p[P2P_KINDS][MAX_GPUS][MAX_GPUS]; /* NVML_P2P_STATUS_* */
     struct fault fault[MAX_FAULTS];
     int faults;
+    struct event event[MAX_EVENTS];
+    int events;
 };
 
 /* Read PATH into `machine`; on failure return false with "PATH:LINE: what is wrong" in `error`. */
@@ -177,6 +190,16 @@ bool machine_read(struct machine *machine, const char *path, char *error, size_t
 /* Find the description: $NVSIM_MACHINE, else `nvsim.machine` beside this library.  A description
  * that is wrong is said on standard error: a typo in a test must not look like a broken GPU. */
 bool machine_load(struct machine *machine);
+
+/* Read it again where it has changed since the last time, and not since the last look: whoever
+ * writes it has ended then.  False where nothing was read. */
+struct stamp {
+    long long seconds, nanoseconds, size;
+};
+struct looks {
+    struct stamp last, read;
+};
+bool machine_reload(struct machine *machine, struct looks *looks);
 
 /* Suffer the faults set for `function` (it may not return); the code to return, or UNKNOWN. */
 int machine_suffer(const struct machine *machine, const char *function, int gpu);

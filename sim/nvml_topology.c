@@ -205,7 +205,7 @@ struct field_value {
     } value;
 };
 
-static int count_errors(handle device, enum device_key key, uint *number) {
+static int read_count(handle device, enum device_key key, uint *number) {
     if (!device->value[key].given) return NOT_SUPPORTED;
     *number = (uint)device->value[key].number;
     return SUCCESS;
@@ -216,11 +216,11 @@ static int read_field(handle device, struct field_value *field, uint *number) {
     int code;
     switch (field->field) {
     case 38: /* NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL; those of data are not described */
-        return count_errors(device, F_link_crc_errors, number);
+        return read_count(device, F_link_crc_errors, number);
     case 52: /* NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL */
-        return count_errors(device, F_link_replay_errors, number);
+        return read_count(device, F_link_replay_errors, number);
     case 59: /* NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL */
-        return count_errors(device, F_link_recovery_errors, number);
+        return read_count(device, F_link_recovery_errors, number);
     case 91:  /* NVML_FI_DEV_NVLINK_LINK_COUNT */
     case 147: /* NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT */
         *number = 0;
@@ -242,6 +242,8 @@ static int read_field(handle device, struct field_value *field, uint *number) {
         if (!device->value[F_c2c_links].given) return NOT_SUPPORTED;
         *number = (uint)device->value[F_c2c_links].number;
         return SUCCESS;
+    case 230: /* NVML_FI_DEV_GET_GPU_RECOVERY_ACTION */
+        return read_count(device, F_recovery_action, number);
     default: return NOT_SUPPORTED;
     }
 }

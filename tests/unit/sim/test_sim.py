@@ -74,6 +74,7 @@ def test_nonsense_is_refused_with_its_line(
 def test_selecting_gpus_renumbers_them_everywhere(lib: Path, tmp_path: Path) -> None:
     text = driver.find("dgx1-v100-8x").read_text()
     text = description.edit(text, {"faults": {"cuInit gpu 4": "crash", "cuInit gpu 2": "hang"}})
+    text += "[events]\nxid = 79, gpu 4\nxid = 13, gpu 2\n"
     path = tmp_path / "part.machine"
     path.write_text(description.select(text, {4: None, 0: None}))
     driver.check(lib, path)
@@ -83,6 +84,7 @@ def test_selecting_gpus_renumbers_them_everywhere(lib: Path, tmp_path: Path) -> 
     assert sections["pcie"] == [("0", "X SYS"), ("1", "SYS X")]
     assert sections["p2p nvlink"] == [("0", "X OK"), ("1", "OK X")]
     assert sections["faults"] == [("cuInit gpu 1", "crash")]
+    assert sections["events"] == [("xid", "79, gpu 1")]
 
 
 def test_one_build_at_a_time_and_only_when_stale(tmp_path: Path) -> None:
