@@ -30,6 +30,7 @@ _ON_SWITCH_BOARD = re.compile(r"SXM|HBM3$|\bH200$|\bH800$|\bH20\b|\bB[23]00\b")
 
 # Cards with a display have a program that keeps them ready, and no use for persistence mode.
 _DESKTOP = re.compile(r"GeForce|TITAN|Quadro|RTX")
+_SLOW = 5.0  # seconds: whoever keeps them ready, nobody does it here
 
 _LOOK = "on the host: sudo dmesg | grep -i -e nvrm -e xid"
 
@@ -230,8 +231,17 @@ def _hmm(seen: Evidence) -> str | None:
 
 
 def _persistence_off(seen: Evidence) -> str | None:
-    off = [gpu for gpu in seen.gpus if gpu.persistence is False and not _DESKTOP.search(gpu.name)]
-    return f"GPU {off[0].index} of {len(seen.gpus)}: persistence mode is off" if off else None
+    seconds = seen.report.seconds or 0.0
+    slow = seconds >= _SLOW
+    off = [
+        gpu
+        for gpu in seen.gpus
+        if gpu.persistence is False and (slow or not _DESKTOP.search(gpu.name))
+    ]
+    if not off:
+        return None
+    took = f", and the driver took {seconds:.0f} s to answer" if slow else ""
+    return f"GPU {off[0].index} of {len(seen.gpus)}: persistence mode is off{took}"
 
 
 CHECKS: tuple[Check, ...] = (

@@ -24,6 +24,7 @@ _IDLE_SHARE = 0.05  # of its memory is taken, at most
 _FEW_PROCESSES = 512
 # NCCL registers 4 MiB for each of its channels and peers: hundreds of MiB among a few nodes.
 _MUCH_LOCKED = _GIB
+_MANY_FILES = 1 << 20  # fs.nr_open as the kernel has it: more was allowed on purpose, or by mistake
 
 
 # --- GPUs that are taken -------------------------------------------------------------------------
@@ -160,6 +161,13 @@ def _threads(seen: Evidence) -> str | None:
     return f"{limit} processes and threads at most (pids.max)" if few else None
 
 
+def _files(seen: Evidence) -> str | None:
+    limit = seen.limits.nofile
+    if limit is not None and limit <= _MANY_FILES:
+        return None
+    return f"{limit or 'any number of'} files may be open in one process (ulimit -n)"
+
+
 def _cpus(seen: Evidence) -> str | None:
     cpus, count = seen.limits.cpus, len(seen.gpus)
     limited = cpus.usable < cpus.online  # a machine that has no more is what it is
@@ -225,6 +233,9 @@ CHECKS: tuple[Check, ...] = (
           warning=True),
     Check("resources.threads", _threads,
           'DataLoader workers fail: "can\'t start new thread"', _told("pids"), warning=True),
+    Check("resources.files", _files,
+          "programs that close each one that might be open take half a minute for it, the NVIDIA "
+          "driver among them", _told("nofile"), warning=True),
     Check("resources.cpus", _cpus,
           "GPUs wait for their processes and DataLoader workers", _more_cpus, warning=True),
 )  # fmt: skip

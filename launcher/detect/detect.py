@@ -77,7 +77,7 @@ def _open_node(root: Path, node: Path) -> DeviceNode:
 
 
 def read_limits(root: Path = Path("/")) -> Limits:
-    """Return the CPU, memory, /dev/shm, process, memlock and stack limits in force here."""
+    """Return the limits of CPU, memory, /dev/shm, processes, memlock, stack and files here."""
     shm = attempt(lambda: os.statvfs(root / "dev/shm"))
     return Limits(
         cpus=CpuBudget(
@@ -90,6 +90,7 @@ def read_limits(root: Path = Path("/")) -> Limits:
         pids=smallest(root, "pids", ("pids.max", "pids.max")),
         memlock=_resource_limit(resource.RLIMIT_MEMLOCK),
         stack=_resource_limit(resource.RLIMIT_STACK),
+        nofile=_resource_limit(resource.RLIMIT_NOFILE),
     )
 
 

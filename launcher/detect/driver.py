@@ -12,6 +12,7 @@ from launcher.model import codec
 from launcher.model.host import Host
 from launcher.model.machine import DriverFailure, GpuReport, Machine
 from launcher.process import init
+from launcher.process.fork import limit_files
 from launcher.process.init import Child, Init
 from launcher.process.pump import Pump
 
@@ -73,9 +74,12 @@ def without_gpus(box: Init, asked: Child, host: Host, root: Path = _ROOT) -> Mac
 def _read(root: Path) -> bytes:
     from launcher.detect import nvml  # pynvml takes 40 ms to import; here it is beside the way
 
+    limit_files()
+    began = time.monotonic()
     report = nvml.read_report()
+    seconds = round(time.monotonic() - began, 3)
     nodes = detect.open_nodes(root, control_only=report.failure is None)
-    return codec.to_json(report._replace(nodes=nodes)).encode()
+    return codec.to_json(report._replace(nodes=nodes, seconds=seconds)).encode()
 
 
 def _answer(box: Init, asked: Child, patience: Patience) -> GpuReport:

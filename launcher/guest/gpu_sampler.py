@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import resource
 import select
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 INTERVAL = 2.0  # seconds between two samples
 RETRY = 10.0  # seconds until a driver that cannot be loaded is tried again
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_FILES = 65536
 _TEMPERATURE_GPU = 0  # nvmlTemperatureSensors_t
 _NAME, _UUID = 96, 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE, NVML_DEVICE_UUID_V2_BUFFER_SIZE
 
@@ -112,7 +114,15 @@ class Nvml:
         return f"NVML {code}: {(say(code) or b'').decode(errors='replace')}"
 
 
+def limit_files() -> None:
+    """Let the driver close no thousand million files that might be open (process/fork)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft > _FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
+
+
 def main() -> None:
+    limit_files()
     # Whoever asked is gone: a driver that hangs is not waited for.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     nvml = None

@@ -179,6 +179,7 @@ class GpuReport(NamedTuple):
     cuda_version: tuple[int, int] | None = None  # the highest this driver runs
     failure: DriverFailure | None = None
     nodes: tuple[DeviceNode, ...] = ()  # those that were opened
+    seconds: float | None = None  # that the answer took; None = nobody measured
 
 
 class CpuBudget(NamedTuple):
@@ -202,6 +203,7 @@ class Limits(NamedTuple):
     pids: int | None  # processes and threads; None = unlimited
     memlock: int | None  # None = unlimited
     stack: int | None = 8 << 20  # None = unlimited
+    nofile: int | None = 1024  # files that a process may have open; None = unlimited
 
 
 class PciDevice(NamedTuple):

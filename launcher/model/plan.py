@@ -193,6 +193,7 @@ class Plan(NamedTuple):
     supervision: Supervision = Supervision()
     gpu_watch: float = 30.0  # seconds between two looks at the GPUs; 0 = none
     check_pytorch: bool = True  # after the banner
+    gpu_patience: float = 30.0  # seconds that the driver may take for one of them
     cpu_only: bool = False  # no GPU is wanted, so none that is missing or broken is a fault
     color: bool = False  # the container's log is a terminal
     started: float = 0.0  # CLOCK_MONOTONIC, seconds

@@ -46,6 +46,7 @@ class GpusAtStart(NamedTuple):
     lost: int  # how many more NVML counted, and could not open
     control_fault: str  # what opening the driver's control node did; "" = it opened
     environ: tuple[tuple[str, str], ...]  # in which the driver was asked, without secrets
+    patience: float = 30.0  # seconds that the driver may take
 
 
 class WatchTarget(NamedTuple):

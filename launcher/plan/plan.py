@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from launcher.model import run_files
 from launcher.model.errors import NoUsableGpu
 from launcher.model.host import Host
-from launcher.model.machine import Machine
+from launcher.model.machine import GpuReport, Machine
 from launcher.model.plan import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
 from launcher.model.services import program_of
 from launcher.plan.access import check_ports, plan_jupyter, plan_ssh
@@ -24,6 +24,9 @@ from launcher.plan.outset import Outset
 from launcher.plan.threads import plan_threads
 from launcher.plan.trust import ca_sources, plan_trust
 from launcher.settings.table import Settings
+
+_LEAST_PATIENCE = 10.0  # seconds
+_TIMES = 3
 
 
 def make_plan(outset: Outset, state: State | None) -> Plan:
@@ -82,6 +85,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         supervision=plan_supervision(settings),
         gpu_watch=settings.gpu_watch,
         check_pytorch=settings.check_pytorch,
+        gpu_patience=plan_patience(settings, machine.report),
         cpu_only=settings.cpu_only,
         color=settings.color,
         started=outset.started,
@@ -100,6 +104,15 @@ def plan_paths(machine: Machine, settings: Settings, identity: Identity, guest: 
         python=settings.python,
         guest=guest,
     )
+
+
+def plan_patience(settings: Settings, report: GpuReport) -> float:
+    """Return how many seconds the driver may take for a look: what is slow is not lost.
+
+    Where nobody keeps the GPUs ready, each look can find them as the start did; and others may use
+    the machine meanwhile, so it may take some times as long.
+    """
+    return max(_LEAST_PATIENCE, settings.detect_timeout, _TIMES * (report.seconds or 0.0))
 
 
 def plan_supervision(settings: Settings) -> Supervision:

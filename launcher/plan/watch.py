@@ -77,4 +77,5 @@ def _gpus_at_start(plan: Plan, report: GpuReport) -> GpusAtStart:
         lost=len(report.lost),
         control_fault=faults.get(CONTROL, "ENOENT"),  # WSL2 has no such node
         environ=plan.inherited,
+        patience=plan.gpu_patience,
     )

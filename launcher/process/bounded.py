@@ -38,6 +38,7 @@ class Child:
         def prepare() -> None:
             fork.restore_signals()
             fork.forbid_core_dumps()
+            fork.limit_files()
             if user:
                 # A root without capabilities is nobody's but its own.
                 with contextlib.suppress(PermissionError):

@@ -124,7 +124,8 @@ class Settings(NamedTuple):
     require_gpu: int = setting("LAUNCHER_REQUIRE_GPU", 0, accepts.gpu_count,
         "Exit with 69 unless CUDA opens this many GPUs (1 = at least one).")
     detect_timeout: float = setting("LAUNCHER_DETECT_TIMEOUT", 30.0, accepts.seconds,
-        "Seconds to wait for the driver library before starting without GPUs.")
+        "Seconds to wait for the driver library before starting without GPUs; a look at the GPUs "
+        "of a running box has as long, or longer.")
     ready_timeout: float = setting("LAUNCHER_READY_TIMEOUT", 60.0, accepts.seconds,
         "Seconds to wait for the services before saying what is not ready.")
     stop_timeout: float = setting("LAUNCHER_STOP_TIMEOUT", 8.0, accepts.seconds,

@@ -13,14 +13,15 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from launcher.model.watch import GpusAtStart, Probe
-from launcher.process.fork import fork_to_answer
+from launcher.process.fork import fork_to_answer, limit_files
 from launcher.watch.news import GpuNews
 
 NAME = "gpus"
 _CONTROL = "/dev/nvidiactl"
-_PATIENCE = 10.0  # seconds for one answer
+_TO_JUDGE = 10.0  # seconds for the checks, which ask nobody
 _GRACE = 1.0  # seconds for a kill; what is there after that is held by the kernel
 
 
@@ -88,7 +89,8 @@ class GpuWatch:
             return None
         self._stuck = 0
         recovering = bool(self._news.said)
-        self._child = _fork(lambda: _look(self._run_dir, self._start, recovering), asks=True)
+        work = partial(_look, self._run_dir, self._start, recovering)
+        self._child = _fork(work, self._start.patience, asks=True)
         return None
 
     def _go_on(self, child: _Child, now: float) -> str | None:
@@ -114,10 +116,11 @@ class GpuWatch:
 
     def _ask_why(self, child: _Child, code: int) -> None:
         """Let the checks say what a driver means that hangs or crashes."""
-        kind, reason = "hung", f"no answer within {_PATIENCE:g} s"
+        kind, reason = "hung", f"no answer within {self._start.patience:g} s"
         if not child.killed:
             kind, reason = "crashed", f"killed by {signal.Signals(-code).name}"
-        self._child = _fork(lambda: _judge(self._run_dir, self._start, kind, reason), asks=False)
+        work = partial(_judge, self._run_dir, self._start, kind, reason)
+        self._child = _fork(work, _TO_JUDGE, asks=False)
 
     def _hear(self, child: _Child, now: float) -> str | None:
         said = json.loads(child.answer) if child.answer else {"detail": "", "line": ""}
@@ -137,6 +140,7 @@ def _look(run_dir: str, start: GpusAtStart, recovering: bool) -> bytes:
     """Return nothing where all is as at the start, and the log does not say otherwise."""
     from launcher.watch import roll_call
 
+    limit_files()
     roll_call.ask_as_the_start_did(start)
     if roll_call.as_at_start(start, control_fault()) and not recovering:
         return b""
@@ -161,11 +165,14 @@ def control_fault() -> str:
     return ""
 
 
-def _fork(work: Callable[[], bytes], asks: bool) -> _Child:
-    """Run `work` in a child, whose answer is what it returns, or what it failed with."""
+def _fork(work: Callable[[], bytes], patience: float, asks: bool) -> _Child:
+    """Run `work` in a child, whose answer is what it returns, or what it failed with.
+
+    It has `patience` seconds.
+    """
     pid, reader = fork_to_answer(lambda writer: _answer(work, writer))
     os.set_blocking(reader, False)
-    return _Child(pid, reader, time.monotonic() + _PATIENCE, asks)
+    return _Child(pid, reader, time.monotonic() + patience, asks)
 
 
 def _answer(work: Callable[[], bytes], writer: int) -> int:

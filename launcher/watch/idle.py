@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from launcher.model.watch import JupyterDoor
 from launcher.process import tree
-from launcher.process.fork import fork_to_answer
+from launcher.process.fork import fork_to_answer, limit_files
 from launcher.watch import ready
 
 _EVERY = 30.0  # seconds between two looks at the most
@@ -131,6 +131,7 @@ def gpu_computes() -> bool:
     def ask(writer: int) -> int:
         from launcher.detect import nvml
 
+        limit_files()
         os.write(writer, b"busy" if nvml.busiest() >= _BUSY_GPU else b"idle")
         return 0
 

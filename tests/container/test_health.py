@@ -13,6 +13,7 @@ from testing.container.engine import poll
 from testing.container.gpus import ALL, machine
 
 CHECKED_OFTEN = ("--health-interval", "1s", "--health-retries", "1")
+SOON = {"LAUNCHER_DETECT_TIMEOUT": "10"}  # until a driver that does not answer is one that hangs
 LOST = "launcher: GPUs are lost: "
 BACK = "launcher: the GPUs are back: "
 MINUTE = 60.0  # seconds, within which a loss is said
@@ -24,7 +25,7 @@ Changes = Mapping[str, Mapping[str, str | None]]
 @pytest.fixture(scope="module")
 def watched(shared_box: Boxes) -> Box:
     """Return a box with eight GPUs that are looked at every five seconds."""
-    started = shared_box(*ALL, *CHECKED_OFTEN, env={"LAUNCHER_GPU_WATCH": "5"})
+    started = shared_box(*ALL, *CHECKED_OFTEN, env={"LAUNCHER_GPU_WATCH": "5", **SOON})
     started.wait_for_banner()
     _await_health(started, "healthy")
     return started

@@ -24,6 +24,7 @@ class Place(NamedTuple):
     mount: str  # {0}, SOURCE:TARGET
     shm: str
     memlock: str
+    nofile: str  # fewer files open
     pids: str
     cpus: str  # {0} of them; {1} is the last one's number
     memory: str
@@ -51,6 +52,7 @@ DOCKER = Place(
     mount="docker run -v {0} …",
     shm="docker run --shm-size=8g …   (or --ipc=host)",
     memlock="docker run --ulimit memlock=-1 …",
+    nofile="docker run --ulimit nofile=65536:1048576 …",
     pids="docker run --pids-limit=-1 …",
     cpus="docker run --cpus={0} …, or without --cpus and --cpuset-cpus",
     memory="docker run --memory=… with a higher limit",
@@ -68,6 +70,7 @@ COMPOSE = {
     "variable": "environment: [{0}]",
     "shm": "shm_size: 8g",
     "memlock": "ulimits: {{memlock: -1}}",
+    "nofile": "ulimits: {{nofile: 65536}}",
     "pids": "pids_limit: -1",
     "cpus": "cpus: {0}",
     "group": "group_add: [{0}]",
@@ -100,6 +103,7 @@ _PLAIN = DOCKER._replace(
     mount="make what {0} names",
     shm="sudo mount -o remount,size=8G /dev/shm",
     memlock="ulimit -l unlimited, as root",
+    nofile="ulimit -n 65536, before it is started",
     pids="raise TasksMax= of the unit that this runs in",
     cpus="taskset -c 0-{1} …, or a CPUQuota= of {0}00%",
     memory="raise MemoryMax= of the unit that this runs in",
@@ -122,6 +126,7 @@ _LXC = _PLAIN._replace(
     recreate="restart the container on the LXC host (Proxmox: pct reboot ID)",
     mount="on the LXC host, in the container's configuration: a mount point {0}",
     memlock="on the LXC host: lxc.prlimit.memlock = unlimited in the container's configuration",
+    nofile="on the LXC host: lxc.prlimit.nofile = 65536 in the container's configuration",
     pids="on the LXC host: a higher lxc.cgroup2.pids.max (Proxmox, LXD: limits.processes)",
     cpus="on the LXC host: {0} cores in the container's configuration",
     memory="on the LXC host: more memory in the container's configuration",
@@ -154,6 +159,7 @@ _KUBERNETES = DOCKER._replace(
     mount=f"{_POD}: a volumeMount {{0}}",
     shm="in the pod: mount an emptyDir with medium: Memory on /dev/shm",
     memlock="in the pod: containerd's service on the node needs LimitMEMLOCK=infinity",
+    nofile="on the node: LimitNOFILE=65536:1048576 for containerd's service",
     pids="in the pod: raise podPidsLimit of the node's kubelet",
     cpus="in the pod: resources.limits.cpu: {0}",
     memory="in the pod: a higher resources.limits.memory",
@@ -177,6 +183,7 @@ def _rented(host: str, console: str, other: str, variable: str, restart: str) ->
         mount=f"{console}: a volume for {{0}}",
         shm=f"{more} memory: /dev/shm grows with it",
         memlock=f"{host}: a higher limit of locked memory",
+        nofile=f"{host}: a lower limit of open files; in a shell of it: ulimit -n 65536",
         pids=f"{host}: a higher limit of processes",
         cpus=f"{more} CPUs: {{0}} for these GPUs",
         memory=f"{more} memory",
@@ -213,6 +220,7 @@ _SLURM = _PLAIN._replace(
     mount="in the job: --container-mounts={0} (Apptainer: --bind {0})",
     shm="the cluster's admins: a larger /dev/shm on the node",
     memlock="the cluster's admins: LimitMEMLOCK=infinity for slurmd",
+    nofile="in the job: ulimit -n 65536, before it is started",
     pids="the cluster's admins: a higher TasksMax= for slurmd",
     cpus="in the job: srun --cpus-per-task={0} …",
     memory="in the job: srun --mem=… with a higher limit",
@@ -237,6 +245,7 @@ def _hub(host: str, settings: dict[str, str]) -> Place:
         mount=f"{who}: a volume {{0}} ({settings['mount']})",
         shm=f"{who}: {settings['shm']}",
         memlock=f"{who}: no limit of locked memory",
+        nofile=f"{who}: a lower limit of open files",
         pids=f"{who}: a higher limit of processes",
         cpus=f"{who}: c.Spawner.cpu_limit = {{0}}",
         memory=f"{who}: a higher c.Spawner.mem_limit",

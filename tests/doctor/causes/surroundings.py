@@ -112,6 +112,7 @@ SMALL_SHM = ("unshare", "--mount", "sh", "-c",
              'mount -t tmpfs -o size=64m tmpfs "$0/dev/shm" && exec "$@"', "ROOT")  # fmt: skip
 BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
 LITTLE_LOCKED = ("prlimit", "--memlock=8388608")
+MANY_FILES = ("prlimit", "--nofile=1073741816")  # not where fs.nr_open is less, as by default
 CGROUP = written("proc/self/cgroup", "0::/\n")
 
 RESOURCES = (
@@ -162,6 +163,10 @@ RESOURCES = (
         "few-processes", "The container may have 256 processes and threads.",
         tree=(CGROUP, written("sys/fs/cgroup/pids.max", "256\n")),
         warns=("resources.threads",), names=("--pids-limit",),
+    ),
+    Scenario(
+        "many-files", "A process may have a thousand million files open.", wrapper=MANY_FILES,
+        warns=("resources.files",), names=("--ulimit nofile=65536",),
     ),
     Scenario(
         "few-cpus", "One CPU for two GPUs.",

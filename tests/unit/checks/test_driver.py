@@ -127,6 +127,16 @@ def test_persistence_is_a_warning_on_a_data_centre_card() -> None:
     assert verdict.exit_status == 0
 
 
+@pytest.mark.parametrize(("seconds", "words"), [(None, None), (2.0, None), (12.2, "took 12 s")])
+def test_a_slow_driver_is_one_that_nobody_keeps_ready(seconds: float | None, words: str) -> None:
+    """A desktop's card too, where it shows."""
+    card = replace(gpu(0), name="NVIDIA GeForce RTX 3090", persistence=False)
+    seen = cheap(replace(answering(card), seconds=seconds), cards(1))
+    found = judge(seen, ROWS).warnings
+    assert [one.id for one in found] == (["driver.persistence_off"] if words else [])
+    assert all(words in one.what for one in found)
+
+
 def test_every_check_is_reached() -> None:
     reached = {row for row, _ in FAILURES.values()} | {"driver.persistence_off"}
     reached |= {

@@ -225,6 +225,16 @@ def test_locked_memory_counts_where_there_are_rdma_cards(memlock, words) -> None
     assert all(words in one.what and "--ulimit memlock=-1" in one.fix for one in found)
 
 
+@pytest.mark.parametrize(
+    ("nofile", "words"),
+    [(1024, None), (1 << 20, None), (1_073_741_816, "1073741816 files"), (None, "any number")],
+)
+def test_too_many_open_files(nofile: int | None, words: str | None) -> None:
+    found = warnings(limited(nofile=nofile))
+    assert [one.id for one in found] == (["resources.files"] if words else [])
+    assert all(str(words) in one.what and "--ulimit nofile=65536" in one.fix for one in found)
+
+
 @pytest.mark.parametrize(("pids", "few"), [(100, True), (511, True), (512, False), (None, False)])
 def test_processes_and_threads(pids: int | None, few: bool) -> None:
     found = warnings(limited(pids=pids))
@@ -265,7 +275,7 @@ def test_without_gpus_only_the_boxs_own_limits_count() -> None:
 def test_every_warning_has_a_fix_everywhere(platform: str) -> None:
     taken = gpu(0, compute_mode=3, processes=1, memory_free=0, memory_bytes=FULL, slowdown=0xC0)
     others = (gpu(1, compute_mode=2), gpu(2, slowdown=0x8))
-    seen = limited(platform, cpus=CpuBudget(2, 1, None), shm=0, pids=1, memlock=0)
+    seen = limited(platform, cpus=CpuBudget(2, 1, None), shm=0, pids=1, memlock=0, nofile=None)
     report = answering(taken, *others)
     small = replace(seen.machine, report=report)
     found = warnings(with_rdma(replace(seen, machine=small, torch=None, trials=())))

@@ -184,6 +184,30 @@ def test_a_variable_of_the_users_says_that_gpus_are_wanted() -> None:
     assert (found.machine, make_plan(found, STATE).cpu_only) == (EIGHT, False)
 
 
+# --- the watch ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "environ", "patience"),
+    [
+        (None, {}, 30.0),
+        (0.2, {}, 30.0),
+        (12.0, {}, 36.0),
+        (12.0, {"LAUNCHER_DETECT_TIMEOUT": "120"}, 120.0),
+        (0.2, {"LAUNCHER_DETECT_TIMEOUT": "2"}, 10.0),
+    ],
+)
+def test_patience_is_learnt_from_the_start(
+    seconds: float | None, environ: dict[str, str], patience: float
+) -> None:
+    slow = replace(EIGHT, report=replace(EIGHT.report, seconds=seconds))
+    made = plan(slow, **environ)
+    assert made.gpu_patience == patience
+    watched = plan_watch(made, slow).gpus
+    assert watched is not None
+    assert watched.patience == patience
+
+
 # --- LAUNCHER_REQUIRE_GPU --------------------------------------------------------------------
 
 

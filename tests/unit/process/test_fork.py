@@ -35,6 +35,21 @@ os.waitpid(fork(look, core=True), 0)
     assert done.stdout == "0\n4096\n", done.stderr
 
 
+def test_a_huge_limit_of_files_is_lowered_and_no_other() -> None:
+    done = run_script("""
+import resource
+from launcher.process import fork
+def limited(soft, most):
+    fork._FILES = most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    fork.limit_files()
+    return resource.getrlimit(resource.RLIMIT_NOFILE) == (min(soft, most), hard)
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+print(limited(hard, 200), limited(200, 200), limited(100, 200))
+""")
+    assert done.stdout == "True True True\n", done.stderr
+
+
 def test_whatever_happens_it_does_not_come_back() -> None:
     done = run_script("""
 import os, sys
