@@ -52,8 +52,8 @@ USES = {
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
     "supervise": {"box", "detect", "model", "process", "settings"},
     "watch": {
-        "box", "checks", "detect", "doctor", "model", "paths", "process", "render", "settings",
-        "supervise", "text",
+        "box", "checks", "detect", "doctor", "gpus", "model", "paths", "process", "render",
+        "settings", "supervise", "text",
     },
     "pid1": {
         "box", "checks", "detect", "doctor", "model", "plan", "process", "render", "settings",

@@ -8,6 +8,7 @@ from launcher.checks.check import CPU_ONLY, Check, joined_worse
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words, last_branch
 from launcher.checks.facts.device_nodes import is_gpu_node, started_without_node
 from launcher.checks.facts.how_to_run import give_gpus_here, give_named, is_rented
+from launcher.checks.facts.recovery import drains, needs_reset, recover, say
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu, PciDevice
 
@@ -265,6 +266,16 @@ CHECKS: tuple[Check, ...] = (
         "hardware.remap_pending", _where(_remap_pending, "bad memory waits for a reset"),
         "the GPU works, and replaces that memory at the next reset",
         _on_host(_RESET_COMMAND, _remap_pending), warning=True,
+    ),
+    Check(
+        "hardware.recovery_reset", say(needs_reset),
+        "an error stopped it: programs on that GPU fail until then",
+        recover(needs_reset), warning=True,
+    ),
+    Check(
+        "hardware.recovery_drain", say(drains),
+        "what runs there goes on, and nothing new is to be started on that GPU",
+        recover(drains), warning=True,
     ),
     Check(
         "hardware.pcie_width",

@@ -78,14 +78,23 @@ def read_nvlink_errors(device: Any) -> NvLinkErrors | None:
 
     Each has a return code and a type of its own (nvml.h, nvmlFieldValue_t).
     """
-    values = field(lambda: pynvml.nvmlDeviceGetFieldValues(device, list(_ERRORS)))
-    if values is None:
-        return None
-    recoveries, replays, *crc = (None if value.nvmlReturn else _number(value) for value in values)
+    recoveries, replays, *crc = _read_fields(device, _ERRORS)
     if recoveries is None:
         return None
     known = [count for count in crc if count is not None]
     return NvLinkErrors(recoveries, replays, sum(known) if known else None)
+
+
+def read_field(device: Any, id: int) -> int | None:
+    """Return a value that has no function of its own: NVML_FI_DEV_*."""
+    return _read_fields(device, (id,))[0]
+
+
+def _read_fields(device: Any, ids: Sequence[int]) -> list[int | None]:
+    values = field(lambda: pynvml.nvmlDeviceGetFieldValues(device, list(ids)))
+    if values is None:
+        return [None] * len(ids)
+    return [None if value.nvmlReturn else _number(value) for value in values]
 
 
 def _number(value: Any) -> int:

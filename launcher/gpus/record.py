@@ -13,6 +13,10 @@ from launcher.model.machine import DriverFailure, Gpu, GpuReport, LostGpu, MigDe
 
 _TITLE = "# Recorded by `launcher record`.  UUIDs and process ids are made up.\n"
 _COMPUTE_MODES = ("default", "exclusive-thread", "prohibited", "exclusive-process")
+_RECOVERIES = (
+    "none", "gpu-reset", "node-reboot", "drain-p2p", "drain-and-reset", "recover-imex-domain",
+    "bus-reset", "system-reboot",
+)  # fmt: skip
 _STATES = {4: "no-permission", 15: "lost"}  # of a GPU without a handle, by nvmlReturn_t
 _NOT_SUPPORTED = 3
 _MIG_SLOTS = 7  # of every GPU that has MIG
@@ -95,6 +99,8 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
         yield "remapped_rows_corrected", "0"
         yield "remapped_rows_pending", _yes(bool(gpu.remap_pending))
         yield "remapped_rows_failure", _yes(gpu.remap_failed)
+    if gpu.recovery is not None and gpu.recovery < len(_RECOVERIES):
+        yield "recovery_action", _RECOVERIES[gpu.recovery]
     yield from _given("ecc_volatile_uncorrected", gpu.ecc_errors)
     yield from _given("clocks_event_reasons", gpu.slowdown, hex)
     yield from _given("persistence_mode", gpu.persistence, _enabled)

@@ -96,11 +96,27 @@ ADVICE = {
 }
 
 _CHANGED = 154
+
+
+class Need(NamedTuple):
+    """What a driver says that a GPU needs."""
+
+    words: str
+    advice: Advice
+
+
 # nvmlDeviceGpuRecoveryAction_t, nvml.h
 _NONE = 0
-RECOVERY = {
-    1: "reset", 2: "reboot", 3: "drain", 4: "drain and reset", 5: "imex", 6: "reset", 7: "reboot",
-}  # fmt: skip
+_OTHER = Need("something of which this launcher has not heard", ADVICE["ask"])
+_NEEDS = {
+    1: Need("a reset", ADVICE["reset"]),
+    2: Need("a reboot of its host", ADVICE["reboot"]),
+    3: Need("what other GPUs send it to end", ADVICE["drain"]),
+    4: Need("a reset, once what runs there has ended", ADVICE["drain and reset"]),
+    5: Need("the IMEX service of its host anew", ADVICE["imex"]),
+    6: Need("a reset of its bus", ADVICE["reset"]),
+    7: Need("a reboot of its host", ADVICE["reboot"]),
+}
 
 
 class Xid(NamedTuple):
@@ -147,8 +163,8 @@ _ROWS: tuple[tuple[Iterable[int], Xid], ...] = (
     ((79,), Xid("it fell off the PCI bus", "card", "bus")),
     ((92,), Xid("many memory errors, which ECC corrected", "card", "replace")),
     ((93,), Xid("the card's own configuration was written too often", "card", "nothing")),
-    ((94,), Xid(f"{_ECC}, and only one program had it", "card", "contained")),
-    ((95,), Xid(f"{_ECC}, and nobody knows who had it", "card", "reset")),
+    ((94,), Xid(f"{_ECC}, under one program alone", "card", "contained")),
+    ((95,), Xid(f"{_ECC}, under more than one program", "card", "reset")),
     ((106, 107), Xid("a test message", "", "nothing")),
     ((108, 137), Xid("a program used memory of another GPU that it may not", "program", "debug")),
     # The catalogue resets the GPU; PLUGIN, a program's fault, does not.  A newer driver says which.
@@ -192,12 +208,23 @@ def advise(code: int, recovery: int | None) -> Advice:
     """
     action = explain(code).action
     own, open_question = ADVICE[action], ADVICE[action].resets or action == "ask"
-    told = ADVICE[RECOVERY.get(recovery, "ask")] if recovery else None
+    told = need.advice if (need := what_it_needs(recovery)) else None
     if told and (told.resets or open_question):
         return told
     if recovery == _NONE and open_question:
         return ADVICE["nothing" if code == _CHANGED else "restart"]
     return own
+
+
+def what_it_needs(recovery: int | None) -> Need | None:
+    """Return what the driver says that a GPU needs; None = nothing, or it does not say."""
+    return _NEEDS.get(recovery, _OTHER) if recovery else None
+
+
+def needs_reset(recovery: int | None) -> bool:
+    """Return whether nothing runs on a GPU before a reset, or a reboot, by the driver's word."""
+    need = what_it_needs(recovery)
+    return need is not None and need.advice.resets
 
 
 def is_worth_repeating(code: int) -> bool:

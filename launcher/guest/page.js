@@ -124,7 +124,9 @@ async function showStatus() {
     byId("services").hidden = !rows.length;
     const gpus = probes.gpus ? `GPUs: ${probes.gpus.detail}` : "";
     const killed = said.memory_kills ? `${said.memory_kills} killed for want of memory` : "";
-    say("services-said", [gpus, killed].filter(Boolean).join("; "));
+    const xids = Object.entries(said.xids || {}).map(([gpu, codes]) =>
+      `GPU ${gpu}: Xid ${Object.entries(codes).map(([code, n]) => `${code} ×${n}`).join(", ")}`);
+    say("services-said", [gpus, ...xids, killed].filter(Boolean).join("; "));
   } catch (error) {
     say("state", error.message, "odd");
     say("services-said", "");

@@ -87,6 +87,7 @@ class Gpu(NamedTuple):
     pcie_width_max: int | None = None  # lanes that card and slot have
     remap_pending: bool | None = None  # bad memory rows wait for a reset
     remap_failed: bool | None = None  # there are more bad rows than spare ones
+    recovery: int | None = None  # nvmlDeviceGpuRecoveryAction_t: what the driver says it needs
     ecc_errors: int | None = None  # that ECC could not correct, since the driver was loaded
     slowdown: int | None = None  # nvmlClocksEventReason* bits: why its clocks are held down
     persistence: bool | None = None  # the driver keeps the GPU ready while nobody uses it

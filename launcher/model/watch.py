@@ -31,11 +31,31 @@ class SshDoor(NamedTuple):
     listen: str  # "" = every address
 
 
+class GpuState(NamedTuple):
+    """How a GPU is that answers.  None = the device or the driver does not tell."""
+
+    recovery: int | None = None  # nvmlDeviceGpuRecoveryAction_t: what it needs
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    link_recoveries: int | None = None  # NVLinks that failed and were trained anew
+    slowdown: int | None = None  # nvmlClocksEventReason* bits
+    persistence: bool | None = None
+
+
 class ListedGpu(NamedTuple):
     """A GPU that NVML listed."""
 
     uuid: str
     instances: frozenset[str] | None  # UUIDs of its MIG instances; None = not in MIG mode
+    index: int = 0  # type: ignore[assignment]
+    bus: str = ""  # its PCI address; "" = integrated
+    places: tuple[tuple[int, int], ...] = ()  # of the instances: GPU instance, compute instance
+    state: GpuState = GpuState()
+
+    @property
+    def smi_id(self) -> str:
+        """Return what `nvidia-smi -i` takes for it, whoever counts."""
+        return self.bus or self.uuid
 
 
 class GpusAtStart(NamedTuple):

@@ -5,10 +5,17 @@ from __future__ import annotations
 from launcher.checks.facts.device_nodes import CONTROL
 from launcher.checks.facts.how_to_run import place_of
 from launcher.model import state_files
-from launcher.model.machine import GpuReport, Machine
+from launcher.model.machine import Gpu, GpuReport, Machine
 from launcher.model.plan import Jupyter, Plan
 from launcher.model.secret import Secret
-from launcher.model.watch import GpusAtStart, JupyterDoor, ListedGpu, SshDoor, WatchTarget
+from launcher.model.watch import (
+    GpusAtStart,
+    GpuState,
+    JupyterDoor,
+    ListedGpu,
+    SshDoor,
+    WatchTarget,
+)
 
 
 def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
@@ -70,12 +77,31 @@ def _gpus_at_start(plan: Plan, report: GpuReport) -> GpusAtStart:
     faults = {node.path: node.fault for node in report.nodes}
     return GpusAtStart(
         interval=plan.gpu_watch,
-        listed=tuple(
-            ListedGpu(gpu.uuid, frozenset(gpu.mig_uuids) if gpu.mig_enabled else None)
-            for gpu in report.gpus
-        ),
+        listed=tuple(map(_listed, report.gpus)),
         lost=len(report.lost),
         control_fault=faults.get(CONTROL, "ENOENT"),  # WSL2 has no such node
         environ=plan.inherited,
         patience=plan.gpu_patience,
+    )
+
+
+def _listed(gpu: Gpu) -> ListedGpu:
+    return ListedGpu(
+        uuid=gpu.uuid,
+        instances=frozenset(gpu.mig_uuids) if gpu.mig_enabled else None,
+        index=gpu.index,
+        bus=gpu.pci_bus_id or "",
+        places=tuple(
+            (mig.gpu_instance, mig.compute_instance)
+            for mig in gpu.mig_devices
+            if mig.gpu_instance is not None and mig.compute_instance is not None
+        ),
+        state=GpuState(
+            recovery=gpu.recovery,
+            remap_pending=gpu.remap_pending,
+            remap_failed=gpu.remap_failed,
+            link_recoveries=gpu.nvlink_errors.recoveries if gpu.nvlink_errors else None,
+            slowdown=gpu.slowdown,
+            persistence=gpu.persistence,
+        ),
     )

@@ -1,62 +1,60 @@
-"""Look at the GPUs every so often, in a child: the driver may hang, and watch must not.
+"""Look at the GPUs every so often, and hear of them meanwhile, in children: the driver may hang.
 
 watch itself holds no handle of the driver's: one would survive the loss that is looked for, and
-keep the host from resetting the GPU.
+keep the host from resetting the GPU.  Who listens does, and is ended where that matters.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from launcher.model.watch import GpusAtStart, Probe
-from launcher.process.fork import fork_to_answer, limit_files
+from launcher.watch.child import Child
+from launcher.watch.gpu_look import control_fault, judge, look
+from launcher.watch.gpu_record import GpuRecord
+from launcher.watch.listener import Listener
 from launcher.watch.news import GpuNews
 
 NAME = "gpus"
-_CONTROL = "/dev/nvidiactl"
 _TO_JUDGE = 10.0  # seconds for the checks, which ask nobody
 _GRACE = 1.0  # seconds for a kill; what is there after that is held by the kernel
 
 
-@dataclass
-class _Child:
-    pid: int
-    pipe: int
-    deadline: float  # CLOCK_MONOTONIC, seconds
-    asks: bool  # the driver; else it judges that there was no answer
-    answer: bytearray = field(default_factory=bytearray)
-    killed: bool = False
-
-
 class GpuWatch:
-    """Knows whether the log says that GPUs are lost, and when to look again."""
+    """Knows what the log says of the GPUs, and when to look again."""
 
-    def __init__(self, run_dir: str, start: GpusAtStart, said: str = "") -> None:
-        """Watch those of the start; `said` is the loss that the log has already."""
+    def __init__(
+        self, run_dir: str, start: GpusAtStart, record: GpuRecord | None = None,
+        place: str = "docker",
+    ) -> None:  # fmt: skip
+        """Watch those of the start; `record` is what a watch before this one knew."""
+        self.record = record or GpuRecord()
         self._run_dir = run_dir
         self._start = start
-        self._news = GpuNews(said)
+        self._news = GpuNews(self.record.lost)
         self._fault = ""
         self._due = 0.0
-        self._child: _Child | None = None
-        self._stuck = 0  # pid of a child that the kernel holds
+        self._child: Child | None = None
+        self._asks = False  # the child asks the driver; else it judges that there was no answer
+        self._stuck: Child | None = None  # a child that the kernel holds
+        self._listener = Listener(start, place)
+        self._awake: set[str] = set()  # UUIDs of those that may be held open
+        self._memory: Mapping[str, Any] = {}  # of soundness
 
     @property
     def probe(self) -> Probe:
-        lost = self._news.said
-        return Probe(NAME, not lost, lost or "as at the start")
+        why = "; ".join(filter(None, (self._news.said, *self.record.resets.values())))
+        return Probe(NAME, not why, why or "as at the start")
 
     @property
-    def pipe(self) -> int | None:
-        """Return what becomes readable when the child that runs has an answer."""
-        return self._child.pipe if self._child else None
+    def pipes(self) -> list[int]:
+        """Return what becomes readable when a child has something to say."""
+        own = [self._child.pipe] if self._child else []
+        return own if self._listener.pipe is None else [*own, self._listener.pipe]
 
     @property
     def next_event(self) -> float:
@@ -74,128 +72,92 @@ class GpuWatch:
         if fault != self._fault:
             self._fault, self._due = fault, 0.0
 
-    def step(self) -> str | None:
-        """Go on without waiting; return a line for the log where there is news.
+    def step(self) -> list[str]:
+        """Go on without waiting; return lines for the log where there is news.
 
         Raises RuntimeError or OSError where a look failed for a reason that is not the driver's.
         """
-        now = time.monotonic()
+        heard = self._listener.read()
+        for one in heard:
+            self.record = self.record.with_xid(one.gpu, one.code, one.count, one.reset)
+        if any(one.reset for one in heard):
+            self._due = 0.0  # some may be lost, too
+            self._listen()
+        lines = [one.line for one in heard if one.line]
+        return [*lines, *self._look(time.monotonic())]
+
+    # --- what is heard ---
+
+    def _listen(self, awake: Iterable[str] | None = None) -> None:
+        """Hear those GPUs that nobody needs to reset; none while some are lost.
+
+        Args:
+            awake: the UUIDs of those that may be held open; None = as before.
+        """
+        if awake is not None:
+            self._awake = set(awake)
+        wanted = () if self._news.said else tuple(
+            gpu for gpu in self._start.listed
+            if gpu.uuid in self._awake and gpu.index not in self.record.resets
+        )  # fmt: skip
+        self._listener.hear(wanted, self.record.kinds)
+
+    # --- what is looked at ---
+
+    def _look(self, now: float) -> list[str]:
         if self._child:
             return self._go_on(self._child, now)
         if now < self._due:
-            return None
+            return []
         self._due = now + self._start.interval  # where not even a child can be started, too
-        if self._stuck and _reap(self._stuck) is None:  # a second one would hang beside it
-            return None
-        self._stuck = 0
-        recovering = bool(self._news.said)
-        work = partial(_look, self._run_dir, self._start, recovering)
-        self._child = _fork(work, self._start.patience, asks=True)
-        return None
+        if self._stuck and not self._stuck.has_ended():  # a second one would hang beside it
+            return []
+        self._stuck = None
+        known = {"recovering": bool(self._news.said), "memory": self._memory,
+                 "resets": sorted(self.record.resets)}  # fmt: skip
+        work = partial(look, self._run_dir, self._start, known)
+        self._child, self._asks = Child(work, now + self._start.patience), True
+        return []
 
-    def _go_on(self, child: _Child, now: float) -> str | None:
-        status = _reap(child.pid)
-        _read(child)
-        if status is None and now < child.deadline:
-            return None
-        if status is None and not child.killed:
-            os.kill(child.pid, signal.SIGKILL)
-            child.killed, child.deadline = True, now + _GRACE
-            return None
-        os.close(child.pipe)
+    def _go_on(self, child: Child, now: float) -> list[str]:
+        ended = child.has_ended()
+        if not ended and now < child.deadline:
+            return []
+        if not ended and not child.killed:
+            child.kill(now + _GRACE)
+            return []
+        child.close()
         self._child, self._due = None, now + self._start.interval
-        if status is None:
-            self._stuck = child.pid
-        code = 0 if status is None else os.waitstatus_to_exitcode(status)
-        if child.asks and (child.killed or code < 0):
-            self._ask_why(child, code)
-            return None
-        if child.killed or code:
-            raise RuntimeError(f"cannot look at the GPUs: {child.answer.decode() or code}")
-        return self._hear(child, now)
+        if not ended:
+            self._stuck = child
+        if self._asks and (child.killed or child.crash):
+            self._ask_why(child, now)
+            return []
+        if child.killed or child.code:
+            raise RuntimeError(f"cannot look at the GPUs: {child.answer.decode() or child.code}")
+        return self._hear(json.loads(child.answer), now)
 
-    def _ask_why(self, child: _Child, code: int) -> None:
+    def _ask_why(self, child: Child, now: float) -> None:
         """Let the checks say what a driver means that hangs or crashes."""
         kind, reason = "hung", f"no answer within {self._start.patience:g} s"
         if not child.killed:
-            kind, reason = "crashed", f"killed by {signal.Signals(-code).name}"
-        work = partial(_judge, self._run_dir, self._start, kind, reason)
-        self._child = _fork(work, _TO_JUDGE, asks=False)
+            kind, reason = "crashed", f"killed by {child.crash}"
+        work = partial(judge, self._run_dir, self._start, kind, reason)
+        self._child, self._asks = Child(work, now + _TO_JUDGE), False
 
-    def _hear(self, child: _Child, now: float) -> str | None:
-        said = json.loads(child.answer) if child.answer else {"detail": "", "line": ""}
-        before, self._news = self._news.said, self._news.see(said["detail"])
+    def _hear(self, told: Mapping[str, Any], now: float) -> list[str]:
+        before, self._news = self._news.said, self._news.see(told["detail"])
         if self._stuck:  # it is still silent, which is as good as a second look
-            self._news = self._news.see(said["detail"])
-        # A driver that was silent is asked again at once: a loss is to be told within a minute.
-        at_once = self._news.suspected is not None and not child.asks
+            self._news = self._news.see(told["detail"])
+        # A driver that was silent is asked again at once: it may have been slow alone.
+        at_once = self._news.suspected is not None and not self._asks
         self._due = now + (0 if at_once else self._news.pause(self._start.interval))
-        return str(said["line"]) if self._news.said != before else None
-
-
-# --- what the children do ---------------------------------------------------------------------
-
-
-def _look(run_dir: str, start: GpusAtStart, recovering: bool) -> bytes:
-    """Return nothing where all is as at the start, and the log does not say otherwise."""
-    from launcher.watch import roll_call
-
-    limit_files()
-    roll_call.ask_as_the_start_did(start)
-    if roll_call.as_at_start(start, control_fault()) and not recovering:
-        return b""
-    from launcher.watch import gpu_loss
-
-    return gpu_loss.look_for_loss(run_dir, dict(start.environ))
-
-
-def _judge(run_dir: str, start: GpusAtStart, kind: str, reason: str) -> bytes:
-    from launcher.model.machine import DriverFailure
-    from launcher.watch import gpu_loss
-
-    return gpu_loss.look_for_loss(run_dir, dict(start.environ), DriverFailure(kind, reason))
-
-
-def control_fault() -> str:
-    """Return why the driver's control node cannot be opened ("EPERM"), or "" where it can."""
-    try:
-        os.close(os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError as err:
-        return errno.errorcode.get(err.errno or 0, str(err.errno))
-    return ""
-
-
-def _fork(work: Callable[[], bytes], patience: float, asks: bool) -> _Child:
-    """Run `work` in a child, whose answer is what it returns, or what it failed with.
-
-    It has `patience` seconds.
-    """
-    pid, reader = fork_to_answer(lambda writer: _answer(work, writer))
-    os.set_blocking(reader, False)
-    return _Child(pid, reader, time.monotonic() + patience, asks)
-
-
-def _answer(work: Callable[[], bytes], writer: int) -> int:
-    try:
-        answer, status = work(), 0
-    except Exception as err:
-        answer, status = f"{type(err).__name__}: {err}".encode(errors="replace"), 70
-    os.write(writer, answer[: 1 << 15])  # a pipe holds twice that
-    return status
-
-
-def _read(child: _Child) -> None:
-    try:
-        while chunk := os.read(child.pipe, 65536):
-            child.answer += chunk
-    except BlockingIOError:
-        pass
-
-
-def _reap(pid: int) -> int | None:
-    """Return how a child ended, or None while it is there."""
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return 0
-    return status if ended else None
+        lines = [str(told["line"])] if self._news.said != before else []
+        if self._news.said != before:
+            self.record = self.record.with_loss(self._news.said)
+        if "awake" in told:
+            self._memory = told["memory"]
+            self.record = self.record.with_resets(told["resets"])
+            lines += told["lines"]
+        self._listen(told.get("awake"))
+        return lines

@@ -30,6 +30,7 @@ def write_health(
     *,
     starting: bool = False,
     memory_kills: int = 0,
+    gpus: Mapping[str, object] | None = None,
 ) -> None:
     """Replace the report, whole.  Raises OSError, and the old one stays and grows stale.
 
@@ -37,6 +38,7 @@ def write_health(
         started: CLOCK_MONOTONIC of the box's start, seconds.
         starting: the services have not all answered yet, and still may.
         memory_kills: processes of the box that the kernel killed for want of memory.
+        gpus: what is known of them, for whoever counts, and for the next watch.
     """
     content = {
         "started": started,
@@ -46,6 +48,7 @@ def write_health(
         "starting": starting,
         "healthy": not starting and all(probe.ready for probe in probes),
         "memory_kills": memory_kills,
+        "gpus": gpus,
         "services": {
             probe.service: {"ready": probe.ready, "detail": probe.detail} for probe in probes
         },

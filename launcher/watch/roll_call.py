@@ -1,7 +1,7 @@
-"""Does NVML still list what it listed at the start?  The cheap look, every half minute.
+"""Is every GPU of the start there, and how is each?  The cheap look, every half minute.
 
-Runs in a forked child: the library may hang or crash.  By ctypes and not by pynvml, whose import
-alone takes five times as long as all of this; what is wrong is then for `gpu_loss` to find out.
+Runs in a forked child: the library may hang or crash.  What is wrong is then for `gpu_loss` to find
+out.
 """
 
 from __future__ import annotations
@@ -10,35 +10,44 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from launcher.model.watch import GpusAtStart
+from launcher.model.watch import GpusAtStart, GpuState, ListedGpu
 from launcher.paths import walk
 from launcher.settings import environ
+from launcher.watch import nvml
 
-_UUID_SIZE = 96  # NVML_DEVICE_UUID_V2_BUFFER_SIZE
-_MIG_SLOTS = 8  # of any GPU that has MIG, and does not say how many
-
-_LIBRARY = "libnvidia-ml.so.1"
+_DEVICES = "/sys/bus/pci/devices"
 
 # What is listed: by the UUID of each GPU, those of its MIG instances; None = not in MIG mode.
 Roll = Mapping[str, frozenset[str] | None]
 
 
-def as_at_start(start: GpusAtStart, control_fault: str) -> bool:
-    """Return whether every GPU of the start is there, with every MIG instance.
+class Seen(NamedTuple):
+    """What a roll call found."""
+
+    roll: Roll
+    unopened: int  # GPUs that NVML counts and cannot open
+    states: Mapping[str, GpuState]  # by UUID, of those that were asked
+
+
+def as_at_start(start: GpusAtStart, control_fault: str) -> Mapping[str, GpuState] | None:
+    """Return how the GPUs are; None where one of the start, or a MIG instance, is not there.
 
     Args:
         control_fault: what opening the control node did now.
     """
     if control_fault != start.control_fault:
-        return False
+        return None
     try:
-        now, unopened = _call()
+        seen = call(start.listed)
     except (OSError, AttributeError):  # no library, or one without these functions
-        return False
-    return unopened <= start.lost and all(
-        gpu.uuid in now and _covers(now[gpu.uuid], gpu.instances) for gpu in start.listed
+        return None
+    there = seen.unopened <= start.lost and all(
+        gpu.uuid in seen.roll and _covers(seen.roll[gpu.uuid], gpu.instances)
+        for gpu in start.listed
     )
+    return seen.states if there else None
 
 
 def ask_as_the_start_did(start: GpusAtStart) -> None:
@@ -49,7 +58,7 @@ def ask_as_the_start_did(start: GpusAtStart) -> None:
     """
     environ.replace(dict(start.environ))
     for folder in environ.own().get("LD_LIBRARY_PATH", "").split(":"):
-        path = f"{folder}/{_LIBRARY}"
+        path = f"{folder}/{nvml.LIBRARY}"
         if not folder.startswith("/") or not os.path.exists(path):
             continue
         found = walk.weakness(folder) or walk.weakness_of_file(path)
@@ -66,50 +75,49 @@ def _covers(now: frozenset[str] | None, start: frozenset[str] | None) -> bool:
     return now is start is None or (now is not None and start is not None and start <= now)
 
 
-def _call() -> tuple[Roll, int]:
-    """Return what NVML lists, and how many GPUs it counts and cannot open.
+def call(listed: tuple[ListedGpu, ...] = ()) -> Seen:
+    """Ask NVML for every GPU; those of `listed` that sleep are let be, and count as there.
 
     Raises OSError where it does not work at all.
     """
-    nvml = ctypes.CDLL(_LIBRARY)
-    _check(nvml.nvmlInit_v2())
+    sleeping = {gpu.index: gpu for gpu in listed if is_asleep(gpu.bus)}
+    library = nvml.open_library()
     try:
-        count = ctypes.c_uint()
-        _check(nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)))
-        found: dict[str, frozenset[str] | None] = {}
-        for index in range(count.value):
-            device = ctypes.c_void_p()
-            try:
-                _check(nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)))
-                found[_uuid(nvml, device)] = _instances(nvml, device)
-            except OSError:
+        count = nvml.count(library)
+        roll: dict[str, frozenset[str] | None] = {}
+        states: dict[str, GpuState] = {}
+        for index in range(count):
+            if gpu := sleeping.get(index):
+                roll[gpu.uuid] = gpu.instances
                 continue
-        return found, count.value - len(found)
+            with contextlib.suppress(OSError):
+                device = nvml.device(library, index)
+                uuid = nvml.uuid(library, device)
+                roll[uuid] = nvml.instances(library, device)
+                states[uuid] = nvml.state(library, device)
+        return Seen(roll, count - len(roll), states)
     finally:
-        nvml.nvmlShutdown()
+        library.nvmlShutdown()
 
 
-def _instances(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> frozenset[str] | None:
-    mode, pending = ctypes.c_uint(), ctypes.c_uint()
-    status = nvml.nvmlDeviceGetMigMode(device, ctypes.byref(mode), ctypes.byref(pending))
-    if status or mode.value != 1:  # a GPU that has no MIG, or does not tell
-        return None
-    slots, instance = ctypes.c_uint(), ctypes.c_void_p()
-    if nvml.nvmlDeviceGetMaxMigDeviceCount(device, ctypes.byref(slots)):
-        slots.value = _MIG_SLOTS
-    return frozenset(
-        _uuid(nvml, instance)
-        for slot in range(slots.value)  # an empty slot is an error, and no instance
-        if not nvml.nvmlDeviceGetMigDeviceHandleByIndex(device, slot, ctypes.byref(instance))
-    )
+def is_asleep(bus: str) -> bool:
+    """Return whether the kernel has switched a GPU off that nobody uses: a question wakes it.
+
+    kernel.org, ABI/testing/sysfs-devices-power.
+    """
+    return _power(bus, "runtime_status") == "suspended"
 
 
-def _uuid(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> str:
-    buffer = ctypes.create_string_buffer(_UUID_SIZE)
-    _check(nvml.nvmlDeviceGetUUID(device, buffer, _UUID_SIZE))
-    return buffer.value.decode()
+def may_sleep(bus: str) -> bool:
+    """Return whether the kernel may do that: whoever holds the GPU open keeps it from it."""
+    return _power(bus, "control") == "auto"
 
 
-def _check(status: int) -> None:
-    if status:
-        raise OSError(f"NVML {status}")
+def _power(bus: str, name: str) -> str:
+    domain, _, rest = bus.lower().partition(":")
+    path = f"{_DEVICES}/{domain.lstrip('0'):0>4}:{rest}/power/{name}"
+    try:
+        with open(path, encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""

@@ -48,6 +48,14 @@ class Seen:
         return count if isinstance(count, int) else 0
 
     @property
+    def xids(self) -> Mapping[str, Mapping[str, int]]:
+        """How often each Xid came, by the index of the GPU."""
+        found = self.report.get("gpus")
+        xids = found.get("xids") if isinstance(found, dict) else None
+        entries = xids.items() if isinstance(xids, dict) else ()
+        return {str(gpu): codes for gpu, codes in entries if isinstance(codes, dict)}
+
+    @property
     def uptime(self) -> float | None:
         started = self.report.get("started")
         return self.now - started if isinstance(started, float) else None
@@ -60,6 +68,7 @@ def as_json(seen: Seen) -> str:
         "reason": seen.reason,
         "uptime": seen.uptime,
         "memory_kills": seen.memory_kills,
+        "xids": seen.xids,
         "services": seen.services,
         "programs": {
             name: {**program._asdict(), "restarts": _restarts(program), "for": _age(program, seen)}
@@ -81,10 +90,18 @@ def as_text(seen: Seen, color: bool = False) -> str:
         if name not in probed:  # the GPUs; all of them, where supervise could write nothing
             state = "well" if entry.get("ready") is True else "NOT WELL"
             lines += _row(name, state, str(entry.get("detail")), color)
+    if seen.xids:
+        lines += _row("xids", "", f"{'; '.join(_xids(seen))}: docker logs", color)
     if count := seen.memory_kills:
         what = "1 process was" if count == 1 else f"{count} processes were"
         lines += _row("memory", "", f"{what} killed for want of it: docker logs", color)
     return "\n".join(lines).rstrip()
+
+
+def _xids(seen: Seen) -> Iterator[str]:
+    """Yield "GPU 3: Xid 13 ×5, 31 ×1"."""
+    for gpu, codes in seen.xids.items():
+        yield f"GPU {gpu}: Xid {', '.join(f'{code} ×{count}' for code, count in codes.items())}"
 
 
 def _first_lines(seen: Seen, color: bool) -> Iterator[str]:

@@ -20,7 +20,7 @@ from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_al
 from launcher.process.tree import signal_name
 from launcher.supervise import programs
 from launcher.watch import health, listeners, news, ready
-from launcher.watch.gpus import NAME as GPUS
+from launcher.watch.gpu_record import GpuRecord, from_json
 from launcher.watch.gpus import GpuWatch
 from launcher.watch.host_key import LateHostKey
 from launcher.watch.idle import IdleWatch, Looks
@@ -108,8 +108,8 @@ class Watch:
 
     def watch_gpus(self) -> None:
         if self._box.gpus:
-            said = _said_of_gpus(self._box)
-            self._gpus = GpuWatch(self._box.run_dir, self._box.gpus, said)
+            known = _known_of_gpus(self._box)
+            self._gpus = GpuWatch(self._box.run_dir, self._box.gpus, known, self._box.place)
 
     # --- the rest of the box's life ---
 
@@ -145,7 +145,7 @@ class Watch:
         until, pipes = self._next_look, []
         if self._gpus:
             until = min(until, self._gpus.next_event)
-            pipes = [self._gpus.pipe] if self._gpus.pipe is not None else []
+            pipes = self._gpus.pipes
         select.select(pipes, [], [], max(0.0, until - time.monotonic()))
 
     def _look(self) -> bool:
@@ -173,17 +173,23 @@ class Watch:
         return True
 
     def _step_gpus(self) -> bool:
-        line = self._gpus.step() if self._gpus else None
-        if line:
+        lines = self._gpus.step() if self._gpus else []
+        for line in lines:
             self._say(line)
-        return line is not None
+        return bool(lines)
 
     def _write(self, *, starting: bool = False) -> None:
         path = f"{self._box.run_dir}/{run_files.HEALTH}"
         probes = [*self._probes, *([self._gpus.probe] if self._gpus else [])]
+        gpus = self._gpus.record.to_json() if self._gpus else None
         try:
             health.write_health(
-                path, self._box.started, probes, starting=starting, memory_kills=self._memory.count
+                path,
+                self._box.started,
+                probes,
+                starting=starting,
+                memory_kills=self._memory.count,
+                gpus=gpus,
             )
         except OSError as err:
             if self._written:
@@ -235,11 +241,7 @@ def _announce(box: WatchTarget, parent: int, writer: int, say: Say) -> int:
     return 0
 
 
-def _said_of_gpus(box: WatchTarget) -> str:
-    """Return the loss that a watch before this one has said, or ""."""
+def _known_of_gpus(box: WatchTarget) -> GpuRecord:
+    """Return what a watch before this one has said of them."""
     report = health.read_health(box.run_dir)
-    services = report.get("services") if report and report.get("started") == box.started else None
-    gpus = services.get(GPUS) if isinstance(services, dict) else None
-    if not isinstance(gpus, dict) or gpus.get("ready") is not False:
-        return ""
-    return str(gpus.get("detail", ""))
+    return from_json(report.get("gpus") if report and report.get("started") == box.started else {})

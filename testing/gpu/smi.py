@@ -101,6 +101,13 @@ class SmiGpu:
         return any(known) if known else None
 
     @property
+    def recovery(self) -> int | None:
+        """Return what the driver says that the GPU needs, as NVML's number."""
+        words = ("None", "Reset", "Reboot", "Drain P2P", "Drain and Reset")
+        said = self.text("gpu_recovery_action")
+        return words.index(said) if said in words else None
+
+    @property
     def mig_devices(self) -> list[tuple[int, int]]:
         """Return the GPU instance and the compute instance of each MIG device."""
         return [

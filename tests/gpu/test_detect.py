@@ -100,6 +100,10 @@ FIELDS: dict[str, Same | str] = {
     "remap_failed": lambda ours, smi: (
         ours.remap_failed is smi.flag("remapped_rows/remapped_row_failure")
     ),
+    "recovery": lambda ours, smi: (
+        ours.recovery == smi.recovery
+        or (smi.text("gpu_recovery_action") is None and ours.recovery in (None, 0))
+    ),
     "ecc_errors": lambda ours, smi: ours.ecc_errors == smi.ecc_errors,
     "slowdown": lambda ours, smi: ours.slowdown == smi.slowdown,
     "persistence": lambda ours, smi: ours.persistence is smi.flag("persistence_mode"),

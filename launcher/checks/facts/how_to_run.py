@@ -51,7 +51,11 @@ def tell_at(name: str, need: str, *about: object) -> str:
 
 def fit(text: str, host: Host) -> str:
     """Return a fix, written in the words of a container of Docker's, in those of this place."""
-    name = place_of(host)
+    return fit_at(text, place_of(host))
+
+
+def fit_at(text: str, name: str) -> str:
+    """Return the same for a row of the table of places."""
     if name == "docker":
         return text
     from launcher.checks.facts.places import PLACES

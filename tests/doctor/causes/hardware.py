@@ -99,6 +99,16 @@ HARDWARE = (
         warns=("hardware.remap_pending",), names=("nvidia-smi",),
     ),
     Scenario(
+        "needs-reset", "The driver says that a GPU needs a reset.",
+        machine="h100-8x", changes={"gpu 3": {"recovery_action": "gpu-reset"}},
+        warns=("hardware.recovery_reset",), seen=("GPU 3", "a reset"), names=("--gpu-reset -i",),
+    ),
+    Scenario(
+        "drains", "The driver says that a GPU needs a reset when its work has ended.",
+        machine="h100-8x", changes={"gpu 3": {"recovery_action": "drain-and-reset"}},
+        warns=("hardware.recovery_drain",), names=("let it end",),
+    ),
+    Scenario(
         "ecc-errors", "A card had memory errors that ECC could not correct.",
         machine="h100-8x", changes={"gpu 3": {"ecc_volatile_uncorrected": "2"}},
         warns=("hardware.ecc_errors",),

@@ -117,6 +117,8 @@ WARNINGS = {
     "hardware.some_mig_empty": cheap(answering(mig_gpu(0, 2), mig_gpu(1, 0)), cards(2)),
     "hardware.ecc_errors": with_gpu(ecc_errors=3),
     "hardware.remap_pending": with_gpu(remap_pending=True),
+    "hardware.recovery_reset": with_gpu(recovery=2),
+    "hardware.recovery_drain": with_gpu(recovery=4),
     "hardware.pcie_width": with_gpu(pcie_width=4, pcie_width_max=16),
 }
 

@@ -33,7 +33,7 @@ from sim import description, driver
 from testing.machines import machine, settings
 
 DETECT = Path(__file__).parents[3] / "launcher" / "detect"
-ROLL_CALL = DETECT.parent / "watch" / "roll_call.py"
+WATCH = DETECT.parent / "watch" / "nvml.py"
 
 # Without these nobody can open a GPU, or name it.
 DECISIVE = {"nvmlDeviceGetHandleByIndex", "nvmlDeviceGetUUID"}
@@ -61,7 +61,7 @@ def calls_of(path: Path) -> set[str]:
     return bare - {"nvmlMemory", "nvmlErrorString", "nvmlReturn"}  # a struct, and what cannot fail
 
 
-CALLS = sorted(set().union(*map(calls_of, (*DETECT.glob("nvml*.py"), ROLL_CALL))))
+CALLS = sorted(set().union(*map(calls_of, (*DETECT.glob("nvml*.py"), WATCH))))
 MACHINES = sorted(path.stem for path in driver.MACHINES.glob("*.machine"))
 
 # One child answers all cases of a machine: it reads each description as a machine of its own.
@@ -77,7 +77,7 @@ for line in sys.stdin:
         stream.write(base + "\\n[faults]\\n" + line.strip().replace(";", "\\n") + "\\n")
     report = nvml.read_report()
     try:
-        _, unopened = roll_call._call()
+        unopened = roll_call.call().unopened
     except OSError:
         unopened = -1
     print(unopened, codec.to_json(report), flush=True)

@@ -37,6 +37,8 @@ VARIED: dict[str, tuple[str, Mapping[str, Mapping[str, str | None]]]] = {
         "gpu 3": {"compute_mode": "exclusive-process", "remapped_rows_pending": "yes"},
         "gpu 4": {"ecc_volatile_uncorrected": "2", "persistence_mode": "enabled"},
         "gpu 5": {"pcie_width": "4", "cpu_affinity": "", "memory_affinity": "0-1"},
+        "gpu 6": {"recovery_action": "system-reboot"},
+        "gpu 7": {"recovery_action": "none"},
         "faults": {"nvmlDeviceGetComputeRunningProcesses gpu 6": "return 3"},
     }),
     "links-of-all-kinds": ("dgx1-v100-8x", {

@@ -6,88 +6,15 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from launcher.box.files import write
-from launcher.model import codec
 from launcher.model.watch import GpusAtStart
-from launcher.plan.watch import plan_watch
-from launcher.render.files import machine_file, render, watch_file
 from launcher.watch import gpus
 from sim import driver
-from testing.machines import Case
-
-# Watches with an interval of 0, so each turn looks, and prints what is said until it is enough.
-WATCH = """
-import select, sys, time
-sys.path.insert(0, sys.argv[1])
-from testing.values import replace
-from launcher.box.run_dir import read_value
-from launcher.model.watch import WatchTarget
-from launcher.watch import gpus
-box = read_value(WatchTarget, "watch.json", sys.argv[2])
-start = replace(box.gpus, interval=0.1, patience=float(sys.argv[5]))
-watch = gpus.GpuWatch(box.run_dir, start, sys.argv[4])
-lines, ends = int(sys.argv[3]), time.monotonic() + 20
-for _ in range(10_000):
-    watch.glance()
-    if (line := watch.step()):
-        print(line, watch.probe.ready, watch.probe.detail, sep="\\t", flush=True)
-        lines -= 1
-    if not lines or time.monotonic() > ends:
-        break
-    pipes = [] if watch.pipe is None else [watch.pipe]
-    select.select(pipes, [], [], max(0.0, min(watch.next_event, ends) - time.monotonic()))
-"""
-ROOT = Path(__file__).parents[3]
-DETECT = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from launcher.detect import nvml
-from launcher.model import codec
-print(codec.to_json(nvml.read_report()))
-"""
-
-
-class Watched:
-    """A run directory whose start found a simulated machine, and that machine now."""
-
-    def __init__(self, folder: Path, environ: dict[str, str], machine: str) -> None:
-        self.folder, self.environ, self.machine = folder, environ, machine
-        self.description = Path(environ["NVSIM_MACHINE"])
-        told = self._python(DETECT, environ=environ)
-        from launcher.model.machine import GpuReport, Machine
-        from testing import machines
-
-        report = codec.from_json(GpuReport, told)
-        case = Case(machines.machine(report), {"LAUNCHER_RUN_DIR": str(folder), **environ})
-        plan = case.plan()
-        watched = watch_file(plan_watch(plan, case.machine))
-        write((*render(plan), machine_file(plan, case.machine), watched))
-        assert isinstance(case.machine, Machine)
-
-    def become(self, changes: dict[str, dict[str, str | None]]) -> None:
-        driver.vary(self.machine, changes, self.description)
-
-    def says(self, lines: int = 1, said: str = "", patience: float = 15.0) -> list[str]:
-        """Return the first lines that are said."""
-        arguments = (str(ROOT), str(self.folder), str(lines), said, str(patience))
-        return self._python(WATCH, *arguments).splitlines()
-
-    def _python(self, code: str, *arguments: str, environ: dict[str, str] | None = None) -> str:
-        """Run Python as watch does: with next to nothing in its environment."""
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", code, *arguments],
-            env={"PATH": os.environ["PATH"], **(environ or {})},
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+from testing.watched import Said, Watched
 
 
 @pytest.fixture
@@ -97,6 +24,9 @@ def watched(simulated, tmp_path: Path):
         return Watched(tmp_path / "run", simulated(copy), machine)
 
     return start
+
+
+LOST = {"lost": "lost before", "xids": {}, "resets": {}}
 
 
 @pytest.mark.parametrize(
@@ -128,33 +58,36 @@ def watched(simulated, tmp_path: Path):
 def test_a_loss_is_one_line_with_its_fix(watched, machine, changes, what) -> None:
     box = watched(machine)
     box.become(changes)
-    (line,) = box.says(patience=1.0 if "hang" in str(changes) else 15.0)
-    text, ready, detail = line.split("\t")
-    assert text.startswith("launcher: GPUs are lost: ")
-    assert what in text
-    assert "; fix: " in text
-    assert ready == "False"
-    assert what in detail
+    found = says(box, patience=1.0 if "hang" in str(changes) else 15.0)
+    assert found.line.startswith("launcher: GPUs are lost: ")
+    assert what in found.line
+    assert "; fix: " in found.line
+    assert not found.ready
+    assert what in found.detail
     # The same one is not repeated, by a watch that was restarted neither.
     box.become({})
-    (line,) = box.says(said=detail)
-    assert line.startswith("launcher: the GPUs are back: ")
-    assert line.endswith("\tTrue\tas at the start")
+    back = says(box, found.record)
+    assert back.line.startswith("launcher: the GPUs are back: ")
+    assert (back.ready, back.detail) == (True, "as at the start")
+
+
+def says(box: Watched, known: object = None, patience: float = 15.0) -> Said:
+    """Return the first thing that is said."""
+    with box.watch(known, patience=patience) as watching:
+        return watching.wait_for(1)[0]
 
 
 def test_a_slow_driver_is_not_a_lost_one(watched) -> None:
     """It may take what the start says: here it is slower than before, and the GPUs are there."""
     box = watched("rtx4090-1x")
     box.become({"faults": {"nvmlInit": "delay 1200 ms"}})
-    (line,) = box.says(said="lost before", patience=10.0)
-    assert line.startswith("launcher: the GPUs are back: ")
-    (line,) = box.says(patience=0.5)
-    assert "does not answer: no answer within 0.5 s" in line
+    assert says(box, LOST).line.startswith("launcher: the GPUs are back: ")
+    assert "does not answer: no answer within 0.5 s" in says(box, patience=0.5).line
 
 
 def test_nothing_is_said_of_what_is_as_at_the_start(watched) -> None:
     for machine in ("h100-8x", "a100-mig", "h100-8x-one-lost"):
-        assert watched(machine).says(said="lost before")[0].startswith("launcher: the GPUs are")
+        assert says(watched(machine), LOST).line.startswith("launcher: the GPUs are back")
 
 
 def test_where_no_process_can_be_started_it_waits(tmp_path: Path, monkeypatch) -> None:
@@ -182,4 +115,4 @@ def test_root_loads_nothing_that_others_can_change(watched, tmp_path: Path) -> N
     planned["gpus"]["environ"] = [["LD_LIBRARY_PATH", str(folder)]]
     (box.folder / "watch.json").write_text(json.dumps(planned))
     with pytest.raises(AssertionError, match="can be changed by others than root"):
-        box.says()
+        says(box)

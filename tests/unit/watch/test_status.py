@@ -98,6 +98,18 @@ def test_what_the_kernel_killed_is_counted(count: int, said: str) -> None:
     )
 
 
+def test_xids_are_counted_by_gpu() -> None:
+    record = {"lost": "", "resets": {}, "xids": {"3": {"13": 240, "31": 1}, "0": {"79": 1}}}
+    box = replace_report(seen(), gpus=record)
+    shown = " ".join(status.as_text(box).split())
+    assert "xids GPU 3: Xid 13 ×240, 31 ×1; GPU 0: Xid 79 ×1: docker logs" in shown
+    assert json.loads(status.as_json(box))["xids"] == record["xids"]
+    for nothing in (None, {}, 3, {"xids": 3}, {"xids": {"3": 3}}):
+        box = replace_report(seen(), gpus=nothing)
+        assert "xids" not in status.as_text(box)
+        assert json.loads(status.as_json(box))["xids"] == {}
+
+
 def replace_report(box: status.Seen, **fields: object) -> status.Seen:
     return status.Seen(box.reason, {**box.report, **fields}, box.programs, box.now)
 

@@ -21,7 +21,9 @@ from launcher.model.plan import Finding, Identity, Plan
 from launcher.model.watch import Probe, WatchTarget
 from launcher.plan.watch import plan_watch
 from launcher.render.files import watch_file
-from launcher.watch import announce, gpus, health, ready, watch
+from launcher.watch import announce, health, ready, watch
+from launcher.watch.gpu_record import GpuRecord
+from launcher.watch.gpus import GpuWatch
 from testing.local_box import free_ports, wait_until
 from testing.machines import CASES
 from testing.probing import guest
@@ -269,15 +271,19 @@ def test_an_error_in_a_look_is_said_once_and_is_no_end(tmp_path: Path, monkeypat
 
 def test_a_watch_that_was_restarted_knows_what_it_said_of_the_gpus(tmp_path: Path) -> None:
     box = as_watched(plan(tmp_path))
+    assert box.gpus
     path = f"{tmp_path}/health.json"
-    assert watch._said_of_gpus(box) == ""
-    health.write_health(path, box.started, [Probe(gpus.NAME, False, "GPU 3 is lost")])
-    assert watch._said_of_gpus(box) == "GPU 3 is lost"
-    health.write_health(path, box.started, [Probe(gpus.NAME, True, "as at the start")])
-    assert watch._said_of_gpus(box) == ""
+    record = GpuRecord().with_loss("GPU 3 is lost").with_xid(2, 95, 1, "GPU 2 needs a reset")
+    assert watch._known_of_gpus(box) == GpuRecord()
+    health.write_health(path, box.started, (), gpus=record.to_json())
+    assert watch._known_of_gpus(box) == record
+    probe = GpuWatch(str(tmp_path), box.gpus, watch._known_of_gpus(box)).probe
+    assert (probe.ready, probe.detail) == (False, "GPU 3 is lost; GPU 2 needs a reset")
+    health.write_health(path, box.started, ())
+    assert watch._known_of_gpus(box) == GpuRecord()
     # Of the box before `docker restart`, which may have brought the GPUs back.
-    health.write_health(path, box.started + 1, [Probe(gpus.NAME, False, "GPU 3 is lost")])
-    assert watch._said_of_gpus(box) == ""
+    health.write_health(path, box.started + 1, (), gpus=record.to_json())
+    assert watch._known_of_gpus(box) == GpuRecord()
 
 
 # --- what listens, and does not answer ---------------------------------------------------------

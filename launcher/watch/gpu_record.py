@@ -1,0 +1,62 @@
+"""What the watch knows of the GPUs, and a watch after it needs to know.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class GpuRecord(NamedTuple):
+    """What was said of them, by the index of the start."""
+
+    lost: str = ""  # what the log says is lost
+    xids: Mapping[int, Mapping[int, int]] = {}  # how often each came
+    resets: Mapping[int, str] = {}  # why those are not healthy that need a reset
+
+    @property
+    def kinds(self) -> Iterator[tuple[int, int]]:
+        """Yield each Xid that came, as (GPU, code)."""
+        for gpu, codes in self.xids.items():
+            yield from ((gpu, code) for code in codes)
+
+    def with_xid(self, gpu: int, code: int, count: int, reset: str) -> GpuRecord:
+        codes = dict(self.xids.get(gpu, {}))
+        if count:
+            codes[code] = codes.get(code, 0) + count
+        resets = {**self.resets, gpu: reset} if reset else self.resets
+        return self._replace(xids={**self.xids, gpu: codes}, resets=resets)
+
+    def with_loss(self, lost: str) -> GpuRecord:
+        """Return what is known once others are lost; with "", once all are there again.
+
+        What came back was reset, as far as anybody knows.
+        """
+        return self._replace(lost=lost, resets=self.resets if lost else {})
+
+    def with_resets(self, told: Mapping[str, str]) -> GpuRecord:
+        """Return what is known after a look: by index, why it needs a reset; "" = it does not."""
+        now = {int(index): why for index, why in told.items()}
+        both = {**self.resets, **now}
+        return self._replace(resets={index: why for index, why in both.items() if why})
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "lost": self.lost,
+            "xids": {str(gpu): {str(code): n for code, n in codes.items()}
+                     for gpu, codes in self.xids.items()},
+            "resets": {str(gpu): why for gpu, why in self.resets.items()},
+        }  # fmt: skip
+
+
+def from_json(told: object) -> GpuRecord:
+    """Return what another watch wrote; what is none of it counts as nothing."""
+    try:
+        assert isinstance(told, dict)
+        return GpuRecord(
+            lost=str(told["lost"]),
+            xids={int(gpu): {int(code): int(n) for code, n in codes.items()}
+                  for gpu, codes in told["xids"].items()},
+            resets={int(gpu): str(why) for gpu, why in told["resets"].items()},
+        )  # fmt: skip
+    except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
+        return GpuRecord()
