@@ -104,6 +104,48 @@ def test_mig_that_is_cut_otherwise_is_said_within_a_minute(box: Boxes) -> None:
     _await_health(started, "unhealthy")
 
 
+def test_an_xid_is_said_and_counted_and_unhealthy_only_where_a_reset_is_needed(
+    watched: Box,
+) -> None:
+    _await_health(watched, "healthy")
+    said = _await_xid(watched, "xid = 31, gpu 1")
+    assert said.startswith("launcher: GPU 1: Xid 31: a program used an address that it does not")
+    assert "(the program's fault)" in said
+    assert watched.exec("launcher", "healthcheck").returncode == 0
+    said = _await_xid(watched, "xid = 79, gpu 3")
+    assert said.endswith(
+        "fix: on the host: sudo reboot; if it comes back: power, heat, riser, slot"
+    )
+    _await_health(watched, "unhealthy")
+    assert _last_health_output(watched).startswith("gpus: GPU 3: Xid 79: it fell off the PCI bus")
+    counted = json.loads(watched.exec("launcher", "status", "--json", check=False).stdout)["xids"]
+    assert set(counted) == {"1", "3"}
+    assert counted["1"]["31"] >= 1
+    shown = " ".join(watched.exec("launcher", "status", check=False).stdout.split())
+    assert f"GPU 1: Xid 31 ×{counted['1']['31']}; GPU 3: Xid 79 ×" in shown
+
+    machine = watched.exec("cat", DESCRIPTION).stdout
+    well = description.edit(machine, {"gpu *": {"recovery_action": "none"}})
+    _become(watched, well)
+    line = "\nlauncher: GPU 3 needs no reset any more\n"
+    assert poll(lambda: line in watched.logs(), timeout=MINUTE), watched.logs()
+    _await_health(watched, "healthy")
+
+
+def _await_xid(box: Box, event: str) -> str:
+    """Let it happen, until it is said: before somebody listens nobody hears it."""
+    code, gpu = event.removeprefix("xid = ").split(", gpu ")
+    start = f"launcher: GPU {gpu}: Xid {code}: "
+
+    def said() -> str:
+        box.exec("sh", "-c", f"cat >> {DESCRIPTION}", stdin=f"\n[events]\n{event}\n")
+        poll(lambda: start in box.logs(), timeout=5)
+        return next((line for line in box.logs().splitlines() if line.startswith(start)), "")
+
+    assert poll(lambda: bool(said()), timeout=MINUTE), box.logs()
+    return said()
+
+
 # --- services -----------------------------------------------------------------------------------
 
 
