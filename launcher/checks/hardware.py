@@ -8,6 +8,7 @@ from launcher.checks.check import CPU_ONLY, Check, joined_worse
 from launcher.checks.facts.cards import before_turing, blackwell_or_later, in_words, last_branch
 from launcher.checks.facts.device_nodes import is_gpu_node, started_without_node
 from launcher.checks.facts.how_to_run import give_gpus_here, give_named, is_rented
+from launcher.checks.facts.mig import is_empty, make_instance, name_empty
 from launcher.checks.facts.recovery import drains, needs_reset, recover, say
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu, PciDevice
@@ -147,10 +148,6 @@ def _on_host(command: str, is_meant: Callable[[Gpu], object]) -> Callable[[Evide
     return fix
 
 
-def _is_empty(gpu: Gpu) -> bool:
-    return bool(gpu.mig_enabled) and not gpu.mig_devices
-
-
 def _is_narrow(gpu: Gpu) -> bool:
     return bool(gpu.pcie_width and gpu.pcie_width_max and gpu.pcie_width < gpu.pcie_width_max)
 
@@ -167,23 +164,16 @@ def _ecc_errors(gpu: Gpu) -> bool:
     return bool(gpu.ecc_errors)
 
 
-_NAME_EMPTY = _where(_is_empty, "MIG mode is on, and there is no MIG instance")
-
-
 def _mig_empty(seen: Evidence) -> str | None:
     # Where CUDA has a device all the same, NVML only does not show the instance here.
-    everywhere = all(map(_is_empty, seen.gpus)) and not (seen.cuda and seen.cuda.devices)
-    return _NAME_EMPTY(seen) if everywhere else None
+    everywhere = all(map(is_empty, seen.gpus)) and not (seen.cuda and seen.cuda.devices)
+    return name_empty(seen) if everywhere else None
 
 
 def _some_mig_empty(seen: Evidence) -> str | None:
-    return None if all(map(_is_empty, seen.gpus)) else _NAME_EMPTY(seen)
+    return None if all(map(is_empty, seen.gpus)) else name_empty(seen)
 
 
-_CREATE_INSTANCE = (
-    "sudo nvidia-smi mig -i {0} -cgi 0 -C makes one of the whole GPU (mig -lgip lists others); "
-    "without MIG: sudo nvidia-smi -i {0} -mig 0"
-)
 _RESET_COMMAND = "with nothing running on it: sudo nvidia-smi --gpu-reset -i {0}"
 
 CHECKS: tuple[Check, ...] = (
@@ -242,7 +232,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "hardware.mig_empty", _mig_empty, f"CUDA has no device: {CPU_ONLY}",
-        _on_host(_CREATE_INSTANCE, _is_empty),
+        make_instance,
     ),
     Check(
         "hardware.remap_failed", _where(_remap_failed, "row remapping failed"),
@@ -253,7 +243,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "hardware.some_mig_empty", _some_mig_empty, "CUDA cannot use that GPU",
-        _on_host(_CREATE_INSTANCE, _is_empty), warning=True,
+        make_instance, warning=True,
     ),
     Check(
         "hardware.ecc_errors",

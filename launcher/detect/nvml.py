@@ -35,6 +35,11 @@ from launcher.model.machine import (
 
 _CPU_WORDS = 64  # of 64 CPUs: 4096 CPUs, more than the kernel's default NR_CPUS on any distribution
 _MIG_SLOTS = 8  # of any GPU that has MIG, and does not say how many
+# Of an empty slot; beyond the last; of a GPU whose mode was turned off meanwhile.
+_NO_INSTANCE = (
+    pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT,
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+)  # fmt: skip
 _NODE_WORDS = 16  # of 64 nodes: 1024, the most that the kernel can be built for (NODES_SHIFT)
 
 
@@ -112,6 +117,7 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
     mig = field(lambda: pynvml.nvmlDeviceGetMigMode(device)[0] == 1)
     memory, holders = _read_memory(device), _list_processes(device)
     nvlinks, nvlink_version = read_nvlinks(device)
+    instances, mig_fault = _mig_devices(device) if mig else ((), None)
     return Gpu(
         index=index,
         uuid=pynvml.nvmlDeviceGetUUID(device),
@@ -123,7 +129,8 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         memory_reserved=getattr(memory, "reserved", None),
         compute_capability=field(lambda: pynvml.nvmlDeviceGetCudaComputeCapability(device)),
         mig_enabled=mig,
-        mig_devices=tuple(_mig_devices(device)) if mig else (),
+        mig_devices=instances,
+        mig_fault=mig_fault,
         minor=field(lambda: pynvml.nvmlDeviceGetMinorNumber(device)),
         processes=None if holders is None else len(holders),
         holders=holders or (),
@@ -211,15 +218,17 @@ def _slowdown(device: Any) -> int | None:
     return field(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device)))
 
 
-def _mig_devices(device: Any) -> list[MigDevice]:
+def _mig_devices(device: Any) -> tuple[tuple[MigDevice, ...], int | None]:
+    """Return the instances, and the code of one that is there and cannot be opened."""
     slots = field(lambda: pynvml.nvmlDeviceGetMaxMigDeviceCount(device)) or _MIG_SLOTS
-    found = []
+    found, fault = [], None
     for slot in range(slots):
         try:
             found.append(_read_mig(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(device, slot)))
-        except pynvml.NVMLError:  # an empty slot: NVML_ERROR_NOT_FOUND
-            continue
-    return found
+        except pynvml.NVMLError as err:
+            if err.value not in _NO_INSTANCE:
+                fault = err.value
+    return tuple(found), fault
 
 
 def _read_mig(instance: Any) -> MigDevice:

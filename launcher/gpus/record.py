@@ -210,6 +210,9 @@ def _faults(report: GpuReport) -> Iterator[Line]:
         if lost.code not in _STATES:
             yield f"nvmlDeviceGetHandleByIndex gpu {lost.index}", f"return {lost.code}"
     for gpu in report.gpus:
+        if gpu.mig_fault is not None and not gpu.mig_devices:
+            name = f"nvmlDeviceGetMigDeviceHandleByIndex gpu {gpu.index}"
+            yield name, f"return {gpu.mig_fault}"
         if gpu.processes is None:
             name = f"nvmlDeviceGetComputeRunningProcesses gpu {gpu.index}"
             yield name, f"return {_NOT_SUPPORTED}"

@@ -76,6 +76,7 @@ class Gpu(NamedTuple):
     compute_capability: tuple[int, int] | None
     mig_enabled: bool | None
     mig_devices: tuple[MigDevice, ...] = ()
+    mig_fault: int | None = None  # nvmlReturn_t of an instance that is there and does not open
     minor: int | None = None  # of /dev/nvidiaN, which need not be the index
     memory_free: int | None = None  # bytes
     memory_reserved: int | None = None  # bytes that the driver keeps to itself; None = old driver

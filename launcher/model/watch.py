@@ -80,6 +80,7 @@ class WatchTarget(NamedTuple):
     rsa_host_key: str = ""  # path of the public half of one that is still to be made
     idle_shutdown: int = 0  # seconds after which a box that nobody uses ends; 0 = never
     place: str = "docker"  # where the box runs: a row of the table of places
+    anew: str = "docker restart …"  # how it is started once more there
 
 
 class Probe(NamedTuple):

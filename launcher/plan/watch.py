@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.checks.facts.device_nodes import CONTROL
-from launcher.checks.facts.how_to_run import place_of
+from launcher.checks.facts.how_to_run import place_of, tell
 from launcher.model import state_files
 from launcher.model.machine import Gpu, GpuReport, Machine
 from launcher.model.plan import Jupyter, Plan
@@ -32,6 +32,7 @@ def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
         else "",
         idle_shutdown=plan.idle_shutdown,
         place=place_of(machine.host),
+        anew=tell(machine.host, "anew"),
     )
 
 

@@ -65,7 +65,7 @@ def tell(run_dir: str, action: str, asked: str) -> None:
         if isinstance(err, xmlrpc.client.Fault):
             at_once = err.faultCode in _ENDED_AT_ONCE
             said = "it ended at once, and is tried again" if at_once else err.faultString
-        raise StartFailed(f"cannot {action} {asked}: {said}; what it said: docker logs") from None
+        raise StartFailed(f"cannot {action} {asked}: {said}; launcher logs {asked}") from None
 
 
 def reload(run_dir: str) -> None:
@@ -87,7 +87,7 @@ def reload(run_dir: str) -> None:
             if os.stat(plan).st_ino != before:  # it is written whole, and renamed
                 return
         time.sleep(0.05)
-    raise StartFailed("not reloaded, everything stays as it was; why: docker logs")
+    raise StartFailed("not reloaded, everything stays as it was; the box's log says why")
 
 
 def offered(known: Iterable[str]) -> list[str]:

@@ -85,6 +85,15 @@ def compare(at_start: GpuReport, now: GpuReport, anew: str) -> Finding | None:
             "programs on it fail, and those that start now find the others under other numbers",
             f"on the host: nvidia-smi -L; sudo dmesg | grep -i -e nvrm -e xid; then {anew}",
         )
+    closed = [gpu for gpu in at_start.gpus if _is_closed(gpu, there[gpu.uuid])]
+    if closed:
+        codes = ", ".join(f"GPU {gpu.index}: NVML {there[gpu.uuid].mig_fault}" for gpu in closed)
+        return Finding(
+            "gpus.mig_closed",
+            f"MIG instances are there and cannot be opened ({codes})",
+            "programs in them fail, and new ones get no GPU",
+            f"on the host: nvidia-smi -L; sudo dmesg | grep -i -e nvrm -e xid; then {anew}",
+        )
     cut = [text for gpu in at_start.gpus if (text := _recut(gpu, there[gpu.uuid]))]
     if cut:
         return Finding(
@@ -99,6 +108,10 @@ def compare(at_start: GpuReport, now: GpuReport, anew: str) -> Finding | None:
 def _names(gpus: list[Gpu]) -> str:
     named = ", ".join(f"GPU {gpu.index} ({gpu.name}, {gpu.place})" for gpu in gpus)
     return f"{named} {'is' if len(gpus) == 1 else 'are'}"
+
+
+def _is_closed(start: Gpu, now: Gpu) -> bool:
+    return now.mig_fault is not None and not set(start.mig_uuids) <= set(now.mig_uuids)
 
 
 def _recut(start: Gpu, now: Gpu) -> str | None:

@@ -90,7 +90,7 @@ def judge_health(
     if report.get("boot") != boot:
         return "not ready yet: the health report is of another boot"
     if not alive:
-        return "watch is gone; it is started again, see: docker logs"
+        return "watch is gone; it is started again, see: launcher logs watch"
     stamp = report.get("stamp")
     if not isinstance(stamp, float) or not 0 <= now - stamp <= _STALE:
         return "the health report is old: watch has stopped; fix: launcher restart watch"

@@ -33,10 +33,17 @@ def with_answers(probes: Sequence[Probe], unanswered: Mapping[str, str]) -> Iter
         yield Probe(SUPERVISE, False, unanswered[SUPERVISE])
 
 
-def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> Iterator[Probe]:
+def with_programs(
+    probes: Sequence[Probe], programs: Mapping[str, Program], anew: str
+) -> Iterator[Probe]:
     """Yield the probes, and one of each required program that has none of its own.
 
     That a program has ended says more than that nobody answers on its port, or that somebody does.
+
+    Args:
+        probes: of the services.
+        programs: what supervise knows.
+        anew: how the box is started once more here.
     """
     down = {
         service_of(name): not_running(name, program)
@@ -49,15 +56,17 @@ def with_programs(probes: Sequence[Probe], programs: Mapping[str, Program]) -> I
         if probe.ready and not (why and state in _LASTING):
             yield probe
         else:
-            yield Probe(probe.service, False, why or f"{probe.detail}; fix: {_restart(probe)}")
+            yield Probe(
+                probe.service, False, why or f"{probe.detail}; fix: {_restart(probe, anew)}"
+            )
     for service, why in down.items():
         if service not in SERVICES:
             yield Probe(service, why is None, why or "runs")
 
 
-def _restart(probe: Probe) -> str:
+def _restart(probe: Probe, anew: str) -> str:
     if probe.service == SUPERVISE:  # which is what restarts the others
-        return "docker restart"
+        return anew
     return f"launcher restart {program_of(probe.service)}"
 
 
@@ -71,7 +80,7 @@ def not_running(name: str, program: Program) -> str | None:
         "stopping": "it is being stopped",
         "stopped": f"it was stopped; start it: launcher restart {name}",
         "ended": f"it ended{ended}",
-        "failed": f"it failed for good{ended}; its last lines: docker logs",
+        "failed": f"it failed for good{ended}; its last lines: launcher logs {name}",
     }.get(program.state)
 
 

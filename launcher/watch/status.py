@@ -91,10 +91,10 @@ def as_text(seen: Seen, color: bool = False) -> str:
             state = "well" if entry.get("ready") is True else "NOT WELL"
             lines += _row(name, state, str(entry.get("detail")), color)
     if seen.xids:
-        lines += _row("xids", "", f"{'; '.join(_xids(seen))}: docker logs", color)
+        lines += _row("xids", "", f"{'; '.join(_xids(seen))}: launcher logs watch", color)
     if count := seen.memory_kills:
         what = "1 process was" if count == 1 else f"{count} processes were"
-        lines += _row("memory", "", f"{what} killed for want of it: docker logs", color)
+        lines += _row("memory", "", f"{what} killed for want of it: launcher logs watch", color)
     return "\n".join(lines).rstrip()
 
 
@@ -132,7 +132,8 @@ def _program_lines(name: str, program: Program, seen: Seen, color: bool) -> Iter
         and "fix: " not in failed
         and program.state not in ("starting", "stopping", "stopped")
     ):
-        fix = f"launcher restart {_shorten(name, 40)}; what it said: docker logs"
+        short = _shorten(name, 40)
+        fix = f"launcher restart {short}; what it said: launcher logs {short}"
         yield from wrap("   ", f"fix: {fix}", "   ")
 
 

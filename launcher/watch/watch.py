@@ -30,7 +30,7 @@ from launcher.watch.news import SUPERVISE
 Say = Callable[[str], None]
 
 _UNWRITTEN = "so the box counts as unhealthy; make room there: df -h"
-_BLIND = "it cannot look at the services; why: docker logs"
+_BLIND = "it cannot look at the services; why: launcher logs watch"
 _QUESTIONS_EVERY = 30.0  # seconds; each costs sshd a process
 _ANNOUNCERS = 3  # one after the other, where the kernel kills them
 _TRY = "try it: launcher doctor"
@@ -156,7 +156,7 @@ class Watch:
             self._next_question = time.monotonic() + _QUESTIONS_EVERY
             self._unanswered = ask_services(self._box)
         answered = news.with_answers(probes, self._unanswered)
-        self._probes = tuple(news.with_programs(list(answered), known))
+        self._probes = tuple(news.with_programs(list(answered), known, self._box.anew))
         for line in news.changes(before, self._probes):
             self._say(line)
         if killed := self._memory.look():

@@ -276,7 +276,7 @@ def reason(box: Box) -> str:
     ("stopped", "begin", "end"),
     [
         ("sshd", "ssh: no greeting on port 22: ", "; fix: launcher restart sshd"),
-        ("supervise", "supervise: it does not answer", "; fix: docker restart"),
+        ("supervise", "supervise: it does not answer", "; fix: on the host: docker restart …"),
     ],
 )
 def test_what_is_stopped_is_unhealthy_until_it_goes_on(

@@ -86,6 +86,7 @@ FIELDS: dict[str, Same | str] = {
     "mig_devices": lambda ours, smi: (
         [(mig.gpu_instance, mig.compute_instance) for mig in ours.mig_devices] == smi.mig_devices
     ),
+    "mig_fault": lambda ours, smi: ours.mig_fault is None,
     "minor": lambda ours, smi: ours.minor == smi.number("minor_number"),
     "processes": lambda ours, smi: ours.processes == smi.processes,
     "holders": "their pids are the host's: nvidia-smi in a container shows none",

@@ -46,6 +46,10 @@ def with_gpu(**changes: object) -> Evidence:
 ALL_MIG_EMPTY = full(
     answering(mig_gpu(0, 0)), cards(1), trials=(fails(100, "CUDA_ERROR_NO_DEVICE"),)
 )
+MIG_CLOSED = full(
+    answering(replace(mig_gpu(0, 0), mig_fault=4)), cards(1),
+    trials=(fails(100, "CUDA_ERROR_NO_DEVICE"),),
+)  # fmt: skip
 JETSON = replace(NO_CARD, device_nodes=("/dev/nvmap",))
 WSL = replace(NO_CARD, device_nodes=("/dev/dxg",))
 
@@ -109,6 +113,7 @@ FAILURES = {
     "no-adapter-blackwell": ("hardware.no_adapter", none_counted("2b85", open_module=True)),
     "no-adapter-pascal": ("hardware.no_adapter", none_counted("1b06", open_module=False)),
     "mig-empty": ("hardware.mig_empty", ALL_MIG_EMPTY),
+    "mig-closed": ("hardware.mig_empty", MIG_CLOSED),
     "mig-empty-at-start": ("hardware.mig_empty", cheap(answering(mig_gpu(0, 0)), cards(1))),
     "remap-failed": ("hardware.remap_failed", with_gpu(remap_failed=True)),
 }
@@ -268,3 +273,14 @@ def test_nodes_that_open_do_not_hide_an_unreadable_gpu() -> None:
     seen = one_lost(999, "Unknown Error")
     assert seen.report.nodes == opened(cards(3))
     assert said(seen)[0].startswith("GPU 2: NVML 999")
+
+
+def test_an_instance_that_does_not_open_is_not_to_be_made() -> None:
+    failure = judge(MIG_CLOSED, ROWS).failure
+    assert failure is not None
+    assert "no MIG instance can be opened (NVML 4)" in failure.what
+    assert "-cgi" not in failure.fix
+    empty = judge(ALL_MIG_EMPTY, ROWS).failure
+    assert empty is not None
+    assert "there is no MIG instance" in empty.what
+    assert "-cgi 0 -C" in empty.fix

@@ -126,7 +126,9 @@ REASONS = {
             {**GOOD, **STARTING, "services": BAD["services"]},
             {**GOOD, "healthy": False},
             _without("ssh", "no greeting on port 22: timed out; fix: launcher restart sshd"),
-            _without("supervise", "it does not answer: timed out; fix: docker restart"),
+            _without(
+                "supervise", "it does not answer: timed out; fix: on the host: docker restart …"
+            ),
         )
     ),
     health.judge_health(GOOD, 100.0, "this", alive=False),

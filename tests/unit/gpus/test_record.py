@@ -61,6 +61,7 @@ VARIED: dict[str, tuple[str, Mapping[str, Mapping[str, str | None]]]] = {
         "gpu 0 mig 0": {"memory_reserved": "3 MiB", "process": "pid 7, memory 1 GiB"},
         "gpu 0 mig 1": {"memory_total": None},
     }),
+    "mig-closed": ("a100-mig", {"faults": {"nvmlDeviceGetMigDeviceHandleByIndex": "return 4"}}),
     "mig-without-instances": ("h100-8x", {"gpu 2": {"mig_mode": "enabled"}}),
     "says-nothing": ("rtx4090-1x", {"gpu *": dict.fromkeys([
         "compute_capability", "memory_total", "compute_mode", "pcie_width", "pcie_width_max",

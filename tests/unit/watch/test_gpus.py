@@ -53,6 +53,14 @@ LOST = {"lost": "lost before", "xids": {}, "resets": {}}
             "a100-mig", {"gpu 0 mig 1": {"uuid": "MIG-11111111-2222-3333-4444-555555555555"}},
             "MIG of GPU 0 was reconfigured: 1 of 3 instances are gone", id="mig-cut-otherwise",
         ),
+        pytest.param(
+            "a100-mig", {"faults": {"nvmlDeviceGetMigDeviceHandleByIndex": "return 999"}},
+            "MIG instances are there and cannot be opened (GPU 0: NVML 999)", id="mig-closed",
+        ),
+        pytest.param(
+            "a100-mig", {"faults": {"nvmlDeviceGetMigDeviceHandleByIndex": "return 6"}},
+            "MIG of GPU 0 was reconfigured: 3 of 3 instances are gone", id="mig-all-gone",
+        ),
     ],
 )  # fmt: skip
 def test_a_loss_is_one_line_with_its_fix(watched, machine, changes, what) -> None:

@@ -48,10 +48,10 @@ def test_only_what_changed_is_said(before: list, after: list, said: list[str]) -
         ([SSH_UP], {"sshd": replace(RUNS, state="stopped")},
          {"ssh": "it was stopped; start it: launcher restart sshd"}),
         ([SSH_UP], {"sshd": replace(RUNS, state="failed")},
-         {"ssh": "it failed for good; its last lines: docker logs"}),
+         {"ssh": "it failed for good; its last lines: launcher logs sshd"}),
         ([JUPYTER_UP], {"train": replace(RUNS, group="train", state="failed", end="exit status 1")},
          {"jupyter": None,
-          "train": "it failed for good: exit status 1; its last lines: docker logs"}),
+          "train": "it failed for good: exit status 1; its last lines: launcher logs train"}),
         ([JUPYTER_UP], {"train": replace(RUNS, group="train")},
          {"jupyter": None, "train": None}),
         ([JUPYTER_UP], {"train": replace(RUNS, state="failed", required=False)}, {"jupyter": None}),
@@ -62,7 +62,7 @@ def test_only_what_changed_is_said(before: list, after: list, said: list[str]) -
     ],
 )  # fmt: skip
 def test_required_programs_count(probes: list, programs: dict, seen: dict) -> None:
-    found = news.with_programs(probes, programs)
+    found = news.with_programs(probes, programs, "docker restart …")
     assert {p.service: None if p.ready else p.detail for p in found} == seen
 
 

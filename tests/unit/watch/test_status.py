@@ -102,7 +102,7 @@ def test_xids_are_counted_by_gpu() -> None:
     record = {"lost": "", "resets": {}, "xids": {"3": {"13": 240, "31": 1}, "0": {"79": 1}}}
     box = replace_report(seen(), gpus=record)
     shown = " ".join(status.as_text(box).split())
-    assert "xids GPU 3: Xid 13 ×240, 31 ×1; GPU 0: Xid 79 ×1: docker logs" in shown
+    assert "xids GPU 3: Xid 13 ×240, 31 ×1; GPU 0: Xid 79 ×1: launcher logs watch" in shown
     assert json.loads(status.as_json(box))["xids"] == record["xids"]
     for nothing in (None, {}, 3, {"xids": 3}, {"xids": {"3": 3}}):
         box = replace_report(seen(), gpus=nothing)

@@ -74,6 +74,15 @@ def test_of_every_plan_watch_reads_what_it_needs(name: str) -> None:
         assert made.jupyter.token.reveal() not in codec.to_json(box)
 
 
+def test_what_restarts_the_box_is_said_in_the_words_of_the_place() -> None:
+    host = replace(H100.machine.host, platform="kubernetes")
+    target = plan_watch(H100.plan(), replace(H100.machine, host=host))
+    assert target.anew.startswith("kubectl delete pod")
+    down = [Probe("supervise", False, "it does not answer")]
+    (probe,) = watch.news.with_programs(down, {}, target.anew)
+    assert probe.detail.startswith("it does not answer; fix: kubectl delete pod")
+
+
 def test_gpus_that_nobody_wants_watched_are_not() -> None:
     assert plan_watch(replace(H100.plan(), gpu_watch=0.0), H100.machine).gpus is None
 
@@ -303,7 +312,7 @@ def test_supervise_that_does_not_answer_is_unhealthy(tmp_path: Path, monkeypatch
         deaf.listen()
         turning._next_look = turning._next_question = 0.0
         turning.turn()
-    reason = "supervise: it does not answer: timed out; fix: docker restart"
+    reason = "supervise: it does not answer: timed out; fix: on the host: docker restart …"
     assert health.check_health(str(tmp_path)) == reason
     assert said == ["launcher: supervise is not ready: " + reason.removeprefix("supervise: ")]
 
