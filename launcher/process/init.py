@@ -19,9 +19,10 @@ from typing import TypeVar
 from launcher.model.errors import BadSetting, LauncherError, Stopped, reason, shortage
 from launcher.process.fork import fork, fork_to_answer, write_all
 from launcher.process.pump import Pump
-from launcher.process.tree import descendants, kill, kill_descendants, signal_name
+from launcher.process.tree import descendants, held, kill, kill_descendants, signal_name
 
 _STRAGGLER_GRACE = 0.3
+_DYING = 1.0  # seconds from a kill until what is there is the kernel's
 # A terminal's Ctrl-C may reach us twice at once; a person presses again later, and means it.
 _IMPATIENCE = 1.0
 _LOOK = 0.05  # seconds between two looks at a child's pipe
@@ -75,6 +76,7 @@ class Init:
         self._in_turn = 0  # pid of what runs one at a time
         self._wanted: Callable[[], int] | None = None  # what follows it
         self._main = 0  # the pid, and the process group, that the box lives as long as
+        self._said_held = False
         self._waited = _WAITED
         signal.pthread_sigmask(signal.SIG_BLOCK, self._waited)
         if os.getpid() != 1:
@@ -200,7 +202,7 @@ class Init:
         """
         self._main = pid
         self._spawned.add(pid)
-        asked, deadline = 0.0, math.inf
+        asked, deadline, killed = 0.0, math.inf, False
         while pid not in self._ended:
             left = deadline - time.monotonic()
             number = self.next_signal(None if left == math.inf else max(0.0, left))
@@ -212,9 +214,12 @@ class Init:
                 elif now - asked > _IMPATIENCE:
                     deadline = now
             if time.monotonic() >= deadline:
-                self.out.say("launcher: something did not stop in time and is killed")
+                if killed:  # in vain
+                    self._say_held()
+                else:
+                    self.out.say("launcher: something did not stop in time and is killed")
                 kill_descendants(signal.SIGKILL)
-                deadline = time.monotonic() + 1.0
+                killed, deadline = True, time.monotonic() + _DYING
             if (wanted := self._wanted) and self._in_turn in self._ended:
                 self._try(self.spawn_in_turn, wanted, signal.SIGHUP)
             if number is not None:
@@ -239,6 +244,16 @@ class Init:
         deadline = time.monotonic() + _STRAGGLER_GRACE
         while descendants() and time.monotonic() < deadline:
             self.next_signal(0.02)
+        self._say_held()
+
+    def _say_held(self) -> None:
+        """Name what nobody can kill, once: the container does not end before it."""
+        if (pids := held()) and not self._said_held:
+            self._said_held = True
+            self.out.say(
+                f"launcher: the kernel holds {', '.join(pids)}: killed, and it waits, mostly for a "
+                "GPU's driver; where the container does not end, only a reboot of the host ends it"
+            )
 
 
 def exit_code(status: int) -> int:

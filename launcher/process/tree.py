@@ -50,6 +50,23 @@ def descendants() -> list[int]:
     return [pid for pid in parents if _is_below(pid, me, parents)]
 
 
+def held() -> list[str]:
+    """Return the processes of the box that wait in the kernel, as "pid 57 (python)".
+
+    A signal ends those as well, but not before the kernel lets go of them (proc_pid_stat(5), D).
+    """
+    from launcher.model.printable import printable  # at the end, and not on the way to the start
+
+    found = []
+    for pid in descendants():
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+                name, _, rest = stat.read().partition("(")[2].rpartition(")")
+            if rest.split()[0] == "D":
+                found.append(f"pid {pid} ({printable(name)})")
+    return found
+
+
 def end_orphaned_kernels(mark: str) -> None:
     """Kill the kernels whose Jupyter is gone, and what they started: they would hold GPU memory.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -214,6 +215,37 @@ print(len(descendants()))
 """)
     assert lines == ["2", "0"]
     assert time.monotonic() - begin < 10
+
+
+def test_who_cannot_be_killed_is_named_once(tmp_path: Path) -> None:
+    """As one whom a GPU's driver does not let go of; here nobody is killed, to the same effect."""
+    os.mkfifo(tmp_path / "fifo")
+    done = run_script(f"""{BOX}
+from launcher.process import init, tree
+from launcher.process.tree import held
+init.kill_descendants = lambda number: None
+box.stop_timeout = init._DYING = 0.2
+def hold():  # posix_spawn(3) suspends its parent until the child has become another program
+    actions = [(os.POSIX_SPAWN_OPEN, 0, {str(tmp_path / "fifo")!r}, os.O_RDONLY, 0)]
+    os.posix_spawn("/bin/true", ["true"], {{}}, file_actions=actions)
+    return 0
+main = box.spawn(hold)
+while not held():
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGTERM)
+def let_go():
+    time.sleep(1.5)
+    open({str(tmp_path / "fifo")!r}, "w").close()
+    return 0
+box.spawn(let_go)
+box.run_until_end(main, lambda number: None)
+box.end_stragglers()
+print(main)
+""")
+    pid = done.stdout.strip()
+    (line,) = [one for one in done.stderr.splitlines() if "the kernel holds" in one]
+    assert line.startswith(f"launcher: the kernel holds pid {pid} (python")
+    assert done.stderr.count("did not stop in time") == 1
 
 
 # --- stopping --------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from launcher.process.tree import descendants, end_orphaned_kernels, kill
+from launcher.process.tree import descendants, end_orphaned_kernels, held, kill
 from testing.local_box import wait_until
 from testing.scripts import run_script
 
@@ -44,6 +45,29 @@ def test_a_zombie_is_nobody() -> None:
         assert child.pid not in descendants()
     finally:
         child.wait()
+
+
+# Waits in the kernel, in state D, until the fifo has a writer: for its child, which waits for that
+# before it becomes another program.  posix_spawn(3) is a vfork, which suspends the parent.
+HELD = """
+import os, sys
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[
+    (os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])
+"""
+
+
+def test_what_the_kernel_holds_is_named(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    holding = subprocess.Popen([sys.executable, "-c", HELD, str(fifo)])
+    try:
+        name = f"pid {holding.pid} (python"
+        wait_until(lambda: [one for one in held() if one.startswith(name)], lambda: str(held()))
+        fifo.open("w").close()
+        holding.wait()
+        assert not [one for one in held() if one.startswith(name)]
+    finally:
+        holding.kill()
 
 
 def test_a_name_with_brackets_and_spaces_confuses_nobody() -> None:
