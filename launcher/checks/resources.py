@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from launcher.checks.check import Check, plural
 from launcher.checks.facts.how_to_run import place_of, tell
+from launcher.checks.facts.taken import devices_of, holders, in_use, memory_full
 from launcher.model.evidence import Evidence
-from launcher.model.machine import Gpu, GpuProcess
+from launcher.model.machine import Gpu
 
-_MIB, _GIB = 1 << 20, 1 << 30
+_GIB = 1 << 30
 
 _PROHIBITED, _EXCLUSIVE = 2, 3  # nvmlComputeMode_t
 
@@ -17,9 +18,6 @@ _PROHIBITED, _EXCLUSIVE = 2, 3  # nvmlComputeMode_t
 # cap, which is how a busy GPU normally runs.
 _IDLE, _HW_SLOWDOWN, _SW_THERMAL, _HW_THERMAL, _POWER_BRAKE = 0x1, 0x8, 0x20, 0x40, 0x80
 
-_SHOWN_HOLDERS = 3  # processes that are named
-_NEARLY_FULL = 0.05  # of a GPU's memory is free
-_IDLE_SHARE = 0.05  # of its memory is taken, at most
 # A process of PyTorch's has some dozens of threads, and a job several processes of them.
 _FEW_PROCESSES = 512
 # NCCL registers 4 MiB for each of its channels and peers: hundreds of MiB among a few nodes.
@@ -53,46 +51,14 @@ def _exclusive_in_use(seen: Evidence) -> str | None:
     Under MPS, which is recommended in this mode, all share one server's context.
     """
     under_mps = any(name.startswith("CUDA_MPS_") for name in seen.environ)
-    busy = [gpu for gpu in _in_mode(seen, _EXCLUSIVE) if _in_use(gpu)]
+    mode = _in_mode(seen, _EXCLUSIVE)
+    busy = [one for gpu in mode for one in devices_of(gpu) if in_use(one.itself)]
     if not busy or under_mps or seen.torch is not None:
         return None
-    return f"{_names(busy)}: compute mode Exclusive_Process (3), and {_holders(seen, busy[0])}"
-
-
-def _memory_full(seen: Evidence) -> str | None:
-    full = [
-        gpu
-        for gpu in seen.gpus
-        if gpu.memory_bytes and gpu.memory_free is not None and not gpu.mig_enabled
-        and gpu.memory_free < _NEARLY_FULL * gpu.memory_bytes
-    ]  # fmt: skip
-    if not full:
-        return None
-    gpu = full[0]
-    free, total = (gpu.memory_free or 0) // _MIB, (gpu.memory_bytes or 0) // _MIB
-    others = f"; {len(full) - 1} more like it" if len(full) > 1 else ""
-    return f"GPU {gpu.index} has {free} of {total} MiB free, {_holders(seen, gpu)}{others}"
-
-
-def _holders(seen: Evidence, gpu: Gpu) -> str:
-    if gpu.memory_shared:
-        return "shared with the CPU"
-    if not gpu.processes:
-        return "used by processes that cannot be seen from here"
-    of_host = "" if place_of(seen.machine.host) == "plain" else " of the host"
-    named = [_named(one, of_host) for one in gpu.holders[:_SHOWN_HOLDERS]]
-    rest = gpu.processes - len(named)
-    more = [f"{rest} more"] if named and rest > 0 else []
-    words = f": {', '.join([*named, *more])}" if named else ""
-    return f"used by {gpu.processes} process{'es' if gpu.processes > 1 else ''}{words}"
-
-
-def _named(process: GpuProcess, of_host: str) -> str:
-    """Return "python (pid 57 here, 1024 MiB)", "pid 4242 of the host (10000 MiB)"."""
-    size = "" if process.memory_bytes is None else f"{process.memory_bytes // _MIB} MiB"
-    if process.here is None:
-        return f"pid {process.pid}{of_host}" + (f" ({size})" if size else "")
-    return f"{process.name} ({', '.join(filter(None, (f'pid {process.here} here', size)))})"
+    names = ", ".join(one.name for one in busy)
+    if all(one.itself is one.gpu for one in busy):
+        names = _names([one.gpu for one in busy])
+    return f"{names}: compute mode Exclusive_Process (3), and {holders(seen, busy[0].itself)}"
 
 
 def _see_the_rest(seen: Evidence) -> str:
@@ -102,17 +68,6 @@ def _see_the_rest(seen: Evidence) -> str:
         "on the host: nvidia-smi names them, as a box does that was started with --pid=host; end "
         "what holds it, or choose others: LAUNCHER_GPUS=idle"
     )
-
-
-def _in_use(gpu: Gpu) -> bool:
-    """Return whether somebody computes on it: others' processes cannot be seen, their memory can.
-
-    A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
-    """
-    total, used = gpu.memory_bytes, gpu.memory_used
-    told = total is not None and used is not None and not gpu.memory_shared
-    held = told and (used or 0) > _IDLE_SHARE * (total or 0)
-    return bool(gpu.processes) or held
 
 
 def _names(gpus: Sequence[Gpu]) -> str:
@@ -209,7 +164,7 @@ CHECKS: tuple[Check, ...] = (
     Check("resources.exclusive_in_use", _exclusive_in_use,
           f"a second process fails with {_BUSY}",
           _compute_mode(_EXCLUSIVE), warning=True),
-    Check("resources.memory_full", _memory_full,
+    Check("resources.memory_full", memory_full,
           "PyTorch runs out of memory there",
           _see_the_rest,
           warning=True),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.detect.cgroup import attempt, read_text
-from launcher.model.machine import GpuProcess, GpuReport
+from launcher.model.machine import Gpu, GpuProcess, GpuReport
 from launcher.model.printable import printable
 
 _DEVICES = ("/dev/nvidia", "/dev/dxg", "/dev/nvmap")
@@ -22,7 +22,8 @@ def recognise(report: GpuReport, root: Path = Path("/")) -> GpuReport:
     A pid is ours where a process has it in one of its namespaces (proc(5), status: NSpid) and has
     a device of NVIDIA's open: the host's pid 57 and ours need not be the same.
     """
-    if not any(gpu.holders for gpu in report.gpus):
+    instances = (mig for gpu in report.gpus for mig in gpu.mig_devices)
+    if not any(gpu.holders for gpu in report.gpus) and not any(mig.holders for mig in instances):
         return report
     ours = {pid: (here, name) for here, name, pids in _users_of_gpus(root) for pid in pids}
 
@@ -30,8 +31,14 @@ def recognise(report: GpuReport, root: Path = Path("/")) -> GpuReport:
         here, name = ours.get(process.pid, (None, ""))
         return process._replace(here=here, name=name)
 
-    gpus = (gpu._replace(holders=tuple(map(known, gpu.holders))) for gpu in report.gpus)
-    return report._replace(gpus=tuple(gpus))
+    def told(gpu: Gpu) -> Gpu:
+        instances = (
+            mig._replace(holders=tuple(map(known, mig.holders))) for mig in gpu.mig_devices
+        )
+        holders = tuple(map(known, gpu.holders))
+        return gpu._replace(holders=holders, mig_devices=tuple(instances))
+
+    return report._replace(gpus=tuple(map(told, report.gpus)))
 
 
 def _users_of_gpus(root: Path) -> Iterator[tuple[int, str, list[int]]]:

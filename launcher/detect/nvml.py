@@ -240,6 +240,7 @@ def _read_mig(instance: Any) -> MigDevice:
         memory_free=memory.free if memory else None,
         memory_reserved=getattr(memory, "reserved", None),
         processes=None if holders is None else len(holders),
+        holders=holders or (),
         gpu_instance=field(lambda: pynvml.nvmlDeviceGetGpuInstanceId(instance)),
         compute_instance=field(lambda: pynvml.nvmlDeviceGetComputeInstanceId(instance)),
     )

@@ -116,9 +116,7 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
         yield "link_recovery_errors", str(gpu.nvlink_errors.recoveries)
         yield from _given("link_replay_errors", gpu.nvlink_errors.replays)
         yield from _given("link_crc_errors", gpu.nvlink_errors.crc)
-    for number, holder in enumerate(gpu.holders):
-        memory = _given("memory", holder.memory_bytes, _bytes)
-        yield "process", ", ".join([f"pid {1000 + number}", *map(" ".join, memory)])
+    yield from _holders(gpu, 1000)
 
 
 def _mig(gpu: Gpu, slot: int, mig: MigDevice) -> Iterator[Line]:
@@ -129,8 +127,13 @@ def _mig(gpu: Gpu, slot: int, mig: MigDevice) -> Iterator[Line]:
     yield from _given("memory_total", mig.memory_bytes, _bytes)
     yield from _given("memory_used", mig.memory_used, _bytes)
     yield from _given("memory_reserved", mig.memory_reserved, _bytes)
-    for number in range(mig.processes or 0):
-        yield "process", f"pid {2000 + number}"
+    yield from _holders(mig, 2000)
+
+
+def _holders(device: Gpu | MigDevice, first_pid: int) -> Iterator[Line]:
+    for number, holder in enumerate(device.holders):
+        memory = _given("memory", holder.memory_bytes, _bytes)
+        yield "process", ", ".join([f"pid {first_pid + number}", *map(" ".join, memory)])
 
 
 def _given(key: str, value: T | None, write: Callable[[T], str] = str) -> Iterator[Line]:

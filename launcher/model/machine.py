@@ -12,6 +12,15 @@ from typing import NamedTuple
 from launcher.model.host import Host
 
 
+class GpuProcess(NamedTuple):
+    """A process that computes on a GPU, as the driver names it."""
+
+    pid: int  # in the namespace that the driver counts in, mostly the host's
+    memory_bytes: int | None = None
+    here: int | None = None  # its pid in this container, where it is one of ours
+    name: str = ""  # of ours
+
+
 class MigDevice(NamedTuple):
     """One MIG instance, as CUDA can open it."""
 
@@ -23,6 +32,7 @@ class MigDevice(NamedTuple):
     memory_free: int | None = None  # bytes
     memory_reserved: int | None = None  # bytes that the driver keeps to itself
     processes: int | None = None  # that compute on it now
+    holders: tuple[GpuProcess, ...] = ()  # the same, one by one
 
     @property
     def profile(self) -> str:
@@ -38,15 +48,6 @@ def _used(total: int | None, free: int | None, reserved: int | None) -> int | No
     if total is None or free is None:
         return None
     return max(0, total - free - (reserved or 0))
-
-
-class GpuProcess(NamedTuple):
-    """A process that computes on a GPU, as the driver names it."""
-
-    pid: int  # in the namespace that the driver counts in, mostly the host's
-    memory_bytes: int | None = None
-    here: int | None = None  # its pid in this container, where it is one of ours
-    name: str = ""  # of ours
 
 
 class NvLinks(NamedTuple):

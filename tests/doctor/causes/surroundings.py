@@ -137,6 +137,11 @@ RESOURCES = (
         warns=("resources.memory_full",), names=("nvidia-smi",),
     ),
     Scenario(
+        "instance-full", "Others hold the memory of a MIG instance.", machine="a100-mig",
+        changes={"gpu 0 mig 1": {"memory_used": "19500 MiB", "process": "pid 4242"}},
+        warns=("resources.memory_full",), seen=("MIG 1 of GPU 0",), names=("nvidia-smi",),
+    ),
+    Scenario(
         "too-hot", "A GPU is too hot.", changes={"gpu 1": {"clocks_event_reasons": "0x40"}},
         warns=("resources.thermal_slowdown",), names=("TEMPERATURE",),
     ),

@@ -7,7 +7,7 @@ import pytest
 from launcher.checks import judge
 from launcher.checks.resources import CHECKS
 from launcher.model.evidence import Evidence, TorchFailure
-from launcher.model.machine import CpuBudget, Gpu
+from launcher.model.machine import CpuBudget, Gpu, GpuProcess
 from launcher.model.plan import Finding
 from testing.evidences import cheap, healthy
 from testing.machines import GIB, NO_CARD, answering, cards, gpu, machine, mig_gpu
@@ -136,11 +136,36 @@ def test_gpus_whose_memory_is_taken_are_told_in_one_line() -> None:
         gpu(0, memory_bytes=FULL, memory_free=FULL // 20),
         gpu(0, memory_bytes=FULL, memory_free=None),
         gpu(0, memory_bytes=None, memory_free=0),
-        replace(mig_gpu(0, 2), memory_free=0),  # a GPU in MIG mode: its instances hold it
+        replace(mig_gpu(0, 2), memory_free=0),  # a GPU in MIG mode: its instances have it
     ],
 )
 def test_memory_that_is_free_or_not_known_is_no_complaint(card: Gpu) -> None:
     assert warnings(having(card)) == []
+
+
+def cut(*instances: dict[str, object], **changes: object) -> Gpu:
+    """Return a GPU in MIG mode with these changes to its instances."""
+    whole = mig_gpu(0, len(instances))
+    told = zip(whole.mig_devices, instances, strict=True)
+    devices = tuple(replace(mig, **each) for mig, each in told)  # type: ignore[arg-type]
+    return replace(whole, mig_devices=devices, **changes)  # type: ignore[arg-type]
+
+
+def test_an_instance_whose_memory_is_taken_is_named() -> None:
+    free, holder = {"memory_free": 9 * GIB}, GpuProcess(57, 9 * GIB, 57, "python")
+    full = {"memory_free": 100 * MIB, "processes": 1, "holders": (holder,)}
+    found = warning(having(gpu(1), cut(free, full, memory_free=70 * GIB)))
+    assert found.id == "resources.memory_full"
+    assert found.what == (
+        "MIG 1 of GPU 0 (1g.10gb) has 100 of 10240 MiB free, used by 1 process: "
+        "python (pid 57 here, 9216 MiB)"
+    )
+
+
+def test_of_an_exclusive_gpu_in_mig_mode_the_instance_in_use_is_named() -> None:
+    busy = cut({"processes": 0}, {"processes": 2}, compute_mode=3, processes=2)
+    assert warning(having(busy)).what.startswith("MIG 1 of GPU 0 (1g.10gb): compute mode")
+    assert warnings(having(cut({"processes": 0}, {}, compute_mode=3, processes=2))) == []
 
 
 # --- GPUs that are slowed down ----------------------------------------------------------------

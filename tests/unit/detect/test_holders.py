@@ -11,7 +11,7 @@ from launcher.detect.holders import recognise
 from launcher.model.evidence import Evidence
 from launcher.model.machine import GpuProcess, GpuReport
 from sim import description, driver
-from testing.machines import answering, gpu, machine
+from testing.machines import answering, gpu, machine, mig_gpu
 from testing.topologies import read_texts
 
 MIB = 1 << 20
@@ -54,6 +54,14 @@ def test_a_process_of_ours_is_known_by_its_pid_in_another_namespace(tmp_path: Pa
     assert known(recognise(held(4242, 3, 5), tmp_path)) == [
         (57, "python"), (57, "python"), (None, ""),
     ]  # fmt: skip
+
+
+def test_who_holds_an_instance_is_known_too(tmp_path: Path) -> None:
+    process(tmp_path, 57, "python", device="/dev/nvidia0")
+    cut = mig_gpu(0, 2)
+    instances = (cut.mig_devices[0], cut.mig_devices[1]._replace(holders=(GpuProcess(57),)))
+    found = recognise(answering(cut._replace(mig_devices=instances)), tmp_path)
+    assert found.gpus[0].mig_devices[1].holders == (GpuProcess(57, None, 57, "python"),)
 
 
 def test_a_pid_of_the_hosts_that_is_another_here_is_not_ours(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from launcher.gpus import record
-from launcher.model.machine import DriverFailure, Gpu, GpuReport, MigDevice
+from launcher.model.machine import DriverFailure, Gpu, GpuProcess, GpuReport, MigDevice
 from sim import description, driver
 from testing.printed import NAMES
 from testing.topologies import read_texts, reports
@@ -97,12 +97,18 @@ def anonymous(report: GpuReport) -> GpuReport:
         replace(
             gpu,
             uuid="",
-            mig_devices=tuple(replace(mig, uuid="") for mig in gpu.mig_devices),
-            holders=tuple(replace(one, pid=0) for one in gpu.holders),
+            mig_devices=tuple(
+                replace(mig, uuid="", holders=nameless(mig)) for mig in gpu.mig_devices
+            ),
+            holders=nameless(gpu),
         )
         for gpu in report.gpus
     )
     return replace(report, gpus=gpus)
+
+
+def nameless(device: Gpu | MigDevice) -> tuple[GpuProcess, ...]:
+    return tuple(replace(one, pid=0) for one in device.holders)
 
 
 @pytest.mark.parametrize("name", [*NAMES, *SIMULATED, *VARIED])
