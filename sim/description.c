@@ -55,6 +55,14 @@ static bool fail(struct reader *r, const char *format, ...) {
     return false;
 }
 
+/* `30 C`, or `20 % to 90 %` for what goes up and down. */
+static bool take_range(char *text, enum type type, struct value *value) {
+    if (!take_quantity(&text, type, &value->number)) return false;
+    if (!*text) return true;
+    return take(&text, "to") && take_quantity(&text, type, &value->most) && !*text &&
+           value->most > value->number;
+}
+
 static bool parse_value(struct reader *r, const struct key *key, char *text, struct value *value) {
     if (value->given && !value->inherited) return fail(r, "%s is given twice", key->name);
     if (!*text && key->type != SET) return fail(r, "%s has no value", key->name);
@@ -82,7 +90,7 @@ static bool parse_value(struct reader *r, const struct key *key, char *text, str
         value->number = value->number * 1000 + minor * 10;
         return true;
     default:
-        return (take_quantity(&text, key->type, &value->number) && !*text) ||
+        return take_range(text, key->type, value) ||
                fail(r, "%s: '%s' is not a number with its unit", key->name, value->text);
     }
 }

@@ -26,7 +26,7 @@ CC = ("gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror")
 LIBRARY = ("-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-ldl")
 
 MACHINE = ("machine.c", "description.c", "values.c")
-NVML = ("nvml.c", "nvml_device.c", "nvml_events.c", "nvml_topology.c")
+NVML = ("nvml.c", "nvml_device.c", "nvml_events.c", "nvml_topology.c", "nvml_counters.c")
 CUDA = ("cuda.c", "cuda_visible.c")
 
 # What is built, from which sources, and with which arguments.

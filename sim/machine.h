@@ -73,8 +73,11 @@ enum {
     X(utilization_decoder, PERCENT, NULL) \
     X(fan_speed, PERCENT, NULL) \
     X(temperature, CELSIUS, NULL) \
+    X(temperature_memory, CELSIUS, NULL) \
+    X(xid, NUMBER, NULL) \
     X(power_usage, MILLIWATTS, NULL) \
     X(power_limit, MILLIWATTS, NULL) \
+    X(energy_counter, WORD, NO_YES) \
     X(clock_graphics, MEGAHERTZ, NULL) \
     X(clock_sm, MEGAHERTZ, NULL) \
     X(clock_memory, MEGAHERTZ, NULL) \
@@ -99,6 +102,11 @@ enum {
     X(pcie_width_max, NUMBER, NULL) \
     X(pcie_generation, NUMBER, NULL) \
     X(pcie_generation_max, NUMBER, NULL) \
+    X(pcie_replays, NUMBER, NULL) \
+    X(pcie_sent, BYTES, NULL) \
+    X(pcie_received, BYTES, NULL) \
+    X(link_sent, BYTES, NULL) \
+    X(link_received, BYTES, NULL) \
     X(numa_node, NUMBER, NULL) \
     X(gpu_numa_id, NUMBER, NULL) \
     X(cpu_affinity, SET, NULL) \
@@ -135,6 +143,7 @@ enum device_key {
 struct value {
     bool given, inherited; /* inherited: from [gpu *], so a GPU may say otherwise */
     long long number; /* NUMBER and what reduces to one; VERSION is 1000 * major + 10 * minor */
+    long long most;   /* of a quantity that moves between `number` and this; 0 where it stays */
     char text[TEXT_SIZE];
 };
 

@@ -57,7 +57,7 @@ int read_number(const char *function, handle device, enum device_key key, const 
     if (code) return code;
     if (!out) return INVALID_ARGUMENT;
     if (!device->value[key].given) return NOT_SUPPORTED;
-    *number = device->value[key].number;
+    *number = current(device, key);
     return SUCCESS;
 }
 

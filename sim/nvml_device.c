@@ -136,7 +136,7 @@ API nvmlDeviceGetMemoryInfo(handle device, struct memory *memory) {
     long long total;
     int code = read_number(__func__, device, F_memory_total, memory, &total);
     if (code) return code;
-    long long used = device->value[F_memory_used].number + device->value[F_memory_reserved].number;
+    long long used = current(device, F_memory_used) + device->value[F_memory_reserved].number;
     *memory = (struct memory){(ullong)total, (ullong)(total - used), (ullong)used};
     return SUCCESS;
 }
@@ -148,7 +148,7 @@ API nvmlDeviceGetMemoryInfo_v2(handle device, struct memory_v2 *memory) {
     /* A driver before 510 has no such function, and says nowhere what it keeps to itself. */
     if (!device->value[F_memory_reserved].given) return FUNCTION_NOT_FOUND;
     if (memory->version != (sizeof *memory | 2u << 24)) return ARGUMENT_VERSION_MISMATCH;
-    long long used = device->value[F_memory_used].number,
+    long long used = current(device, F_memory_used),
               reserved = device->value[F_memory_reserved].number;
     memory->total = (ullong)total, memory->reserved = (ullong)reserved;
     memory->used = (ullong)used, memory->free = (ullong)(total - used - reserved);
@@ -172,7 +172,7 @@ API nvmlDeviceGetUtilizationRates(handle device, struct utilization *rates) {
     long long gpu;
     int code = read_number(__func__, device, F_utilization_gpu, rates, &gpu);
     if (!code)
-        *rates = (struct utilization){(uint)gpu, (uint)device->value[F_utilization_memory].number};
+        *rates = (struct utilization){(uint)gpu, (uint)current(device, F_utilization_memory)};
     return code;
 }
 

@@ -4,12 +4,17 @@
 
 #include "nvml_private.h"
 
-enum { LOOK_MS = 20 }; /* between two looks at the description */
+enum {
+    LOOK_MS = 20,           /* between two looks at the description */
+    XID_CRITICAL_ERROR = 8, /* nvmlEventTypeXidCriticalError */
+};
 
 struct event_set {
     ullong types[MAX_GPUS]; /* that are waited for, by GPU */
     int heard;              /* how many events of the description it knows */
     struct looks looks;
+    bool untold[MAX_GPUS]; /* has an `xid`, which the first wait is to tell */
+    struct event told;
 };
 typedef struct event_set *event_set;
 
@@ -51,22 +56,25 @@ API nvmlDeviceRegisterEvents(handle device, ullong types, event_set set) {
     if (code) return code;
     if (device->parent || types & ~(ullong)supported) return NOT_SUPPORTED;
     set->types[device->index] |= types;
+    set->untold[device->index] = types & XID_CRITICAL_ERROR && device->value[F_xid].given;
     return SUCCESS;
 }
 
 static const struct event *next(event_set set) {
+    for (int i = 0; i < machine.gpus; i++)
+        if (set->untold[i]) {
+            set->untold[i] = false;
+            set->told = (struct event){.type = XID_CRITICAL_ERROR, .gpu = i, .gpu_instance = -1,
+                                       .compute_instance = -1,
+                                       .data = (ullong)machine.gpu[i].value[F_xid].number};
+            return &set->told;
+        }
     if (set->heard > machine.events) set->heard = machine.events; /* it was written anew */
     while (set->heard < machine.events) {
         const struct event *event = &machine.event[set->heard++];
         if (set->types[event->gpu] & event->type) return event;
     }
     return NULL;
-}
-
-static long long milliseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
 /* What is read anew counts for every call of this session: the GPU is as the event left it. */

@@ -42,6 +42,12 @@ int enter_device(const char *function, handle device);
 int read_number(const char *function, handle device, enum device_key key, const void *out,
                 long long *number);
 
+long long milliseconds(void); /* of CLOCK_MONOTONIC */
+/* What a key says now: a quantity may move between two. */
+long long current(handle device, enum device_key key);
+/* A counter of nvmlDeviceGetFieldValues; NOT_SUPPORTED where the description has none. */
+int read_counter(handle device, uint field, ullong *count);
+
 bool is_handle(handle device);
 handle gpu_of(handle device); /* the GPU itself, or the one a MIG instance is of */
 int copy_text(const char *text, char *buffer, uint size);

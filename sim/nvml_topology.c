@@ -197,7 +197,7 @@ API nvmlDeviceGetGpuFabricInfoV(handle device, struct fabric_v3 *info) {
 struct field_value {
     uint field, scope;
     int64_t timestamp, latency;
-    uint type; /* 1: unsigned int */
+    uint type; /* 1: unsigned int, 3: unsigned long long */
     int code;
     union {
         ullong wide;
@@ -254,8 +254,14 @@ API nvmlDeviceGetFieldValues(handle device, int count, struct field_value *field
     if (count < 1 || !fields) return INVALID_ARGUMENT;
     for (int i = 0; i < count; i++) {
         uint number = 0;
-        fields[i].code = read_field(device, &fields[i], &number);
+        ullong count = 0;
         fields[i].type = 1, fields[i].timestamp = fields[i].latency = 0;
+        fields[i].code = read_counter(device, fields[i].field, &count);
+        if (!fields[i].code) {
+            fields[i].type = 3, fields[i].value.wide = count;
+            continue;
+        }
+        fields[i].code = read_field(device, &fields[i], &number);
         fields[i].value.wide = number;
     }
     return SUCCESS;

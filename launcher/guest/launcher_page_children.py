@@ -21,6 +21,7 @@ LINGER = 45.0  # seconds that the sampler runs on after the last question
 FIRST = 1.0  # seconds that the first question waits for the first sample
 LATE = 7.0  # seconds without a sample after which the driver is said to hang; it gives one in 2
 AGAIN = 10.0  # seconds until a sampler that crashed is started again
+_LONGEST_LINE = 1 << 20  # bytes: sixteen GPUs with all their processes
 _PIPE, _NONE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 _SAMPLER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gpu_sampler.py")
 
@@ -96,8 +97,9 @@ class Sampler:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", _SAMPLER, stdin=_PIPE, stdout=_PIPE, stderr=_NONE
-        )
+            sys.executable, "-I", "-S", _SAMPLER, stdin=_PIPE, stdout=_PIPE, stderr=_NONE,
+            limit=_LONGEST_LINE,
+        )  # fmt: skip
         assert child.stdout is not None
         reading = asyncio.create_task(child.stdout.readline())
         try:

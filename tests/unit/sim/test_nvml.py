@@ -253,3 +253,42 @@ def test_mig_instances(nvml: Nvml) -> None:
     (gpu,) = description.gpus(driver.find("a100-mig").read_text())
     migs = [[mig.get("uuid"), mig.get("gpu_instance"), 28, gpu.get("uuid")] for mig in gpu.migs]
     assert nvml("a100-mig", code) == [[1, 1], -6, *migs]
+
+
+MOVING = {
+    "gpu *": {
+        "utilization_gpu": "20 % to 90 %", "pcie_sent": "3 MiB", "link_received": "2 MiB",
+        "pcie_replays": "7",
+    },
+    "gpu 0": {"xid": "79"},
+}  # fmt: skip
+
+
+def test_quantities_move_and_counters_grow(nvml: Nvml) -> None:
+    code = """
+        import time
+        ids = [NVML_FI_DEV_PCIE_COUNT_TX_BYTES, NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX,
+               NVML_FI_DEV_PCIE_REPLAY_COUNTER, NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION]
+        def look():
+            busy = [nvmlDeviceGetUtilizationRates(gpu).gpu for gpu in handles]
+            fields = nvmlDeviceGetFieldValues(first, ids)
+            return busy, [-one.nvmlReturn or one.value.ullVal for one in fields]
+        seen = [look(), time.sleep(1), look()]
+    """
+    (busy, before), _, (_, after) = nvml("h100-8x", code, MOVING)
+    assert all(20 <= percent <= 90 for percent in busy)
+    assert len(set(busy)) > 1
+    assert 1 << 20 < after[0] - before[0] < 300 << 20
+    assert 1 << 10 < after[1] - before[1] < 200 << 10
+    assert after[2:] == before[2:] == [7, NOT_SUPPORTED]
+
+
+def test_an_error_is_told_once_to_who_waits(nvml: Nvml) -> None:
+    code = """
+        events = nvmlEventSetCreate()
+        for gpu in handles:
+            nvmlDeviceRegisterEvents(gpu, nvmlEventTypeXidCriticalError, events)
+        told = nvmlEventSetWait_v2(events, 10)
+        seen = [told.eventData, code_of(nvmlEventSetWait_v2, events, 10)]
+    """
+    assert nvml("h100-8x", code, MOVING) == [79, -10]
