@@ -7,11 +7,15 @@ import os
 import sys
 import time
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from launcher.model import run_files, services
 from launcher.model.errors import BadSetting
 from launcher.model.printable import printable_text
 from launcher.settings import environ
+
+if TYPE_CHECKING:
+    from launcher.watch.status import Seen
 
 
 def banner(options: Namespace) -> int:
@@ -36,21 +40,27 @@ def url(options: Namespace) -> int:
 
 
 def status(options: Namespace) -> int:
+    from launcher.watch import status as text
+
+    seen = seen_here(environ.run_dir())
+    color = environ.wants_color(environ.own(), sys.stdout.isatty())
+    print(text.as_json(seen) if options.json else text.as_text(seen, color))
+    return 1 if seen.reason else 0
+
+
+def seen_here(run_dir: str) -> Seen:
+    """Return what the files of the running box say.  Raises BadSetting where none runs."""
     from launcher.supervise import programs
     from launcher.watch import health
-    from launcher.watch import status as text
+    from launcher.watch.status import Seen
 
     if health.in_command_mode():
         raise BadSetting("this box runs a command and no services; about its GPUs: launcher doctor")
-    run_dir = environ.run_dir()
     if not os.path.exists(f"{run_dir}/{run_files.PLAN}"):
         raise BadSetting(f"no box runs here: {run_dir} has no plan{_of_another()}")
     report = health.read_health(run_dir)
     reason = health.why_unhealthy(report, run_dir)
-    seen = text.Seen(reason, report or {}, programs.read_programs(run_dir), time.monotonic())
-    color = environ.wants_color(environ.own(), sys.stdout.isatty())
-    print(text.as_json(seen) if options.json else text.as_text(seen, color))
-    return 1 if reason else 0
+    return Seen(reason, report or {}, programs.read_programs(run_dir), time.monotonic())
 
 
 def _of_another() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
-from launcher.cli import about, bash, inside, running, stages
+from launcher.cli import about, bash, inside, metrics, running, stages
 from launcher.cli.command import Argument, Command, Section
 
 _DOCTOR_PATIENCE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready
@@ -35,6 +35,12 @@ SECTIONS: tuple[Section, ...] = (
         Command("url", "[--json]", "print the Jupyter URL alone", running.url, (_JSON,)),
         Command("status", "[--json]", "what runs since when, what is wrong; 0 when well",
                 running.status, (_JSON,)),
+        Command("metrics", "[--json]", "the box and its GPUs as Prometheus text",
+                metrics.metrics,
+                (Argument(("--json",), "print what it is made of, but for the GPUs, as JSON",
+                          {"action": "store_true"}),),
+                "For node-exporter's textfile collector; Prometheus itself asks Jupyter "
+                "(docs/metrics.md)."),
         Command("logs", "[NAME] [-f]", "what the programs said last; -f: and go on",
                 running.logs, (
                     Argument(("name",), "jupyter, ssh, watch …; none: all of them",

@@ -4,8 +4,8 @@
 
 CONFIG has "default" (a user's own Jupyter configuration overrides it) and "final" (nothing
 does: another port than the published one would be of no use), "arguments" for Jupyter's command
-line, "hub": whether a JupyterHub lets people in, and "page": what our extension (launcher_page)
-shows of what was decided.
+line, "hub": whether a JupyterHub lets people in; "page": what our extension (launcher_page) shows
+of what was decided, and "metrics_token": what opens its metrics alone, "" for nothing.
 """
 
 from __future__ import annotations

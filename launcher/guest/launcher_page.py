@@ -5,6 +5,7 @@
     <base>/launcher/api/NAME            what `launcher NAME --json` prints, with a version
     <base>/launcher/api/gpus            what the GPUs do now
     <base>/launcher/topology.{svg,txt}  what `launcher topo` draws and prints
+    <base>/launcher/metrics             box and GPUs, for Prometheus
 
 A GET starts nothing costly, since another site can make a browser send one.  Nothing of this marks
 the server as in use: a page that is left open does not keep a box awake.
@@ -12,6 +13,8 @@ the server as in use: a page that is left open does not keep a box awake.
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import json
 import os
 import shutil
@@ -23,6 +26,7 @@ from launcher_page_children import Commands, Sampler
 from launcher_page_html import page
 from tornado.web import HTTPError, authenticated
 
+PATIENCE = 5.0  # seconds for what a scrape asks; Prometheus gives up after ten
 VERSION = 1  # of the answers: another number where a field changes its meaning or goes
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -73,6 +77,53 @@ class Gpus(_Answer):
     @authenticated  # type: ignore[untyped-decorator]
     async def get(self) -> None:
         self.send(await self.sampler.latest())
+
+
+class Metrics(_Answer):
+    """Box and GPUs, for Prometheus, which may have a token that opens nothing else."""
+
+    def initialize(
+        self, commands: Commands, sampler: Sampler, facts: dict[str, Any], own_token: str
+    ) -> None:
+        self.commands = commands
+        self.sampler = sampler
+        self.facts = facts
+        self.own_token = own_token
+
+    async def prepare(self) -> None:
+        # First: a hub would be asked about a token that it does not know.
+        if self.own_token and _is_sent(
+            self.own_token, self.request.headers.get("Authorization", "")
+        ):
+            self.current_user = "metrics"
+        else:
+            await super().prepare()
+
+    @authenticated  # type: ignore[untyped-decorator]
+    async def get(self) -> None:
+        from launcher_page_metrics import CONTENT_TYPE_LATEST, exposition
+
+        box, gpus = await asyncio.gather(self._box(), self.sampler.latest(PATIENCE))
+        self.set_header("Cache-Control", "no-store")
+        self.finish(exposition(box, gpus), set_content_type=CONTENT_TYPE_LATEST)
+
+    async def _box(self) -> dict[str, Any]:
+        """Return how the box is; nothing where the launcher does not say so in time."""
+        asked = self.commands.output(("metrics", "--json"))
+        try:
+            said: dict[str, Any] = json.loads(await asyncio.wait_for(asked, PATIENCE))
+        except (asyncio.TimeoutError, HTTPError, ValueError):
+            return {}
+        own = {"devices": self.facts.get("devices"), "kernels": len(self.kernel_manager)}
+        return {**said, **own}
+
+
+def _is_sent(token: str, header: str) -> bool:
+    kind, _, sent = header.partition(" ")
+    return kind.lower() in ("token", "bearer") and hmac.compare_digest(
+        sent.strip().encode("latin-1", "replace"),
+        token.encode(),  # as it came over the wire
+    )
 
 
 class Topology(_Answer):
@@ -129,16 +180,26 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(app: Any) -> None:
-    commands = {"commands": Commands(shutil.which("launcher") or "launcher")}
-    facts = {"facts": getattr(app, "configuration", {}).get("page") or {}}
+    configuration = getattr(app, "configuration", {})
+    facts = configuration.get("page") or {}
+    commands, sampler = Commands(shutil.which("launcher") or "launcher"), Sampler()
+    scraped = {
+        "commands": commands, "sampler": sampler, "facts": facts,
+        "own_token": configuration.get("metrics_token") or "",
+    }  # fmt: skip
     base = url_path_join(app.web_app.settings["base_url"], "launcher")
     app.web_app.add_handlers(
         ".*$",
         [
-            (url_path_join(base, rf"api/({'|'.join(_JSON)})"), Api, commands),
-            (url_path_join(base, "api/gpus"), Gpus, {"sampler": Sampler()}),
-            (url_path_join(base, rf"topology\.({'|'.join(_TOPOLOGY)})"), Topology, commands),
+            (url_path_join(base, rf"api/({'|'.join(_JSON)})"), Api, {"commands": commands}),
+            (url_path_join(base, "api/gpus"), Gpus, {"sampler": sampler}),
+            (url_path_join(base, "metrics"), Metrics, scraped),
+            (
+                url_path_join(base, rf"topology\.({'|'.join(_TOPOLOGY)})"),
+                Topology,
+                {"commands": commands},
+            ),
             (url_path_join(base, r"page\.(css|js)"), File),
-            (f"{base}/?", Page, facts),
+            (f"{base}/?", Page, {"facts": facts}),
         ],
     )

@@ -72,9 +72,11 @@ class Sampler:
         self._at = self._asked = 0.0  # when the last sample came, and the last question
         self._not_before = 0.0
 
-    async def latest(self) -> dict[str, Any]:
-        """Return {"gpus": […], "fault": None or one line, "age": seconds or None}; never waits
-        for the driver longer than a second.
+    async def latest(self, patience: float = FIRST) -> dict[str, Any]:
+        """Return {"gpus": […], "fault": None or one line, "age": seconds or None}.
+
+        Args:
+            patience: seconds that the first sample is waited for, where there is none yet.
         """
         now = self._asked = asyncio.get_running_loop().time()
         if (self._task is None or self._task.done()) and now >= self._not_before:
@@ -82,9 +84,9 @@ class Sampler:
             self._came = asyncio.Event()
             self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(_take_error)
-        if self._sample is None and now - self._at < FIRST:
+        if self._sample is None and now - self._at < patience:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._came.wait(), FIRST)
+                await asyncio.wait_for(self._came.wait(), patience)
         age = asyncio.get_running_loop().time() - self._at
         if self._task is None or self._task.done():
             return _fault("the driver crashed, or its sampler could not run: launcher doctor")

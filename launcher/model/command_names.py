@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 NAMES = (
-    "banner", "url", "status", "logs", "start", "run", "stop", "restart", "reload", "keys", "exec",
-    "healthcheck", "doctor", "explain", "topo", "record", "settings", "detect", "plan", "render",
-    "version", "completion", "watch", "post-start",
+    "banner", "url", "status", "metrics", "logs", "start", "run", "stop", "restart", "reload",
+    "keys", "exec", "healthcheck", "doctor", "explain", "topo", "record", "settings", "detect",
+    "plan", "render", "version", "completion", "watch", "post-start",
 )  # fmt: skip

@@ -126,6 +126,7 @@ class Jupyter(NamedTuple):
     hub: Hub | None = None  # None = a server of its own, opened with the token
     origins: tuple[str, ...] = ()  # whose pages may use it, besides its own; "*" = any
     page: bool = True  # beside it a page about the box (guest/launcher_page.py)
+    metrics_token: Secret | None = None  # opens the page's metrics alone; None = there is none
 
 
 class Ssh(NamedTuple):

@@ -92,6 +92,7 @@ def plan_jupyter(
     if not is_chosen(settings, "jupyter"):
         return None, "LAUNCHER_SERVICES has no jupyter"
     check_arguments(settings)
+    _check_metrics_token(settings)
     place = hub_place(settings.environ)
     port = place.port if place else settings.jupyter_port
     failure = machine.report.failure
@@ -114,8 +115,19 @@ def plan_jupyter(
         hub=place.hub if place else None,
         origins=_origins(settings, at, place, encrypted=certificate is not None),
         page=settings.page,
+        metrics_token=settings.metrics_token,
     )
     return jupyter, None
+
+
+def _check_metrics_token(settings: Settings) -> None:
+    """Raise BadSetting where what is to open the metrics alone would open everything."""
+    if settings.metrics_token and settings.metrics_token == settings.jupyter_token:
+        one, other = settings.given["metrics_token"], settings.given["jupyter_token"]
+        raise BadSetting(
+            f"{one} and {other} are the same, so who may read metrics could run programs here: "
+            f"give {one} another value"
+        )
 
 
 def _check_proxy(host: Host, settings: Settings) -> None:

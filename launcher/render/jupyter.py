@@ -16,12 +16,13 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
 
     A user's own configuration overrides `default`, nothing overrides `final`; `arguments` are more
     of its command line, here because a command line is everybody's to read.  `page` is what our own
-    extension shows.
+    extension shows, `metrics_token` opens its metrics and nothing else.
     """
     return {
         "hub": jupyter.hub is not None,
         "arguments": list(jupyter.arguments),
         "page": page_facts(plan) if jupyter.page else {},
+        "metrics_token": jupyter.metrics_token.reveal() if jupyter.metrics_token else "",
         "default": {
             "ServerApp": {
                 "root_dir": plan.paths.workspace,

@@ -64,11 +64,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     warnings.extend(time_zone.doubts(env))
     warnings.extend(other_images.without_effect(env))
     warnings.extend(other_images.old_hub(env))
-    if values["jupyter_token"] is None and values["jupyter_token_file"]:
-        given["jupyter_token"] = given["jupyter_token_file"]
-        values["jupyter_token"] = _token_from_file(
-            given["jupyter_token"], values["jupyter_token_file"], problems
-        )
+    for token in ("jupyter_token", "metrics_token"):
+        if values[token] is None and values[f"{token}_file"]:
+            given[token] = given[f"{token}_file"]
+            values[token] = _token_from_file(given[token], values[f"{token}_file"], problems)
     key_lines, key_source_set = _public_keys(env, values, problems, warnings)
     if "run_dir" not in given:
         values["run_dir"] = folders.run_dir()
@@ -154,7 +153,7 @@ def _quoted_secret(row: Setting, said: Mapping[str, str], env: Mapping[str, str]
     return [
         f"{name} has quotes around it, as --env-file keeps them: they are not part of the value"
         for name in list(said)[:1]
-        if row.field == "jupyter_token" and name in env and said[name] != env[name].strip()
+        if row.parse is accepts.token and name in env and said[name] != env[name].strip()
     ]
 
 

@@ -84,6 +84,11 @@ class Settings(NamedTuple):
         "Start no Jupyter: SSH alone.", ("JUPYTER_DISABLE",))
     page: bool = setting("LAUNCHER_PAGE", True, accepts.flag,
         "A page about the box, below Jupyter's address and login; off: none.")
+    metrics_token: Secret | None = setting("LAUNCHER_METRICS_TOKEN", None, accepts.token,
+        "Token that opens the page's metrics and nothing else, for Prometheus.", secret=True)
+    metrics_token_file: str | None = setting("LAUNCHER_METRICS_TOKEN_FILE", None,
+        accepts.absolute,
+        "File that holds it (white space around it is ignored).")
     jupyter_idle: int = setting("LAUNCHER_JUPYTER_CULL_IDLE", 0, accepts.idle_time,
         "End kernels that have computed nothing for this long, such as 12h. 0: never.",
         ("SHUTDOWN_INACTIVE_KERNELS",))  # seconds

@@ -23,22 +23,28 @@ _ENTRYPOINTS = (b"/opt/launcher/entrypoint", b"/entrypoint.py")
 _STALE = 3 * INTERVAL + 5  # a busy machine may be late; a dead watch is not
 
 
+# What a report has besides, for whoever counts and for the next watch.
+_NOTHING: Mapping[str, object] = {
+    "memory_kills": 0,  # processes of the box that the kernel killed for want of memory
+    "ready_after": None,  # seconds from the start until every service answered
+    "gpus": None,  # what is known of them
+}
+
+
 def write_health(
     path: str,
     started: float,
     probes: Sequence[Probe],
     *,
     starting: bool = False,
-    memory_kills: int = 0,
-    gpus: Mapping[str, object] | None = None,
+    counts: Mapping[str, object] = _NOTHING,
 ) -> None:
     """Replace the report, whole.  Raises OSError, and the old one stays and grows stale.
 
     Args:
         started: CLOCK_MONOTONIC of the box's start, seconds.
         starting: the services have not all answered yet, and still may.
-        memory_kills: processes of the box that the kernel killed for want of memory.
-        gpus: what is known of them, for whoever counts, and for the next watch.
+        counts: some of `_NOTHING`.
     """
     content = {
         "started": started,
@@ -47,8 +53,8 @@ def write_health(
         "pid": os.getpid(),
         "starting": starting,
         "healthy": not starting and all(probe.ready for probe in probes),
-        "memory_kills": memory_kills,
-        "gpus": gpus,
+        **_NOTHING,
+        **counts,
         "services": {
             probe.service: {"ready": probe.ready, "detail": probe.detail} for probe in probes
         },

@@ -142,10 +142,10 @@ def gpu_computes() -> bool:
     finally:
         os.close(reader)
         tree.kill(pid, signal.SIGKILL)
-        _reap(pid)
+        reap(pid)
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
     """Wait for a child, but not for ever: the kernel may hold it."""
     for _ in range(20):
         with contextlib.suppress(ChildProcessError):

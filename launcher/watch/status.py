@@ -62,11 +62,17 @@ class Seen:
 
 
 def as_json(seen: Seen) -> str:
-    document = {
+    return json.dumps(document(seen), indent=2)
+
+
+def document(seen: Seen) -> dict[str, Any]:
+    """Return what programs get."""
+    return {
         "state": seen.state,
         "healthy": seen.reason is None,
         "reason": seen.reason,
         "uptime": seen.uptime,
+        "ready_after": seen.report.get("ready_after"),
         "memory_kills": seen.memory_kills,
         "xids": seen.xids,
         "services": seen.services,
@@ -75,7 +81,6 @@ def as_json(seen: Seen) -> str:
             for name, program in seen.programs.items()
         },
     }
-    return json.dumps(document, indent=2)
 
 
 def as_text(seen: Seen, color: bool = False) -> str:

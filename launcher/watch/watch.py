@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from launcher.box.run_dir import read_value, tell_init
 from launcher.model import run_files
@@ -71,6 +71,7 @@ class Watch:
         self._idle = IdleWatch(box.idle_shutdown, box.started) if box.idle_shutdown else None
         self._host_key = LateHostKey(box.run_dir, box.rsa_host_key)
         self._use = Looks(box.jupyter, bool(box.gpus))
+        self._ready_after = _known_before(box)
         self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
 
     # --- the start ---
@@ -179,18 +180,18 @@ class Watch:
         return bool(lines)
 
     def _write(self, *, starting: bool = False) -> None:
-        path = f"{self._box.run_dir}/{run_files.HEALTH}"
+        path, started = f"{self._box.run_dir}/{run_files.HEALTH}", self._box.started
         probes = [*self._probes, *([self._gpus.probe] if self._gpus else [])]
+        if self._ready_after is None and not starting and all(probe.ready for probe in probes):
+            self._ready_after = round(time.monotonic() - started, 2)
         gpus = self._gpus.record.to_json() if self._gpus else None
+        counts = {
+            "memory_kills": self._memory.count,
+            "ready_after": self._ready_after,
+            "gpus": gpus,
+        }
         try:
-            health.write_health(
-                path,
-                self._box.started,
-                probes,
-                starting=starting,
-                memory_kills=self._memory.count,
-                gpus=gpus,
-            )
+            health.write_health(path, started, probes, starting=starting, counts=counts)
         except OSError as err:
             if self._written:
                 self._say(f"launcher: cannot write {path}: {err.strerror}, {_UNWRITTEN}")
@@ -241,7 +242,18 @@ def _announce(box: WatchTarget, parent: int, writer: int, say: Say) -> int:
     return 0
 
 
+def _report_before(box: WatchTarget) -> Mapping[str, object]:
+    """Return what a watch before this one has reported of this box."""
+    report = health.read_health(box.run_dir)
+    return report if report and report.get("started") == box.started else {}
+
+
+def _known_before(box: WatchTarget) -> float | None:
+    """Return after how many seconds the box was ready, where that has been seen."""
+    found = _report_before(box).get("ready_after")
+    return found if isinstance(found, float) else None
+
+
 def _known_of_gpus(box: WatchTarget) -> GpuRecord:
     """Return what a watch before this one has said of them."""
-    report = health.read_health(box.run_dir)
-    return from_json(report.get("gpus") if report and report.get("started") == box.started else {})
+    return from_json(_report_before(box).get("gpus"))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ from launcher.model.host import Account
 from launcher.model.machine import Machine
 from launcher.model.plan import Identity
 from launcher.model.watch import Probe
-from launcher.render.files import machine_file, render
+from launcher.plan.watch import plan_watch
+from launcher.render.files import machine_file, plan_file, render, watch_file
 from launcher.settings.table import TABLE
 from launcher.watch import health
 from testing.local_box import LAUNCHER, USER, wait_until
@@ -61,7 +63,8 @@ def files(tmp_path: Path) -> Path:
     """Return the run directory of a box, with the files that it would have."""
     case = Case(H100.machine, {"LAUNCHER_RUN_DIR": str(tmp_path / "run"), "HF_TOKEN": "theirs"})
     plan = case.plan()
-    write((*render(plan), machine_file(plan, case.machine)))
+    watched = watch_file(plan_watch(plan, case.machine))
+    write((*render(plan), machine_file(plan, case.machine), watched))
     return tmp_path / "run"
 
 
@@ -111,7 +114,8 @@ def test_settings_shows_no_secret(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("banner",), ("url",), ("exec", "--", "true"), ("watch",), ("status",)]
+    "command",
+    [("banner",), ("url",), ("exec", "--", "true"), ("watch",), ("status",), ("metrics",)],
 )
 def test_without_a_box_that_is_said(run: Run, command: tuple[str, ...]) -> None:
     done = run(*command)
@@ -212,6 +216,31 @@ def test_status_ends_as_the_health_check_does(run: Run, files: Path) -> None:
     done = run("status", "--json")
     assert (done.returncode, json.loads(done.stdout)["reason"]) == (1, "jupyter: refused")
     assert run("status", "--yaml").returncode == 2
+
+
+def test_metrics_are_of_the_box_and_its_gpus(run: Run, files: Path, simulated) -> None:
+    driver = simulated("h100-8x-one-lost")
+    given = {"LAUNCHER_RUN_DIR": str(files), "LAUNCHER_PYTHON": sys.executable, **driver}
+    case = Case(H100.machine, given)
+    me = Account("me", os.getuid(), os.getgid(), "/", "/bin/sh")
+    write([plan_file(replace(case.plan(), identity=Identity(me, "a test")))])
+    probes = [Probe("jupyter", True, "answers")]
+    health.write_health(
+        f"{files}/health.json", 1.0, probes, counts={"ready_after": 1.5, "memory_kills": 2}
+    )
+    done = run("metrics")
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in (
+        "launcher_healthy 1.0", "launcher_ready_seconds 1.5", "launcher_memory_kills_total 2.0",
+        "launcher_gpus_visible 8.0", "launcher_gpus 7.0", "launcher_gpus_lost 1.0",
+        'launcher_service_ready{service="jupyter"} 1.0',
+    ):  # fmt: skip
+        assert f"\n{line}\n" in done.stdout
+    assert 'launcher_filesystem_free_bytes{path="/dev/shm"}' in done.stdout
+    assert "DCGM_FI_DEV_GPU_TEMP{" in done.stdout
+    told = json.loads(run("metrics", "--json").stdout)
+    assert (told["healthy"], told["devices"], told["ready_after"]) == (True, 8, 1.5)
+    assert "gpus" not in told
 
 
 @pytest.mark.parametrize(

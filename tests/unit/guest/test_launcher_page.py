@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
@@ -19,11 +20,20 @@ import pytest
 
 GUEST = Path(__file__).parents[3] / "launcher" / "guest"
 TOKEN = "a-token-of-this-test"
+METRICS_TOKEN = "ü-for-prometheus-alone"
 OPEN_BY_LOGIN = ("launcher/", "launcher", "launcher/page.css", "launcher/page.js")
 ANSWERS = (
     "launcher/api/status", "launcher/api/topo", "launcher/api/detect", "launcher/api/gpus",
-    "launcher/topology.svg", "launcher/topology.txt",
+    "launcher/topology.svg", "launcher/topology.txt", "launcher/metrics",
 )  # fmt: skip
+
+# A server with the configuration that the launcher writes.
+_PROGRAM = f"""\
+from jupyter_server.serverapp import ServerApp
+class Server(ServerApp):
+    configuration = {{"page": {{}}, "metrics_token": {METRICS_TOKEN!r}}}
+Server.launch_instance()
+"""
 
 # Stands for the `launcher` command: counts its runs, hangs where it is told to.
 _COMMAND = """\
@@ -65,7 +75,7 @@ class Server:
         }  # fmt: skip
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser",
+                sys.executable, "-c", _PROGRAM, "--allow-root", "--no-browser",
                 f"--port={self.port}", "--ServerApp.base_url=/user/ann/", "--port-retries=0",
                 f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
                 "--ServerApp.jpserver_extensions={'launcher_page': True}",
@@ -79,7 +89,8 @@ class Server:
 
     def open(self, path: str, token: str = TOKEN, method: str = "GET") -> HTTPResponse:
         url = f"http://127.0.0.1:{self.port}/user/ann/{path}"
-        headers = {"Authorization": f"token {token}"} if token else {}
+        sent = f"Bearer {token}".encode().decode("latin-1")  # as Prometheus sends it
+        headers = {"Authorization": sent} if token else {}
         request = urllib.request.Request(url, headers=headers, method=method)
         try:
             return _OPENER.open(request, timeout=60)
@@ -210,6 +221,45 @@ def test_a_command_that_hangs_is_asked_once_and_stops_nobody(server: Server) -> 
         mark.unlink()
     assert [one.getresponse().status for one in asked] == [200, 200, 200]
     assert server.runs("detect") == before + 1
+
+
+@pytest.mark.parametrize("token", [TOKEN, METRICS_TOKEN])
+def test_metrics_are_scraped_with_either_token(server: Server, token: str) -> None:
+    with server.open("launcher/metrics", token) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        text = answer.read().decode()
+    assert "\nlauncher_up 1.0\n" in text
+    assert "\nlauncher_kernels 0.0\n" in text
+    assert "\nlauncher_gpu_driver_up 0.0\n" in text
+
+
+@pytest.mark.parametrize(
+    "route",
+    [*OPEN_BY_LOGIN, *sorted({*ANSWERS} - {"launcher/metrics"}), "api/kernels", "api/contents"],
+)
+def test_the_token_for_metrics_opens_nothing_else(server: Server, route: str) -> None:
+    assert server.ask(route, METRICS_TOKEN)[0] in (302, 403)
+
+
+@pytest.mark.parametrize("token", [METRICS_TOKEN[:-1], f"{METRICS_TOKEN}x", "ü"])
+def test_nearly_that_token_opens_no_metrics(server: Server, token: str) -> None:
+    assert server.ask("launcher/metrics", token)[0] == 403
+
+
+def test_that_token_in_an_address_opens_nothing(server: Server) -> None:
+    query = urllib.parse.urlencode({"token": METRICS_TOKEN})
+    assert server.ask(f"launcher/metrics?{query}", "")[0] == 403
+
+
+def test_a_launcher_that_hangs_keeps_no_scrape(server: Server) -> None:
+    mark = server.folder / "hang-metrics"
+    mark.touch()
+    try:
+        status, said = server.ask("launcher/metrics", METRICS_TOKEN)
+    finally:
+        mark.unlink()
+    assert status == 200
+    assert "\nlauncher_up 0.0\n" in said
 
 
 def test_a_start_of_jupyter_imports_nothing_more_for_it() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from launcher.model.errors import BadSetting
@@ -332,6 +334,14 @@ def test_elsewhere_nobody_is_let_in_so(environ: dict[str, str], platform: str, s
     asked = settings({"LAUNCHER_JUPYTER_AUTH": "proxy", **environ})
     with pytest.raises(BadSetting, match=said):
         make_plan(outset(machine(GpuReport(), platform=platform), asked), STATE)
+
+
+def test_a_token_for_metrics_that_opens_everything_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    given = {"JUPYTER_TOKEN": "s3cret", "LAUNCHER_METRICS_TOKEN_FILE": f"{tmp_path}/token"}
+    with pytest.raises(BadSetting, match="LAUNCHER_METRICS_TOKEN_FILE and JUPYTER_TOKEN are the"):
+        plan(given)
+    assert plan({**given, "JUPYTER_TOKEN": "another"}).jupyter.metrics_token == Secret("s3cret")
 
 
 def test_an_empty_token_alone_opens_nothing() -> None:

@@ -73,6 +73,14 @@ def test_secrets_are_where_they_must_be() -> None:
     assert holders == {"plan.json"}
 
 
+def test_the_token_for_metrics_is_jupyter_s_to_read_alone() -> None:
+    plan = Case(H100.machine, {"LAUNCHER_METRICS_TOKEN": "for-prometheus"}).plan()
+    files = rendered(plan)
+    modes = {name: file.mode for name, file in files.items() if "for-prom" in (file.content or "")}
+    assert modes == {"plan.json": 0o600, "jupyter.json": 0o600}
+    assert json.loads(files["jupyter.json"].content or "")["metrics_token"] == "for-prometheus"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_only_the_user_and_root_own_files(name: str) -> None:
     plan = CASES[name].plan()

@@ -25,6 +25,8 @@ EXAMPLES = {
     "jupyter_disabled": ("1", True, "maybe"),
     "allow_origin": ("https://a.example/", ("https://a.example",), "a.example"),
     "page": ("off", False, "maybe"),
+    "metrics_token": ("abc", Secret("abc"), "a\nb"),
+    "metrics_token_file": (None, None, "relative"),
     "jupyter_idle": ("12h", 43200, "soon"),
     "tls": ("yes", True, "maybe"),
     "tls_cert": ("/tls/cert.pem", "/tls/cert.pem", "cert.pem"),
@@ -103,7 +105,7 @@ def test_every_setting_has_an_example() -> None:
 # --- one row at a time -----------------------------------------------------------------------
 
 
-@each(but_for=("jupyter_token_file",))  # needs a file, and has tests of its own
+@each(but_for=("jupyter_token_file", "metrics_token_file"))  # have tests of their own
 def test_every_name_of_a_setting_gives_its_value(row) -> None:
     text, value, _ = EXAMPLES[row.field]
     for name in (row.name, *row.aliases):
@@ -203,6 +205,13 @@ def test_the_variable_wins_over_the_file(tmp_path) -> None:
     assert settings.jupyter_token == Secret("variable")
 
 
+def test_the_token_for_metrics_from_its_file(tmp_path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    settings = load(LAUNCHER_METRICS_TOKEN_FILE=f"{tmp_path}/token")
+    assert settings.metrics_token == Secret("s3cret")
+    assert settings.given["metrics_token"] == "LAUNCHER_METRICS_TOKEN_FILE"
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -248,7 +257,7 @@ def test_secrets_are_in_no_message(tmp_path) -> None:
 names = [name for row in settings_load.TABLE for name in (row.name, *row.aliases)]
 # Made-up paths need not be read.
 files = {"LAUNCHER_KEYS_DIR", "PUBLIC_KEY_FILE", "PUBLIC_KEY_DIR", "JUPYTER_TOKEN_FILE",
-         "JUPYTER_PASSWORD_FILE"}  # fmt: skip
+         "JUPYTER_PASSWORD_FILE", "LAUNCHER_METRICS_TOKEN_FILE"}  # fmt: skip
 
 
 @given(

@@ -284,15 +284,31 @@ def test_a_watch_that_was_restarted_knows_what_it_said_of_the_gpus(tmp_path: Pat
     path = f"{tmp_path}/health.json"
     record = GpuRecord().with_loss("GPU 3 is lost").with_xid(2, 95, 1, "GPU 2 needs a reset")
     assert watch._known_of_gpus(box) == GpuRecord()
-    health.write_health(path, box.started, (), gpus=record.to_json())
+    health.write_health(path, box.started, (), counts={"gpus": record.to_json()})
     assert watch._known_of_gpus(box) == record
     probe = GpuWatch(str(tmp_path), box.gpus, watch._known_of_gpus(box)).probe
     assert (probe.ready, probe.detail) == (False, "GPU 3 is lost; GPU 2 needs a reset")
     health.write_health(path, box.started, ())
     assert watch._known_of_gpus(box) == GpuRecord()
     # Of the box before `docker restart`, which may have brought the GPUs back.
-    health.write_health(path, box.started + 1, (), gpus=record.to_json())
+    health.write_health(path, box.started + 1, (), counts={"gpus": record.to_json()})
     assert watch._known_of_gpus(box) == GpuRecord()
+
+
+def test_when_the_box_was_ready_is_kept(tmp_path: Path, monkeypatch) -> None:
+    turning = make_watch(tmp_path, [])
+    turning._next_look = 0.0
+    turning.turn()
+    report = health.read_health(str(tmp_path))
+    assert report
+    ready = report["ready_after"]
+    assert isinstance(ready, float)
+    again = make_watch(tmp_path, [])  # a watch that was restarted
+    again._next_look = 0.0
+    again.turn()
+    later = health.read_health(str(tmp_path))
+    assert later
+    assert later["ready_after"] == ready
 
 
 # --- what listens, and does not answer ---------------------------------------------------------
