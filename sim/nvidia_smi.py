@@ -7,6 +7,7 @@ Standard library only: the container hook imports this where nothing is installe
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ _REASONS = {
     0x80: "hw_power_brake_slowdown",
     0x100: "display_clocks_setting",
 }
+_MOVES = re.compile(r" to \d+ \S+$", re.MULTILINE)
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -73,7 +75,11 @@ def _capabilities(machine: str) -> str:
 
 
 def xml(machine: str) -> str:
-    """Return what `-q -x` prints: of its elements those that a description has keys for."""
+    """Return what `-q -x` prints: of its elements those that a description has keys for.
+
+    Of a quantity that moves the least.
+    """
+    machine = _MOVES.sub("", machine)
     about, gpus = description.machine(machine), description.gpus(machine)
     head = {
         "driver_version": about.get("driver_version", "N/A"),
