@@ -29,7 +29,7 @@ def collect(environ: dict[str, str], seen: Machine = EIGHT, **options: object) -
 def programs_from(options: dict[str, object]) -> Programs:
     """Return how the children run, taking out of `options` what says so."""
     given = {"folder": options.pop("guest", driver.GUEST), "python": sys.executable, "user": None}
-    names = ("python", "user", "deadline", "waiting")
+    names = ("python", "user", "deadline", "listener")
     return Programs(**given | {name: options.pop(name) for name in names if name in options})  # type: ignore[arg-type]
 
 

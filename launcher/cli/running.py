@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from launcher.watch.status import Seen
 
 
+_OURSELVES = "launcher"
+
+
 def banner(options: Namespace) -> int:
     from launcher.box import run_dir
 
@@ -88,6 +91,8 @@ def logs(options: Namespace) -> int:
     from launcher.box import program_logs
 
     run_dir = environ.run_dir()
+    if options.name == _OURSELVES:
+        return _own_lines(options.lines)
     there = program_logs.names(run_dir)
     if not there:
         raise BadSetting(f"no box runs here that keeps logs: {run_dir}/{run_files.LOG} has none")
@@ -102,6 +107,14 @@ def logs(options: Namespace) -> int:
         sys.stdout.flush()
         for line in found.follow():
             print(printable_text(line), flush=True)
+    return 0
+
+
+def _own_lines(count: int) -> int:
+    from launcher.box import run_dir
+
+    lines = run_dir.read_file(run_files.SAID).splitlines()
+    print(printable_text("\n".join(lines[-count:] if count > 0 else [])))
     return 0
 
 

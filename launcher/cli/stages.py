@@ -131,10 +131,14 @@ def doctor(options: Namespace) -> int:
     def say(text: str) -> None:
         print(f"doctor: {text}", file=sys.stderr, flush=True)
 
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
     asked = examination.Asked(
-        tuple(options.checks), options.timeout, options.verbose, options.json, options.report
-    )
-    text, status = examination.diagnose(asked, load.load_settings(), run_dir.read_box(), say)
+        tuple(options.checks), options.timeout, options.verbose, options.json or options.steps,
+        options.steps, options.report,
+    )  # fmt: skip
+    text, status = examination.diagnose(asked, load.load_settings(), run_dir.read_box(), say, tell)
     print(printable_text(text))
     return status
 

@@ -43,7 +43,8 @@ SECTIONS: tuple[Section, ...] = (
                 "(docs/metrics.md)."),
         Command("logs", "[NAME] [-f]", "what the programs said last; -f: and go on",
                 running.logs, (
-                    Argument(("name",), "jupyter, ssh, watch …; none: all of them",
+                    Argument(("name",), "jupyter, ssh, watch …; launcher: its own "
+                             "last hundred; none: all of the programs",
                              {"nargs": "?", "metavar": "NAME"}),
                     Argument(("-f", "--follow"), "go on with what is said from now on",
                              {"action": "store_true"}),
@@ -87,6 +88,8 @@ SECTIONS: tuple[Section, ...] = (
                              "runtime.cgroup …", {"nargs": "*", "metavar": "ID"}),
                     Argument(("--json",), "print verdict and evidence as JSON",
                              {"action": "store_true"}),
+                    Argument(("--steps",), "the same, after a line of JSON for each layer as soon "
+                             "as it is known", {"action": "store_true"}),
                     Argument(("--verbose",), "print the evidence too", {"action": "store_true"}),
                     Argument(("--timeout",), "how long CUDA and PyTorch may take each "
                              "(%(default)g)",

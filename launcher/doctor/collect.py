@@ -54,6 +54,7 @@ def collect(
         machine = machine._replace(hardware=machine.hardware._replace(pci=named))
     libraries = doctor_libraries.find_libraries(environ, root)
     seen = Evidence(machine, relevant(environ), libraries, user=programs.user, cpu_only=cpu_only)
+    programs.listener.known(seen, "hardware")
     if cpu_only:
         return seen._replace(torch=run_torch(programs, environ)) if with_torch else seen
     if seen.driver_failed("hung"):  # and CUDA would, with children that cannot be killed
@@ -65,6 +66,7 @@ def collect(
             libraries, doctor_libraries.CUDA, trials[0].library
         )
     seen = seen._replace(libraries=libraries, trials=trials)
+    programs.listener.known(seen, "cuda")
     setting = _where_cuda_works(seen, settings)
     if with_torch and setting:
         torch = run_torch(programs, setting.for_programs(), setting.how)
@@ -99,7 +101,7 @@ def run_torch(programs: Programs, environ: Mapping[str, str], how: str = AS_GIVE
     except OSError as err:
         return TorchReport("broken", f"{python}: {err.strerror}", how=how)
     slow = f"PyTorch has not answered; it has {deadline:g} s"
-    (ended,) = wait_for([child], deadline, lambda: programs.waiting(slow))
+    (ended,) = wait_for([child], deadline, lambda: programs.listener.waiting(slow))
     answer = child.answer
     if answer is None or "outcome" not in answer:
         if not ended:

@@ -17,7 +17,7 @@ from launcher.checks.check import Check
 from launcher.detect import driver
 from launcher.doctor import collect as doctor_collect
 from launcher.doctor import report
-from launcher.doctor.trials import Programs
+from launcher.doctor.trials import Listener, Programs
 from launcher.model.errors import BadSetting
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Machine
@@ -35,6 +35,7 @@ class Asked(NamedTuple):
     timeout: float = _DEADLINE  # seconds, for CUDA and PyTorch each
     verbose: bool = False
     json: bool = False
+    steps: bool = False  # each layer as soon as it is known
     report: str | None = None  # the file to write
 
 
@@ -43,18 +44,21 @@ def diagnose(
     settings: Settings,
     box: tuple[Plan, Machine] | None,
     say: Callable[[str], None],
+    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, int]:
     """Return what to print, and the exit status: 0, or 10 + the number of the broken layer.
 
     Args:
         box: the plan of the running box and the machine it started on, where they can be read.
         say: for what is to be told while something slow is waited for.
+        tell: where it was asked for, hears of each layer as JSON, as soon as it is known.
 
     Raises BadSetting for a check that does not exist.
     """
     selected = _select(asked.checks)
     with_torch = any(check.id.startswith("pytorch.") for check in selected)
-    seen = collect(settings, box, say, deadline=asked.timeout, with_torch=with_torch)
+    listener = Listener(say, Steps(selected, tell).known) if asked.steps else Listener(say)
+    seen = collect(settings, box, listener, deadline=asked.timeout, with_torch=with_torch)
     verdict = checks.judge(seen, selected)
     shown = report.text(seen, verdict, verbose=asked.verbose, color=settings.color)
     if asked.report:
@@ -63,14 +67,32 @@ def diagnose(
         _write_report(asked.report, json.dumps(attachment, indent=2))
         shown = f"{shown}\n\nwritten to {asked.report}: attach it to your report"
     elif asked.json:
-        shown = json.dumps(report.document(seen, verdict), indent=2)
+        indent = None if asked.steps else 2  # a line, after those of the layers
+        shown = json.dumps(report.document(seen, verdict), indent=indent)
     return shown, verdict.exit_status
+
+
+class Steps:
+    """Tells of each layer as soon as it can be judged; the whole verdict may add a warning."""
+
+    def __init__(self, selected: tuple[Check, ...], tell: Callable[[str], None]) -> None:
+        self._selected = selected
+        self._tell = tell
+        self._told = 0
+
+    def known(self, seen: Evidence, layer: str) -> None:
+        """Tell of the layers up to this one."""
+        count = LAYERS.index(layer) + 1
+        judged = tuple(c for c in self._selected if c.id.partition(".")[0] in LAYERS[:count])
+        for row in report.rows(seen, checks.judge(seen, judged))[self._told : count]:
+            self._tell(json.dumps({"layer": report.row_json(row)}))
+        self._told = count
 
 
 def collect(
     settings: Settings,
     box: tuple[Plan, Machine] | None,
-    say: Callable[[str], None],
+    listener: Listener,
     *,
     deadline: float = _DEADLINE,
     with_torch: bool = True,
@@ -78,17 +100,22 @@ def collect(
 ) -> Evidence:
     """Return everything that the doctor looks at, of this machine as it is now."""
     plan = box[0] if box else None
+    worked_before = bool(box and box[1].report.gpus)
+
+    def known(seen: Evidence, layer: str) -> None:
+        listener.known(seen._replace(worked_before=worked_before), layer)
+
     machine = driver.detect_machine(settings, root)
     user = plan.identity.account if plan else machine.host.me
     seen = doctor_collect.collect(
         machine,
         plan.user_environment() if plan else settings.environ,
-        Programs(driver.GUEST, settings.python, user, deadline, say),
+        Programs(driver.GUEST, settings.python, user, deadline, Listener(listener.waiting, known)),
         with_torch=with_torch,
         cpu_only=plan.cpu_only if plan else settings.cpu_only,
         root=root,
     )
-    return seen._replace(worked_before=bool(box and box[1].report.gpus))
+    return seen._replace(worked_before=worked_before)
 
 
 def _select(wanted: Sequence[str]) -> tuple[Check, ...]:

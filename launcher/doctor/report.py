@@ -181,15 +181,20 @@ def document(seen: Evidence, verdict: Verdict) -> dict[str, object]:
         "schema": SCHEMA,
         "healthy": verdict.failure is None,
         "exit_status": verdict.exit_status,
-        "layers": [
-            {"number": row.number, "name": row.layer, "status": row.status.lower(),
-             "text": row.text}
-            for row in rows(seen, verdict)
-        ],
+        "layers": [row_json(row) for row in rows(seen, verdict)],
         "failure": _finding_json(verdict.failure) if verdict.failure else None,
         "warnings": [_finding_json(finding) for finding in verdict.warnings],
         "evidence": json.loads(codec.to_json(seen)),
     }  # fmt: skip
+
+
+def row_json(row: Row) -> dict[str, object]:
+    return {
+        "number": row.number,
+        "name": row.layer,
+        "status": row.status.lower(),
+        "text": row.text,
+    }
 
 
 def _finding_json(finding: Finding) -> dict[str, str]:

@@ -18,6 +18,7 @@ from launcher.model.evidence import (
     NO_MPS,
     OWN_LIBRARY,
     CudaTrial,
+    Evidence,
     Library,
 )
 from launcher.model.host import Account
@@ -47,8 +48,16 @@ class Setting(NamedTuple):
         return environ
 
 
-def _in_silence(text: str) -> None:
-    """Tell nobody what is waited for."""
+def _nobody(*heard: object) -> None:
+    """Hear of it, where nobody wants to."""
+
+
+class Listener(NamedTuple):
+    """Who hears how far the collecting is."""
+
+    waiting: Callable[[str], None] = _nobody  # of what is waited for, once, where it is slow
+    # Of the evidence so far, and the highest layer that can be judged by it.
+    known: Callable[[Evidence, str], None] = _nobody
 
 
 class Programs(NamedTuple):
@@ -58,7 +67,7 @@ class Programs(NamedTuple):
     python: str  # the user's interpreter, which has PyTorch
     user: Account | None  # whom the children become; None = who we are
     deadline: float = 60.0  # seconds, for each
-    waiting: Callable[[str], None] = _in_silence  # told once what is waited for, where it is slow
+    listener: Listener = Listener()
 
 
 class Trier(NamedTuple):
@@ -85,7 +94,8 @@ class Trier(NamedTuple):
         )
 
     def _say_what_is_slow(self) -> None:
-        self.programs.waiting(f"cuInit has not returned; it has {self.programs.deadline:g} s")
+        slow = f"cuInit has not returned; it has {self.programs.deadline:g} s"
+        self.programs.listener.waiting(slow)
 
     def _trial(self, setting: Setting, child: Child, ended: bool) -> CudaTrial:
         answer = child.answer

@@ -17,6 +17,7 @@ WATCH = "watch.json"
 BANNER = "banner"
 HEALTH = "health.json"
 PROGRAMS = "programs.json"
+SAID = "said.log"  # the launcher's own last lines
 LOCK = "lock"  # held by the box that runs there
 LOG = "log"
 SUPERVISOR_SOCKET = "supervisor.sock"

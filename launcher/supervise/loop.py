@@ -32,6 +32,7 @@ from launcher.supervise import drop_ins, programs
 from launcher.supervise.drop_ins import FOLDER
 from launcher.supervise.options import BoxOptions
 from launcher.supervise.programs import Program
+from launcher.supervise.said import Log
 
 # Beside ours in an installed image, beside the package in a checkout.
 _CONFIGURATIONS = (
@@ -51,7 +52,7 @@ def supervise(run_dir: str, parent: int) -> int:
     supervision = _read_supervision(run_dir)
     environ.replace({"PATH": become.launcher_path(), "LAUNCHER_RUN_DIR": run_dir})
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that hangs up must not end the box
-    pump = Pump(1)
+    pump = Log(1)
     # Those of supervisord.conf that are to run: the others are not wanted here.
     planned = {name.removesuffix(".json") for name in os.listdir(f"{run_dir}/{run_files.SERVICES}")}
     options = BoxOptions(run_dir, planned | {"watch"}, supervision, pump)
@@ -135,6 +136,8 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
         self.options.memory_kills.look(every=_MEMORY_LOOK)
         if self.options.changed:
             self.options.changed = not self._write_programs()
+        if self.options.pump.changed:
+            self.options.pump.keep(f"{self.options.run_dir}/{run_files.SAID}")
 
     def handle_signal(self) -> None:
         """TERM stops everything; HUP makes sshd read its new files, and restarts nothing."""

@@ -22,11 +22,11 @@ from launcher.model.printable import printable_line
 from launcher.model.services import GROUP
 from launcher.process import become
 from launcher.process.fork import restore_signals
-from launcher.process.pump import Pump
 from launcher.settings import environ
 from launcher.supervise import drop_ins
 from launcher.supervise.output import EVENTS, BoxDispatcher, PumpHandler
 from launcher.supervise.program import BoxProcess
+from launcher.supervise.said import Log
 
 _TO_BE_EARLIER = 1.0  # seconds: PID 1 kills what is left, and does not know its name
 _LOG_SIZE = 512 * 1024
@@ -71,7 +71,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
         run_dir: str,
         planned: Collection[str],
         supervision: Supervision,
-        pump: Pump,
+        pump: Log,
         folder: str = drop_ins.FOLDER,
     ) -> None:
         super().__init__()

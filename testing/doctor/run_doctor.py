@@ -1,7 +1,7 @@
 """Collect evidence below a root directory, judge it, print both as JSON.
 
 It is what `launcher doctor --json` does with `/`, in a process whose environment is the user's;
-with --at-start, what a start does for its banner.
+with --at-start, what a start does for its banner.  "told" is what --steps says of layers before.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from launcher import checks
 from launcher.box import run_dir
 from launcher.detect import driver
 from launcher.doctor import doctor, report
+from launcher.doctor.trials import Listener
 from launcher.model.evidence import Evidence
 from launcher.plan.outset import set_out
 from launcher.settings import load
@@ -21,15 +22,18 @@ from launcher.settings import load
 
 def main(root: Path, *, at_start: bool) -> int:
     settings = load.load_settings()
+    told: list[str] = []
     if at_start:
         machine = driver.detect_machine(settings, root)
         seen = Evidence(machine, dict(settings.environ))
         verdict = set_out(machine, settings, driver.GUEST, 0.0).verdict
     else:
         box, deadline = run_dir.read_box(), settings.detect_timeout
-        seen = doctor.collect(settings, box, _say, deadline=deadline, root=root)
+        listener = Listener(_say, doctor.Steps(checks.CHECKS, told.append).known)
+        seen = doctor.collect(settings, box, listener, deadline=deadline, root=root)
         verdict = checks.judge(seen)
-    json.dump(report.document(seen, verdict), sys.stdout)
+    layers = [json.loads(line)["layer"] for line in told]
+    json.dump({**report.document(seen, verdict), "told": layers}, sys.stdout)
     return verdict.exit_status
 
 

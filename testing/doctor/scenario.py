@@ -67,6 +67,18 @@ class Outcome:
         return found
 
     @property
+    def told_otherwise(self) -> list[object]:
+        """Return the layers of which --steps told another thing first, but for new warnings."""
+        told, layers = self.document["told"], self.document["layers"]
+        assert isinstance(told, list)
+        assert isinstance(layers, list)
+        return [
+            (before, after)
+            for before, after in zip(told, layers, strict=False)
+            if before != {**after, "status": after["status"].replace("warning", before["status"])}
+        ]
+
+    @property
     def warnings(self) -> dict[str, Mapping[str, str]]:
         found = self.document["warnings"]
         assert isinstance(found, list)

@@ -58,6 +58,7 @@ def test_a_cause_yields_its_one_failure(doctor: Doctor, scenario: Scenario) -> N
     outcome = doctor(scenario)
     failure = outcome.failure
     assert (failure["id"] if failure else None) == scenario.expects, failure
+    assert outcome.told_otherwise == []
     assert set(outcome.warnings) - OF_THIS_MACHINE == set(scenario.warns) - OF_THIS_MACHINE
     assert outcome.status == scenario.exit_status
     finding = failure or outcome.warnings[scenario.warns[0]]

@@ -11,7 +11,7 @@ import pytest
 
 from launcher.doctor import trials
 from launcher.doctor.libraries import CUDA, NVML
-from launcher.doctor.trials import is_well
+from launcher.doctor.trials import Listener, is_well
 from launcher.model.evidence import AS_GIVEN, CLEAN, NO_MASKS, NO_MPS, OWN_LIBRARY
 from sim import driver
 from testing import topologies
@@ -151,7 +151,7 @@ def test_a_driver_that_hangs_is_given_up_and_is_told(simulated) -> None:
     environ = simulated("h100-8x", {"faults": {"cuInit": "hang"}})
     said: list[str] = []
     began = time.monotonic()
-    seen = collect(environ, deadline=1.5, waiting=said.append)
+    seen = collect(environ, deadline=1.5, listener=Listener(said.append))
     assert 1.5 <= time.monotonic() - began < 10
     assert (seen.given.outcome, seen.given.reason) == ("hung", "no answer within 1.5 s")
     (line,) = said
@@ -169,7 +169,7 @@ def test_after_a_hang_the_other_tries_have_less_time(simulated, monkeypatch) -> 
 
 def test_nothing_is_said_of_a_child_that_is_quick(simulated) -> None:
     said: list[str] = []
-    collect(simulated("h100-8x"), waiting=said.append)
+    collect(simulated("h100-8x"), listener=Listener(said.append))
     assert said == []
 
 

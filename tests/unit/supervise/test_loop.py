@@ -25,13 +25,13 @@ from supervisor.supervisord import Supervisor
 
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Supervision
-from launcher.process.pump import Pump
 from launcher.supervise import loop as supervise_loop
 from launcher.supervise import options as supervise_options
 from launcher.supervise import output, programs
 from launcher.supervise import program as supervise_program
 from launcher.supervise.options import BoxOptions
 from launcher.supervise.output import BoxDispatcher
+from launcher.supervise.said import Log
 from tests.unit.process.test_pump import read_all
 
 ROOT = Path(__file__).parents[3]
@@ -188,7 +188,7 @@ def make(tmp_path: Path, pipe, monkeypatch) -> Iterator[Make]:
         for name, text in files.items():
             (tmp_path / "more" / f"{name}.conf").write_text(text)
         options = BoxOptions(
-            str(tmp_path), {"sshd", "watch"}, supervision, Pump(pipe[1]), f"{tmp_path}/more"
+            str(tmp_path), {"sshd", "watch"}, supervision, Log(pipe[1]), f"{tmp_path}/more"
         )
         options.poller = supervise_loop.BoxPoller(options)
         options.realize(["-c", str(ROOT / "supervisord.conf")])
