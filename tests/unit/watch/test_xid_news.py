@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from launcher.checks.facts.places import PLACES
+from launcher.gpus.xid import XIDS
 from launcher.text.xid import reset_reason, storm_line, xid_line
 from launcher.watch.xid_news import Again, Kind, XidNews
 from testing.watched import LISTED
@@ -65,6 +69,15 @@ def test_the_lines_are_of_one_line() -> None:
             assert line.isprintable()
             assert ("; fix: " in line) != line.endswith("; nothing is to be done")
             assert "{0}" not in line
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_to_do_has_no_words_of_another_place(place: str) -> None:
+    for code in (*XIDS, 9999):
+        for recovery in (None, *range(9)):
+            line = xid_line(LISTED, code, recovery, place)
+            assert "docker" not in line
+            assert place in ("docker", "podman", "rootless podman") or "on the host:" not in line
 
 
 def test_why_it_is_not_healthy_is_said_only_of_what_needs_a_reset() -> None:
