@@ -62,6 +62,7 @@ def test_a_storm_is_one_line_and_a_number(watched: Start) -> None:
         watching.await_ears(box)
         for _ in range(3):
             box.happen(*["xid = 13, gpu 0"] * 100)
+            time.sleep(1.2)  # longer than those that come together are one
         box.happen("xid = 31, gpu 0")
         wait_until(lambda: len(watching.said) > 1, lambda: str(watching.said))
         last = watching.said[-1]
