@@ -104,10 +104,11 @@ def _tree(gpu: Device) -> dict[str, object]:
         "pci": {
             "pci_bus_id": gpu.get("pci_bus_id", "N/A"),
             "pci_gpu_link_info": {
+                "pcie_gen": {"max_link_gen": gpu.get("pcie_generation_max", "N/A")},
                 "link_widths": {
                     "max_link_width": _with_unit(gpu, "pcie_width_max", "x"),
                     "current_link_width": _with_unit(gpu, "pcie_width", "x"),
-                }
+                },
             },
         },
         "performance_state": _state(gpu),

@@ -80,7 +80,7 @@ ONLY_IN = {
     },
     "paramiko": {"watch.ready"},
     "cryptography": {"box.certificate"},
-    "torch": {"guest.verify"},
+    "torch": {"guest.collective", "guest.verify"},
 }  # fmt: skip
 
 

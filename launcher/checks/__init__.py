@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from launcher.checks import (
+    collective,
     cuda,
     driver,
     environment,
@@ -28,7 +29,9 @@ from launcher.model.plan import Finding
 # In the order of dependence: each of them needs those before it.  Numbered from 1.
 LAYERS = (
     "hardware", "driver", "runtime", "libraries", "cuda", "pytorch", "environment", "resources",
+    "collective",
 )  # fmt: skip
+COLLECTIVE = LAYERS[-1]  # which is looked at where that is asked for
 
 CHECKS: tuple[Check, ...] = (
     *hardware.CHECKS,
@@ -39,6 +42,7 @@ CHECKS: tuple[Check, ...] = (
     *pytorch.CHECKS,
     *environment.CHECKS,
     *resources.CHECKS,
+    *collective.CHECKS,
 )
 
 

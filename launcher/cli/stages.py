@@ -136,7 +136,7 @@ def doctor(options: Namespace) -> int:
 
     asked = examination.Asked(
         tuple(options.checks), options.timeout, options.verbose, options.json or options.steps,
-        options.steps, options.report,
+        options.steps, options.report, options.collective,
     )  # fmt: skip
     text, status = examination.diagnose(asked, load.load_settings(), run_dir.read_box(), say, tell)
     print(printable_text(text))

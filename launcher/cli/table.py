@@ -91,15 +91,19 @@ SECTIONS: tuple[Section, ...] = (
                     Argument(("--steps",), "the same, after a line of JSON for each layer as soon "
                              "as it is known", {"action": "store_true"}),
                     Argument(("--verbose",), "print the evidence too", {"action": "store_true"}),
-                    Argument(("--timeout",), "how long CUDA and PyTorch may take each "
-                             "(%(default)g)",
+                    Argument(("--collective",), "let the GPUs talk to each other as well: "
+                             "point-to-point and all_reduce; where that fails, again with one way "
+                             "less at a time", {"action": "store_true"}),
+                    Argument(("--timeout",), "how long CUDA, PyTorch and each try of --collective "
+                             "may take (%(default)g)",
                              {"type": float, "default": _DOCTOR_PATIENCE, "metavar": "SECONDS"}),
                     Argument(("--report",), "write one file to attach to a bug report: no secret, "
                              "no serial number, no UUID", {"metavar": "FILE"}),
                 ),
                 "Layers, lowest first: hardware, driver, runtime, libraries, cuda, pytorch, "
-                "environment, resources.  Exit status: 0 when healthy, else 10 + the number of "
-                "the layer that is broken.  `launcher explain ID` describes every check."),
+                "environment, resources, and collective where that is asked for.  Exit status: 0 "
+                "when healthy, else 10 + the number of the layer that is broken.  `launcher "
+                "explain ID` describes every check."),
         Command("explain", "ID", "what a finding, or a line of the log, means", about.explain, (
                     Argument(("what",), "a finding's id, or the line itself",
                              {"nargs": "*", "metavar": "ID"}),

@@ -137,6 +137,7 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         compute_mode=field(lambda: pynvml.nvmlDeviceGetComputeMode(device)),
         pcie_width=field(lambda: pynvml.nvmlDeviceGetCurrPcieLinkWidth(device)),
         pcie_width_max=field(lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device)),
+        pcie_generation_max=field(lambda: pynvml.nvmlDeviceGetMaxPcieLinkGeneration(device)),
         remap_pending=_remap_pending(device),
         remap_failed=field(lambda: bool(pynvml.nvmlDeviceGetRemappedRows(device)[3])),
         recovery=read_field(device, pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION),

@@ -6,17 +6,17 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher import __version__, checks
-from launcher.checks import CHECKS, LAYERS
+from launcher.checks import CHECKS, COLLECTIVE, LAYERS
 from launcher.checks.check import Check
 from launcher.detect import driver
 from launcher.doctor import collect as doctor_collect
-from launcher.doctor import report
+from launcher.doctor import collective, report
 from launcher.doctor.trials import Listener, Programs
 from launcher.model.errors import BadSetting
 from launcher.model.evidence import Evidence
@@ -26,6 +26,7 @@ from launcher.settings.table import Settings
 
 _MADE_OF = ("nvidia-ml-py", "supervisor", "paramiko")
 _DEADLINE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready
+_NO_GPU = "hardware.none"
 
 
 class Asked(NamedTuple):
@@ -37,6 +38,15 @@ class Asked(NamedTuple):
     json: bool = False
     steps: bool = False  # each layer as soon as it is known
     report: str | None = None  # the file to write
+    collective: bool = False  # let the GPUs talk to each other
+
+    @property
+    def talk(self) -> bool:
+        return self.collective or (bool(self.checks) and self.of(COLLECTIVE))
+
+    def of(self, layer: str) -> bool:
+        """Return whether a check of this layer is asked for; without names, all are."""
+        return not self.checks or any(name.partition(".")[0] == layer for name in self.checks)
 
 
 def diagnose(
@@ -56,9 +66,8 @@ def diagnose(
     Raises BadSetting for a check that does not exist.
     """
     selected = _select(asked.checks)
-    with_torch = any(check.id.startswith("pytorch.") for check in selected)
     listener = Listener(say, Steps(selected, tell).known) if asked.steps else Listener(say)
-    seen = collect(settings, box, listener, deadline=asked.timeout, with_torch=with_torch)
+    seen = collect(asked, settings, box, listener)
     verdict = checks.judge(seen, selected)
     shown = report.text(seen, verdict, verbose=asked.verbose, color=settings.color)
     if asked.report:
@@ -90,15 +99,13 @@ class Steps:
 
 
 def collect(
+    asked: Asked,
     settings: Settings,
     box: tuple[Plan, Machine] | None,
     listener: Listener,
-    *,
-    deadline: float = _DEADLINE,
-    with_torch: bool = True,
     root: Path = Path("/"),
 ) -> Evidence:
-    """Return everything that the doctor looks at, of this machine as it is now."""
+    """Return everything that the doctor was asked to look at, of this machine as it is now."""
     plan = box[0] if box else None
     worked_before = bool(box and box[1].report.gpus)
 
@@ -107,15 +114,29 @@ def collect(
 
     machine = driver.detect_machine(settings, root)
     user = plan.identity.account if plan else machine.host.me
+    environ = plan.user_environment() if plan else settings.environ
+    heard = Listener(listener.waiting, known)
+    programs = Programs(driver.GUEST, settings.python, user, asked.timeout, heard)
     seen = doctor_collect.collect(
         machine,
-        plan.user_environment() if plan else settings.environ,
-        Programs(driver.GUEST, settings.python, user, deadline, Listener(listener.waiting, known)),
-        with_torch=with_torch,
+        environ,
+        programs,
+        with_torch=asked.talk or asked.of("pytorch"),
         cpu_only=plan.cpu_only if plan else settings.cpu_only,
         root=root,
     )
-    return seen._replace(worked_before=worked_before)
+    seen = seen._replace(worked_before=worked_before)
+    return _with_collective(seen, programs, environ, root) if asked.talk else seen
+
+
+def _with_collective(
+    seen: Evidence, programs: Programs, environ: Mapping[str, str], root: Path
+) -> Evidence:
+    """Let GPUs talk where each of them works, and the CPU where there is none."""
+    failure = checks.judge(seen).failure
+    if failure and failure.id != _NO_GPU:
+        return seen._replace(collective=collective.not_tried())
+    return seen._replace(collective=collective.try_collective(programs, environ, seen, root))
 
 
 def _select(wanted: Sequence[str]) -> tuple[Check, ...]:

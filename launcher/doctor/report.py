@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from launcher.checks import LAYERS, Verdict
+from launcher.checks import COLLECTIVE, LAYERS, Verdict
 from launcher.checks.check import plural
 from launcher.checks.facts.cards import card_name
+from launcher.checks.facts.talking import said, speeds
 from launcher.model import codec
+from launcher.model.collective import GLOO
 from launcher.model.evidence import CudaTrial, Evidence
 from launcher.model.host import FIRST_OF_PEOPLE
 from launcher.model.masking import MASK, is_secret, mask_text
@@ -38,7 +40,9 @@ def rows(seen: Evidence, verdict: Verdict) -> tuple[Row, ...]:
     warned = {finding.id.partition(".")[0] for finding in verdict.warnings}
     found = []
     for at, layer in enumerate(LAYERS):
-        if at > broken:
+        if layer == COLLECTIVE and seen.collective is None:  # it was not asked for
+            continue
+        if at > broken and not (layer == COLLECTIVE and _collective_text(seen)):
             row = Row(at + 1, layer, "skipped", f"waits for {LAYERS[broken]}")
         elif at == broken:
             assert verdict.failure is not None
@@ -46,6 +50,8 @@ def rows(seen: Evidence, verdict: Verdict) -> tuple[Row, ...]:
         else:
             text = _FACTS[layer](seen)
             status = "skipped" if not text else "warning" if layer in warned else "ok"
+            if layer == COLLECTIVE:  # another failure may be the one that is named
+                status = _collective_status(seen) or status
             row = Row(at + 1, layer, status, text or "not looked at")
         found.append(row)
     return tuple(found)
@@ -95,6 +101,8 @@ def _evidence_lines(seen: Evidence) -> Iterator[str]:
         yield f"   {node.path}: {node.fault or 'opens'} (mode {node.mode:04o}, uid {node.uid})"
     for trial in seen.trials:
         yield f"   CUDA {trial.how}: {_trial_text(trial)}"
+    for run in seen.collective.trials if seen.collective else ():
+        yield f"   collective {run.how}: {codec.to_json(run)}"
     if seen.torch:
         yield f"   PyTorch: {codec.to_json(seen.torch)}"
     for variable, value in sorted(seen.environ.items()):
@@ -160,6 +168,30 @@ def _resources_text(seen: Evidence) -> str:
     return f"{shm >> 20} MiB /dev/shm" if shm is not None else "no limit in the way"
 
 
+def _collective_status(seen: Evidence) -> str | None:
+    trial = seen.collective.given if seen.collective else None
+    if trial is None or trial.outcome == "ok":
+        return None
+    return "skipped" if trial.outcome == "missing" else "FAILED"
+
+
+def _collective_text(seen: Evidence) -> str:
+    found, trial = seen.collective, seen.collective.given if seen.collective else None
+    if found is None or not found.ranks:
+        return ""
+    if trial is None:
+        return "one GPU: there is nobody to talk to"
+    if trial.outcome != "ok":
+        return said(found, trial)
+    if found.backend == GLOO:
+        return (
+            f"{found.ranks} processes on the CPU by gloo: point-to-point and all_reduce. That "
+            "tried the mechanics alone: there is no GPU"
+        )
+    version = f" {trial.version}" if trial.version else ""
+    return "; ".join([f"{found.ranks} GPUs by NCCL{version}", *speeds(seen)])
+
+
 _FACTS = {
     "hardware": _hardware_text,
     "driver": _driver_text,
@@ -169,6 +201,7 @@ _FACTS = {
     "pytorch": _pytorch_text,
     "environment": _environment_text,
     "resources": _resources_text,
+    "collective": _collective_text,
 }
 
 

@@ -92,6 +92,7 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
     yield from _given("compute_mode", gpu.compute_mode, _COMPUTE_MODES.__getitem__)
     yield from _given("pcie_width", gpu.pcie_width)
     yield from _given("pcie_width_max", gpu.pcie_width_max)
+    yield from _given("pcie_generation_max", gpu.pcie_generation_max)
     # Cards with rows to remap tell both; older ones retire pages, and tell what is pending.
     if gpu.remap_failed is None:
         yield from _given("retired_pages_pending", gpu.remap_pending, _yes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from launcher.model.collective import Collective
 from launcher.model.host import Account
 from launcher.model.machine import Gpu, GpuReport, Hardware, Limits, LostGpu, Machine
 
@@ -90,6 +91,7 @@ class Evidence(NamedTuple):
     worked_before: bool = False  # this box had usable GPUs when it started
     user: Account | None = None  # who the user's programs run as; None = who collected this
     cpu_only: bool = False  # LAUNCHER_GPUS=none: that there is no usable GPU is no failure
+    collective: Collective | None = None  # None = it was not asked for
     extra: dict[str, str] = {}  # noqa: RUF012  # more facts for a report; nobody changes it
 
     @property

@@ -87,6 +87,7 @@ class Gpu(NamedTuple):
     compute_mode: int | None = None  # nvmlComputeMode_t: 0 default, 2 prohibited, 3 exclusive
     pcie_width: int | None = None  # lanes in use
     pcie_width_max: int | None = None  # lanes that card and slot have
+    pcie_generation_max: int | None = None  # that card and slot have; idle, it runs at a lower one
     remap_pending: bool | None = None  # bad memory rows wait for a reset
     remap_failed: bool | None = None  # there are more bad rows than spare ones
     recovery: int | None = None  # nvmlDeviceGpuRecoveryAction_t: what the driver says it needs

@@ -114,11 +114,16 @@ class Child:
 
 
 def wait_for(
-    children: Sequence[Child], seconds: float, silence: Callable[[], None]
+    children: Sequence[Child],
+    seconds: float,
+    silence: Callable[[], None],
+    enough: Callable[[], bool] = lambda: False,
 ) -> tuple[bool, ...]:
     """Wait until all have ended, at most so long; return which did.  The others are killed.
 
-    `silence` is called once, after the first second.
+    Args:
+        silence: is called once, after the first second.
+        enough: says that nothing more is to be waited for.
     """
     began = time.monotonic()
     told = False
@@ -126,7 +131,7 @@ def wait_for(
         while True:
             ended = tuple([child.has_ended() for child in children])
             waited = time.monotonic() - began
-            if all(ended) or waited >= seconds:
+            if all(ended) or waited >= seconds or enough():
                 return ended
             if waited >= _SILENCE and not told:
                 told = True

@@ -1,7 +1,8 @@
 """Collect evidence below a root directory, judge it, print both as JSON.
 
 It is what `launcher doctor --json` does with `/`, in a process whose environment is the user's;
-with --at-start, what a start does for its banner.  "told" is what --steps says of layers before.
+with --at-start, what a start does for its banner; with --collective, the GPUs talk as well.
+"told" is what --steps says of layers before.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from launcher.plan.outset import set_out
 from launcher.settings import load
 
 
-def main(root: Path, *, at_start: bool) -> int:
+def main(root: Path, *, at_start: bool, collective: bool) -> int:
     settings = load.load_settings()
     told: list[str] = []
     if at_start:
@@ -29,8 +30,9 @@ def main(root: Path, *, at_start: bool) -> int:
         verdict = set_out(machine, settings, driver.GUEST, 0.0).verdict
     else:
         box, deadline = run_dir.read_box(), settings.detect_timeout
+        asked = doctor.Asked(timeout=deadline, collective=collective)
         listener = Listener(_say, doctor.Steps(checks.CHECKS, told.append).known)
-        seen = doctor.collect(settings, box, listener, deadline=deadline, root=root)
+        seen = doctor.collect(asked, settings, box, listener, root)
         verdict = checks.judge(seen)
     layers = [json.loads(line)["layer"] for line in told]
     json.dump({**report.document(seen, verdict), "told": layers}, sys.stdout)
@@ -42,4 +44,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), at_start="--at-start" in sys.argv[2:]))
+    options = sys.argv[2:]
+    how = {"at_start": "--at-start" in options, "collective": "--collective" in options}
+    sys.exit(main(Path(sys.argv[1]), **how))

@@ -44,6 +44,7 @@ class Scenario:
     started_well: bool = False  # the box was started before this happened to it
     needs_root: bool = False  # it is about what root may and others may not
     at_start: bool = False  # judged with what a start knows, which tries nothing
+    collective: bool = False  # the GPUs are let talk to each other
 
     @property
     def exit_status(self) -> int:
@@ -123,6 +124,7 @@ def _play(scenario: Scenario, folder: Path, built: Path) -> Outcome:
     if wrapper:
         _check(wrapper)
     how = ["--at-start"] if scenario.at_start else []
+    how += ["--collective"] if scenario.collective else []
     done = _run("testing.doctor.run_doctor", tree.root, environ, wrapper, how)
     try:
         return Outcome(done.returncode, json.loads(done.stdout), done.stderr)

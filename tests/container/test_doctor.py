@@ -139,6 +139,15 @@ def test_a_machine_without_a_gpu(box: Boxes) -> None:
     started = box()
     started.wait_for_log("launcher: no usable GPU")
     assert diagnosis(started)["failure"]["id"] == "hardware.none"
+    # PyTorch's processes talk to each other all the same, as the workspace user.
+    found = diagnosis(started, "collective")
+    assert found["exit_status"] == 0, found["failure"]
+    last = found["layers"][-1]
+    assert (last["name"], last["status"]) == ("collective", "ok"), last
+    assert "the mechanics alone: there is no GPU" in last["text"]
+    (trial,) = found["evidence"]["collective"]["trials"]
+    assert trial["all_reduce"] > 0
+    assert len(trial["pairs"]) == 1
 
 
 def test_a_second_libcuda_in_the_image(box: Boxes, tmp_path: Path) -> None:

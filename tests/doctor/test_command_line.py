@@ -58,7 +58,7 @@ def test_its_json_has_a_row_for_each_layer(name: str, tmp_path: Path) -> None:
     assert document["exit_status"] == done.returncode == scenario.exit_status
     assert not document["healthy"]
     layers = document["layers"]
-    assert [layer["name"] for layer in layers] == list(LAYERS)
+    assert [layer["name"] for layer in layers] == list(LAYERS[:-1])
     broken = scenario.exit_status - 11
     assert layers[broken]["status"] == "failed"
     assert {layer["status"] for layer in layers[broken + 1 :]} <= {"skipped"}
@@ -73,3 +73,20 @@ def test_a_healthy_machine_exits_with_0(tmp_path: Path) -> None:
 def test_one_layer_alone_can_be_asked(tmp_path: Path) -> None:
     done = launcher_doctor(SCENARIOS["mask-empty"], tmp_path, "hardware", "driver")
     assert done.returncode == 0, done.stdout
+
+
+def test_gpus_are_let_talk_where_that_is_asked_for(tmp_path: Path) -> None:
+    scenario = SCENARIOS["talk-nvls-wrong"]
+    done = launcher_doctor(scenario, tmp_path, "--collective")
+    assert done.returncode == 19, done.stderr
+    assert "launcher explain collective.nvls\n" in done.stdout
+    assert "over 2 GPUs: at most 60 s, 240 s where they fail" in done.stderr
+    assert "that failed; again with NCCL_NVLS_ENABLE=0" in done.stderr
+
+
+def test_to_name_its_layer_asks_for_it_too(tmp_path: Path) -> None:
+    done = launcher_doctor(SCENARIOS["talk-well"], tmp_path, "collective", "--json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert document["layers"][-1]["name"] == "collective"
+    assert document["evidence"]["collective"]["trials"][0]["outcome"] == "ok"

@@ -97,6 +97,9 @@ FIELDS: dict[str, Same | str] = {
     "pcie_width_max": lambda ours, smi: (
         ours.pcie_width_max == smi.number("pci/pci_gpu_link_info/link_widths/max_link_width")
     ),
+    "pcie_generation_max": lambda ours, smi: (
+        ours.pcie_generation_max == smi.number("pci/pci_gpu_link_info/pcie_gen/max_link_gen")
+    ),
     "remap_pending": lambda ours, smi: ours.remap_pending is smi.remap_pending,
     "remap_failed": lambda ours, smi: (
         ours.remap_failed is smi.flag("remapped_rows/remapped_row_failure")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testing.doctor.scenario import Scenario
+from tests.doctor.causes.collective import COLLECTIVE, TALKING_WELL
 from tests.doctor.causes.computing import CUDA, PYTORCH
 from tests.doctor.causes.hardware import DRIVER, HARDWARE
 from tests.doctor.causes.libraries import LIBRARY
@@ -18,8 +19,10 @@ HEALTHY = (
              environ={"CUDA_VISIBLE_DEVICES": "1"}),
     Scenario("healthy-powerless", "Two GPUs that work, and a root without capabilities.",
              wrapper=("setpriv", "--bounding-set=-all", "--inh-caps=-all")),
+    *TALKING_WELL,
 )  # fmt: skip
 
 CAUSES = (
     *HARDWARE, *DRIVER, *RUNTIME, *LIBRARY, *CUDA, *PYTORCH, *ENVIRONMENT, *RESOURCES,
+    *COLLECTIVE,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from testing.evidences import NO_NVML, cheap, healthy, nvml_fails
 from testing.machines import CASES, NOT_INJECTED, answering, cards, gpu, machine
 from testing.values import replace
 from tests.unit.checks import (
+    test_collective,
     test_cuda,
     test_driver,
     test_environment,
@@ -63,8 +64,8 @@ def evidences() -> list[Evidence]:
     """Return every machine on which one of the checks' tests has something fail or warn."""
     found: list[Evidence] = [cheap(NO_NVML, NOT_INJECTED), healthy()]
     modules = (
-        test_cuda, test_driver, test_environment, test_hardware, test_injection, test_libraries,
-        test_pytorch, test_resources, test_runtime,
+        test_collective, test_cuda, test_driver, test_environment, test_hardware, test_injection,
+        test_libraries, test_pytorch, test_resources, test_runtime,
     )  # fmt: skip
     for module in modules:
         for value in vars(module).values():
