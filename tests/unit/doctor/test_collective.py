@@ -14,7 +14,7 @@ import pytest
 
 from launcher.detect import driver
 from launcher.doctor import collective
-from launcher.doctor.trials import Programs
+from launcher.doctor.trials import Listener, Programs
 from launcher.model.collective import Collective, CollectiveTrial, PairSpeed
 from launcher.model.evidence import AS_GIVEN, Evidence
 from launcher.model.host import Account
@@ -44,7 +44,7 @@ class Said:
     def __init__(self, folder: str = driver.GUEST, **changes: object) -> None:
         self.lines: list[str] = []
         given = {"python": sys.executable, "user": None, "deadline": 30.0, **changes}
-        self.programs = Programs(folder=folder, waiting=self.lines.append, **given)  # type: ignore[arg-type]
+        self.programs = Programs(folder=folder, listener=Listener(self.lines.append), **given)  # type: ignore[arg-type]
 
 
 def guest(folder: Path, text: str) -> str:
