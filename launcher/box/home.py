@@ -11,7 +11,9 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
+from typing import NamedTuple
 
+from launcher.box import ownership
 from launcher.box.files import write
 from launcher.model import run_files
 from launcher.model.host import FIRST_OF_PEOPLE, Account
@@ -51,18 +53,35 @@ def write_names(identity: Identity, run_dir: str) -> None:
         write(files)
 
 
-def make_home(identity: Identity) -> str | None:
-    """Make the user's home, filled from the skeleton while it is empty; return why it is no use."""
+class Found(NamedTuple):
+    """What the user himself finds, whatever root may look at on a network disk."""
+
+    home_fault: str | None  # why his home is of no use
+    workspace_writable: bool | None  # None = nobody looked
+
+
+def make_home(
+    identity: Identity, workspace: str = "", say: ownership.Say = lambda line: None
+) -> Found:
+    """Make the user's home, filled from the skeleton while it is empty.
+
+    Args:
+        say: is told what CHOWN_HOME asked for and could not be done.
+    """
     account = identity.account
     if account.uid == os.geteuid():
-        return _fill(identity)
+        return _look(identity, workspace)
     with contextlib.suppress(OSError):
-        _give_home(identity)
-    pid, reader = fork_to_answer(lambda writer: _fill_as_the_user(identity, writer))
+        _give_home(identity, say)
+    pid, reader = fork_to_answer(lambda writer: _as_the_user(identity, workspace, writer))
     with open(reader, encoding="utf-8", errors="replace") as answer:
-        fault = answer.read()
+        writable, _, fault = answer.read().partition(" ")
     os.waitpid(pid, 0)
-    return fault or None
+    return Found(fault or None, writable == "1")
+
+
+def _look(identity: Identity, workspace: str) -> Found:
+    return Found(_fill(identity), os.access(workspace, os.W_OK | os.X_OK))
 
 
 def give_workspace(identity: Identity, path: str) -> None:
@@ -75,20 +94,21 @@ def give_workspace(identity: Identity, path: str) -> None:
             folder.give_content(account.uid, account.gid, of=owner)
 
 
-def _fill_as_the_user(identity: Identity, writer: int) -> int:
+def _as_the_user(identity: Identity, workspace: str, writer: int) -> int:
     account = identity.account
     try:
         os.setgroups(account.groups)
         os.setgid(account.gid)
         os.setuid(account.uid)
-        fault = _fill(identity) or ""
+        found = _look(identity, workspace)
     except OSError as err:
-        fault = str(err)
-    write_all(writer, fault.encode(errors="replace"))
+        found = Found(str(err), False)
+    said = f"{bool(found.workspace_writable):d} {found.home_fault or ''}"
+    write_all(writer, said.encode(errors="replace"))
     return 0
 
 
-def _give_home(identity: Identity) -> None:
+def _give_home(identity: Identity, say: ownership.Say) -> None:
     """As root: make the home and give it to the user, all by descriptors (`paths`)."""
     account, former = identity.account, identity.former
     above, name = os.path.split(account.home)
@@ -104,11 +124,12 @@ def _give_home(identity: Identity) -> None:
             former is not None and owner == former.uid != 0 and not os.path.ismount(account.home)
         )
         unused = owner == 0 and not _content(home.at)
-        if identity.chown_home or moved or unused:
+        if identity.chown_home:
+            everything = identity.chown_home == "all"
+            ownership.give(home, account.home, account, everything, "CHOWN_HOME", say)
+        elif moved or unused:
             os.fchown(home.fd, account.uid, account.gid)
-        if identity.chown_home == "all":
-            home.give_everything(account.uid, account.gid)
-        elif moved:
+        if moved and identity.chown_home != "all":
             home.give_content(account.uid, account.gid, of=owner)
 
 

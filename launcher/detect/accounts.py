@@ -117,8 +117,15 @@ def folder(path: str) -> Folder | None:
             replaceable = walk.weakness(os.path.dirname(path)) is not None
     except OSError:
         return None
-    writable = os.access(path, os.W_OK | os.X_OK)
-    return Folder(info.st_uid, info.st_gid, info.st_mode & 0o7777, writable, replaceable)
+    writable, mode = os.access(path, os.W_OK | os.X_OK), info.st_mode & 0o7777
+    return Folder(info.st_uid, info.st_gid, mode, writable, replaceable, _is_read_only(path))
+
+
+def _is_read_only(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:  # what only its owner may enter
+        return False
 
 
 def is_unused(path: str, mounted: Sequence[Mount]) -> bool:
@@ -136,7 +143,7 @@ def writable_by(account: Account, path: str) -> bool:
     if account.uid in (0, os.geteuid()):
         return os.access(path, os.W_OK | os.X_OK)
     found = folder(path)
-    if found is None or os.statvfs(path).f_flag & os.ST_RDONLY:
+    if found is None or found.read_only:
         return False
     return granted(found.mode, found.uid, found.gid, account) & CREATE == CREATE
 

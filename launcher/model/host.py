@@ -38,12 +38,13 @@ class Folder(NamedTuple):
     uid: int
     gid: int
     mode: int
-    writable: bool  # by this process; False on a read-only mount
+    writable: bool  # by this process: a network disk's server may let its root do nothing
     replaceable: bool = False  # others than root can put another folder in its place
+    read_only: bool = False  # mounted so: nobody can
 
     def lets_write(self, account: Account, me: Account) -> bool:
         """Return whether the mount and the bits let `account` create files; `me` looked."""
-        if account.uid == me.uid or not self.writable:  # what root cannot is mounted read-only
+        if account.uid == me.uid or self.read_only:
             return self.writable
         return granted(self.mode, self.uid, self.gid, account) & CREATE == CREATE
 

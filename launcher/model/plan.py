@@ -51,6 +51,7 @@ class State(NamedTuple):
     keys: tuple[KeyLine, ...] = ()  # those of the settings and of `launcher keys`, validated
     rsa_host_key: str | None = None  # made after readiness, so there from the second start on
     home_fault: str | None = None  # why the user's home cannot be written
+    workspace_writable: bool | None = None  # as the user himself finds it; None = nobody looked
     certificate: Certificate | None = None  # Jupyter's, where https is asked for
     weakness: str = ""  # who else can change what is kept there: "FOLDER belongs to uid 1000"
     remarks: tuple[str, ...] = ()  # what was there and could not be used, and what became of it
@@ -88,6 +89,8 @@ class Identity(NamedTuple):
     root_login: bool = True  # root may log in over SSH, with a key
     umask: int | None = None  # None = not set by the user
     chown_home: str = ""  # "" | "folder" | "all"
+    chown_extra: tuple[str, ...] = ()  # more folders that become this account's at the start
+    chown_extra_all: bool = False  # with everything in them
 
     @property
     def is_root(self) -> bool:

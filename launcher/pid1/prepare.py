@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 
-from launcher.box import files, home, sshd
+from launcher.box import files, home, ownership, sshd
 from launcher.box import state as box_state
 from launcher.box.ca_bundle import write_ca_bundle
 from launcher.model.errors import LauncherError
@@ -19,6 +19,7 @@ from launcher.model.plan import Identity, Plan, State
 from launcher.plan.identity import name_variables, takes_workspace
 from launcher.plan.watch import plan_watch
 from launcher.process import become
+from launcher.process.pump import Pump
 from launcher.render.files import command_files, machine_file, plan_file, render, watch_file
 from launcher.render.sshd import sshd_service
 from launcher.settings import environ
@@ -40,20 +41,34 @@ def _become_able_to_run_programs() -> None:
 def for_a_command(plan: Plan, host: Host) -> bytes:
     """Make the account and its home real, as far as that goes: the command runs in any case.
 
-    The plan is written for `launcher exec`, in a hook or beside the command.
+    The plan is written for `launcher exec`, in a hook or beside the command.  What could not be
+    done is said on standard error.
     """
     _become_able_to_run_programs()
     with contextlib.suppress(LauncherError, OSError):
         home.write_names(plan.identity, plan.paths.run)
     with contextlib.suppress(LauncherError, OSError):
         files.write((*command_files(plan), plan_file(plan)))
-    with contextlib.suppress(OSError):
-        home.make_home(plan.identity)
-    write_ca_bundle(plan.ca_sources, plan.paths.run)
+    say = _speaker(2)
     if takes_workspace(plan.identity.account, host, plan.paths.workspace):
         with contextlib.suppress(OSError):
             home.give_workspace(plan.identity, plan.paths.workspace)
+    ownership.give_extra(plan.identity, say)
+    with contextlib.suppress(OSError):
+        home.make_home(plan.identity, say=say)
+    write_ca_bundle(plan.ca_sources, plan.paths.run)
     return b""
+
+
+def _speaker(fd: int) -> ownership.Say:
+    """Return what says a line at once: giving a large folder away takes minutes."""
+    out = Pump(fd)
+
+    def say(line: str) -> None:
+        out.say(f"launcher: {line}")
+        out.flush(timeout=0.3)
+
+    return say
 
 
 def open_state(settings: Settings, host: Host, who: Identity, mend: bool = True) -> State:
@@ -63,19 +78,24 @@ def open_state(settings: Settings, host: Host, who: Identity, mend: bool = True)
         mend: False while a box runs by it.
     """
     _become_able_to_run_programs()
-    fault = None
+    found = home.Found(None, None)
     if host.image:
         home.write_names(who, settings.run_dir)
         names = {var.name: var.value for var in name_variables(who, host, settings)}
         if os.geteuid() != 0:  # without a name ssh-keygen refuses to do anything
             environ.replace({**environ.own(), **names})
-        fault = home.make_home(who)
         if takes_workspace(who.account, host, settings.workspace):
             with contextlib.suppress(OSError):
                 home.give_workspace(who, settings.workspace)
+        say = _speaker(1)
+        if mend:
+            ownership.give_extra(who, say)
+        found = home.make_home(
+            who if mend else who._replace(chown_home=""), settings.workspace, say
+        )
     own_key = not host.image
     state = box_state.open_state(settings.state_dir, settings.key_lines, own_key, mend)
-    state = state._replace(home_fault=fault)
+    state = state._replace(**found._asdict())
     if not settings.https:
         return state
     from launcher.box import certificate  # in this child, and where https is asked for

@@ -18,7 +18,7 @@ from launcher.detect import driver
 from launcher.detect.adopted import adopt
 from launcher.detect.driver import COMMAND_PATIENCE, GUEST, Patience, read_host
 from launcher.model import codec
-from launcher.model.errors import BadSetting, LauncherError, StartFailed, reason
+from launcher.model.errors import BadSetting, StartFailed
 from launcher.model.host import Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Finding, Identity, Plan, State
@@ -33,7 +33,6 @@ from launcher.plan.outset import Outset, set_out
 from launcher.plan.plan import make_plan, too_few_gpus
 from launcher.process import become, init
 from launcher.process.init import Child, Init
-from launcher.process.pump import Pump
 from launcher.settings import environ, folders, load
 from launcher.settings.meant import reachable
 from launcher.settings.table import Settings
@@ -69,7 +68,9 @@ def services(
 
     def on_signal(number: int) -> None:
         if number == signal.SIGHUP:
-            box.spawn_in_turn(lambda: _reload(outset, supervisor.pid))
+            from launcher.pid1.reload import reload  # where it is asked for
+
+            box.spawn_in_turn(lambda: reload(outset, supervisor.pid))
         elif number in init.STOP:
             os.kill(supervisor.pid, signal.SIGTERM)
             if beside_pid and not box.has_ended(beside_pid):
@@ -167,7 +168,8 @@ def _set_out(
 def _make_real(box: Init, begun: _Begun, outset: Outset) -> Plan:
     """Plan the services and write everything that they read."""
     settings = outset.settings
-    state = codec.from_json(State, _answer(box, begun.opening, "open its state"))
+    answer = _answer(box, begun.opening, "open its state", _patience(begun.identity))
+    state = codec.from_json(State, answer)
     for remark in state.remarks:
         box.out.say(f"launcher: {remark}")
     plan = make_plan(outset, state)
@@ -184,7 +186,7 @@ def _prepare(box: Init, outset: Outset) -> Plan:
     _check_cuda(box, outset, plan)
     if outset.machine.host.image:
         child = box.fork(lambda: prepare.for_a_command(plan, outset.machine.host))
-        _answer(box, child, "prepare the account")
+        _answer(box, child, "prepare the account", _patience(plan.identity))
     return plan
 
 
@@ -252,31 +254,14 @@ def _try_cuda(machine: Machine, settings: Settings, plan: Plan) -> bytes:
     return _encode(_Tried(devices, checks.judge(seen).failure))
 
 
-def _reload(before: Outset, supervise_pid: int) -> int:
-    """HUP: read the settings' files again, rewrite keys and configuration, tell supervise.
-
-    What runs keeps running: nothing here ends a kernel or a login.
-    """
-    out = Pump(1)
-    idle = before.machine.host._replace(busy_ports=frozenset())  # those in use are our own
-    machine = before.machine._replace(host=idle)
-    try:
-        settings = adopt(load.load_settings())
-        outset = set_out(machine, settings, GUEST, before.started, container=before.container)
-        state = prepare.open_state(settings, idle, outset.identity, mend=False)
-        plan = make_plan(outset, state)
-        prepare.write_files(plan, machine, settings)
-    except (LauncherError, OSError) as err:
-        why = reason(err) if isinstance(err, OSError) else err
-        out.say(f"launcher: not reloaded, everything stays as it was: {why}")
-        return StartFailed.exit_code
-    os.kill(supervise_pid, signal.SIGHUP)
-    out.say("launcher: keys and configuration reloaded")
-    return 0
-
-
 def _encode(value: object) -> bytes:
     return codec.to_json(value, reveal=True).encode()
+
+
+def _patience(who: Identity) -> float:
+    """Return the seconds that making an account real may take: people ask for what takes long."""
+    lasting = who.chown_home == "all" or (who.chown_extra and who.chown_extra_all)
+    return math.inf if lasting else _DISK_TIMEOUT
 
 
 # --- waiting for them ------------------------------------------------------------------------

@@ -155,13 +155,23 @@ def shortcomings(
         yield from _as_root(host, settings, identity, ssh)
     else:
         yield from _without_root(host, settings, identity)
+    wanted = {"chown_home": settings.chown_home, "chown_extra": settings.chown_extra}
+    asked = [settings.given[field] for field, on in wanted.items() if on]
+    if asked and (host.me.uid != 0 or host.lacks("CHOWN")):
+        yield Finding(
+            "identity.cannot_give",
+            f"{', '.join(asked)}: only root, with CAP_CHOWN, can give files away",
+            "they stay whose they are",
+            "leave out --user and --cap-drop, or on the host: sudo chown",
+        )
     if home_fault:
         home = identity.account.home
+        mount = f"mount a volume there (-v home:{home})"
         yield Finding(
             "home.not_writable",
             f"{identity.account.name} cannot write {home}: {home_fault}",
             "settings, histories and caches of programs are not kept",
-            f"mount a volume there (-v home:{home}), or give that one away: -e CHOWN_HOME=yes",
+            mount if settings.chown_home else f"{mount}, or give that one away: -e CHOWN_HOME=yes",
         )
 
 
@@ -233,7 +243,9 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
         yield Finding(
             "state.not_kept",
             f"uid {me.uid} cannot write /var/lib/launcher",
-            "the token and the host key are new at every start",
+            "the host key is new at every start"
+            if settings.jupyter_token
+            else "the token and the host key are new at every start",
             f"mount a folder of uid {me.uid} and name it: -v DIRECTORY:/state "
             "-e LAUNCHER_STATE_DIR=/state",
         )

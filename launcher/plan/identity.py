@@ -61,6 +61,8 @@ def plan_identity(host: Host, settings: Settings) -> Identity:
         root_login=settings.grant_sudo or found.is_root,
         umask=settings.umask,
         chown_home=("all" if settings.chown_home_opts else "folder") if settings.chown_home else "",
+        chown_extra=settings.chown_extra,
+        chown_extra_all=bool(settings.chown_extra_opts),
     )
 
 
@@ -81,7 +83,7 @@ def _choose(host: Host, settings: Settings) -> tuple[int, str]:
     ours = host.account
     if ours is None:
         return 0, "there is no workspace user (NB_USER) here"
-    if "user" in settings.given:
+    if "user" in settings.given or settings.workspace in settings.chown_extra:
         return ours.uid, asked
     writable = may_write(_with_groups(ours, host), host)
     roots = folder is not None and folder.uid == 0 and not folder.replaceable

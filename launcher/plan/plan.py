@@ -36,8 +36,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
     NoUsableGpu where LAUNCHER_REQUIRE_GPU is not met.
     """
     machine, settings, identity = outset.machine, outset.settings, outset.identity
-    taken = takes_workspace(identity.account, machine.host, settings.workspace)
-    writable = taken or may_write(identity.account, machine.host)
+    writable = _may_write(outset, state)
     devices = plan_devices(machine.report, settings)
     if devices.count < settings.require_gpu:
         raise too_few_gpus(settings.require_gpu, devices.count, outset.verdict.failure)
@@ -93,6 +92,19 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         idle_shutdown=settings.idle_shutdown,
         ca_sources=authorities,
     )
+
+
+def _may_write(outset: Outset, state: State | None) -> bool:
+    """Return whether the user can write the workspace: as he found it himself, or as far as known.
+
+    Root is told less than the truth by a network disk, and by a mount without its capabilities.
+    """
+    if state and state.workspace_writable is not None:
+        return state.workspace_writable
+    account, host, settings = outset.identity.account, outset.machine.host, outset.settings
+    given = settings.workspace in outset.identity.chown_extra
+    taken = given or takes_workspace(account, host, settings.workspace)
+    return taken or may_write(account, host)
 
 
 def plan_paths(machine: Machine, settings: Settings, identity: Identity, guest: str) -> Paths:

@@ -18,6 +18,7 @@ from launcher.paths.folder import read_text
 from launcher.settings import (
     accepts,
     address,
+    chown,
     folders,
     jupyter_options,
     key_sources,
@@ -77,6 +78,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         values["ssh_port"] = _SSH_PORT_WITHOUT_ROOT
     if not values["python"]:
         values["python"] = _default_python()
+    problems.extend(chown.problems(values))
     if problems:
         raise BadSetting("\n".join(problems))
     return Settings(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
 from launcher.model.plan import GpuRequest, KeyLine, Secret
-from launcher.settings import accepts
+from launcher.settings import accepts, chown
 
 Value = TypeVar("Value")
 Default = TypeVar("Default")
@@ -175,8 +175,12 @@ class Settings(NamedTuple):
         "umask of everything that runs for the user, such as 002.", ("UMASK",))
     chown_home: bool = setting("CHOWN_HOME", False, accepts.flag,
         "Give the home directory to the user at the start.")
-    chown_home_opts: str = setting("CHOWN_HOME_OPTS", "", accepts.choice("-R"),
+    chown_home_opts: str = setting("CHOWN_HOME_OPTS", "", chown.options,
         "-R: with everything in it.")
+    chown_extra: tuple[str, ...] = setting("CHOWN_EXTRA", (), chown.folders,
+        "Folders to give to the user at the start, besides.")
+    chown_extra_opts: str = setting("CHOWN_EXTRA_OPTS", "", chown.options,
+        "-R: with everything in them.")
     grant_sudo: bool = setting("GRANT_SUDO", True, accepts.flag,
         "no: no sudo for the user, and no SSH login for root.", ("SUDO_ACCESS",))
     workspace: str = setting("WORKSPACE", "/workspace", accepts.absolute,

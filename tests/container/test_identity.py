@@ -161,10 +161,21 @@ def test_an_empty_home_is_filled_by_its_user(box: Boxes, folders: Folders) -> No
 
 
 @pytest.fixture(scope="module")
-def alice(shared_box: Boxes, key: KeyPair) -> Box:
+def data(folders: Folders) -> Path:
+    """A folder of somebody else's, and a link in it that leads to the system."""
+    made = folders(777)
+    (made / "deep").mkdir()
+    (made / "deep" / "file").touch()
+    (made / "link").symlink_to("/etc/shadow")
+    return made
+
+
+@pytest.fixture(scope="module")
+def alice(shared_box: Boxes, key: KeyPair, data: Path) -> Box:
     stacks = {"NB_USER": "alice", "NB_UID": "1300", "NB_GID": "1400", "NB_GROUP": "lab"}
     more = {"NB_UMASK": "002", "GRANT_SUDO": "no", "PUBLIC_KEY": key.public}
-    return shared_box(env={**stacks, **more})
+    gifts = {"CHOWN_EXTRA": "/data,/not/there,/opt/venv/share", "CHOWN_EXTRA_OPTS": "-R"}
+    return shared_box(*mounted(data, "/data"), env={**stacks, **more, **gifts})
 
 
 def test_names_are_those_that_were_asked_for(alice: Box, key: KeyPair) -> None:
@@ -178,6 +189,16 @@ def test_names_are_those_that_were_asked_for(alice: Box, key: KeyPair) -> None:
     assert login.ssh("umask; touch f; stat -c %a f").stdout.split() == ["0002", "664"]
     umask = kernel.connect(alice).run_cell("import os; print(oct(os.umask(0)))")
     assert umask == "0o2\n"
+
+
+def test_folders_that_are_named_are_given_away_with_what_is_in_them(alice: Box, data: Path) -> None:
+    said = alice.wait_for_log(r"launcher: CHOWN_EXTRA: cannot give .*")[0]
+    assert "/not/there to alice (uid 1300): No such file or directory" in said
+    alice.wait_for_banner()
+    paths = (data, data / "deep", data / "deep" / "file", data / "link")
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in paths} == {(1300, 1400)}
+    whose = alice.exec("stat", "-c", "%u", "/opt/venv/share/jupyter", "/etc/shadow", "/data").stdout
+    assert whose.split() == ["1300", "0", "1300"]
 
 
 def test_grant_sudo_no_leaves_no_way_to_root(alice: Box, key: KeyPair) -> None:
@@ -253,18 +274,25 @@ LEAST = ("CHOWN", "SETUID", "SETGID", "KILL", "SYS_CHROOT")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_with_the_least_set_everything_works(box: Boxes, key: KeyPair, terminal: bool) -> None:
+def test_with_the_least_set_everything_works(
+    box: Boxes, folders: Folders, key: KeyPair, terminal: bool
+) -> None:
+    """In a workspace that root itself may not enter, as on a network disk with root_squash."""
     names = (*LEAST, "AUDIT_WRITE") if terminal else LEAST
     options = [word for name in names for word in ("--cap-add", name)]
-    started = box("--cap-drop", "ALL", *options, env={"PUBLIC_KEY": key.public})
+    workspace = mounted(folders(OWNER, 0o700))
+    env = {"PUBLIC_KEY": key.public}
+    started = box("--cap-drop", "ALL", *options, *workspace, env=env)
     banner = unwrapped(started.wait_for_banner())
     assert " Ready " in banner
+    assert "cannot write" not in banner
     assert ("a login with a terminal does not" in banner) is not terminal
     login = Login(started.port(22), "dev", key)
-    assert login.ssh("id -un").stdout == "dev\n"
+    assert login.ssh("id -u").stdout == f"{OWNER}\n"
     assert (login.ssh("-tt", "tty").returncode == 0) is terminal
     if terminal:
-        assert kernel.connect(started).run_cell("import os; print(os.getuid())") == "1000\n"
+        code = "import os; open('made', 'w'); print(os.getuid())"
+        assert kernel.connect(started).run_cell(code) == f"{OWNER}\n"
         assert started.stop() < 8
 
 

@@ -49,7 +49,7 @@ def folder_of(uid: int, path: Path, mode: int = 0o755) -> Path:
 
 
 def test_a_home_is_made_and_filled_by_its_user(top: Path) -> None:
-    assert home.make_home(who(top / "alice")) is None
+    assert home.make_home(who(top / "alice")).home_fault is None
     assert (top / "alice").stat().st_uid == UID
     assert owners(top / "alice") == dict.fromkeys(SKELETON, UID)
 
@@ -58,14 +58,14 @@ def test_a_home_is_made_and_filled_by_its_user(top: Path) -> None:
 def test_an_empty_volume_is_filled(top: Path, uid: int) -> None:
     volume = folder_of(uid, top / "volume")
     (volume / "lost+found").mkdir()
-    assert home.make_home(who(volume)) is None
+    assert home.make_home(who(volume)).home_fault is None
     assert owners(volume) == {**dict.fromkeys(SKELETON, UID), "lost+found": 0}
 
 
 def test_a_home_in_use_is_left_as_it_is(top: Path) -> None:
     volume = folder_of(UID, top / "volume")
     (volume / "mine").touch()
-    assert home.make_home(who(volume)) is None
+    assert home.make_home(who(volume)).home_fault is None
     assert owners(volume) == {"mine": 0}
 
 
@@ -73,7 +73,7 @@ def test_a_home_in_use_is_left_as_it_is(top: Path) -> None:
 def test_somebody_elses_home_is_not_taken(top: Path, uid: int) -> None:
     volume = folder_of(uid, top / "volume")
     (volume / "theirs").touch()
-    assert home.make_home(who(volume)) == f"it belongs to uid {uid}"
+    assert home.make_home(who(volume)).home_fault == f"it belongs to uid {uid}"
     assert volume.stat().st_uid == uid
 
 
@@ -82,7 +82,7 @@ def test_a_new_uid_takes_its_files_along(top: Path) -> None:
     for name, uid in (("mine", DEV_UID), ("roots", 0)):
         (old / name).touch()
         os.chown(old / name, uid, uid)
-    assert home.make_home(who(old, former=former(old))) is None
+    assert home.make_home(who(old, former=former(old))).home_fault is None
     assert old.stat().st_uid == UID
     assert owners(old) == {"mine": UID, "roots": 0}
 
@@ -90,7 +90,7 @@ def test_a_new_uid_takes_its_files_along(top: Path) -> None:
 def test_a_new_name_takes_a_copy_of_the_old_home(top: Path) -> None:
     old = folder_of(DEV_UID, top / "dev")
     (old / "settings").write_text("mine")
-    assert home.make_home(who(top / "alice", former=former(old))) is None
+    assert home.make_home(who(top / "alice", former=former(old))).home_fault is None
     assert (top / "alice" / "settings").read_text() == "mine"
     assert owners(top / "alice") == {"settings": UID}
 
@@ -101,7 +101,7 @@ def test_chown_home(top: Path, how: str, inner: int) -> None:
     (volume / "file").touch()
     (volume / "deep").mkdir()
     (volume / "deep" / "file").touch()
-    assert home.make_home(who(volume, chown_home=how)) is None
+    assert home.make_home(who(volume, chown_home=how)).home_fault is None
     assert volume.stat().st_uid == UID
     assert (volume / "deep" / "file").stat().st_uid == inner
 
@@ -123,3 +123,11 @@ def test_a_home_that_is_a_link_is_not_given_away(top: Path) -> None:
     (top / "dev").symlink_to(target)
     home.make_home(who(top / "dev", chown_home="all"))
     assert target.stat().st_uid == 0
+
+
+@pytest.mark.parametrize(("uid", "mode", "may"), [(UID, 0o700, True), (777, 0o755, False)])
+def test_the_user_himself_says_whether_he_may_write_the_workspace(
+    top: Path, uid: int, mode: int, may: bool
+) -> None:
+    workspace = folder_of(uid, top / "workspace", mode)
+    assert home.make_home(who(top / "alice"), str(workspace)).workspace_writable is may

@@ -144,7 +144,7 @@ def test_the_banner_says_where_downloads_go() -> None:
         (Folder(0, 27, 0o757, True), DEV, False),
         (Folder(0, 0, 0o777, True), DEV, True),
         (Folder(0, 0, 0o776, True), DEV, False),
-        (Folder(0, 0, 0o777, False), DEV, False),  # mounted read-only
+        (Folder(0, 0, 0o777, False, read_only=True), DEV, False),
         (Folder(1000, 1000, 0o700, True), ROOT, True),
         (Folder(0, 0, 0o777, False), ROOT, False),
     ],

@@ -188,7 +188,8 @@ def test_a_stranger_who_owns_the_workspace_is_not_made_on_a_plain_machine() -> N
         (Folder(0, 1000, 0o770, True), replace(DEV, uid=1234), True),
         (Folder(0, 1000, 0o707, True), replace(DEV, uid=1234), False),
         (Folder(0, 0, 0o757, True), replace(DEV, uid=1234), True),
-        (Folder(1234, 0, 0o777, False), replace(DEV, uid=1234), False),  # mounted read-only
+        (Folder(1234, 0, 0o777, False, read_only=True), replace(DEV, uid=1234), False),
+        (Folder(1234, 0, 0o700, False), replace(DEV, uid=1234), True),  # root is squashed
         (Folder(0, 0, 0o000, True), ROOT, True),
     ],
 )

@@ -36,6 +36,10 @@ def plan(box: Host, **environ: str) -> Plan:
                      id="cap-drop-all"),
         pytest.param(host(SOMEBODYS, names_writable=False), {}, ["identity.names_not_written"],
                      id="read-only"),
+        pytest.param(host(SOMEBODYS), {"CHOWN_HOME": "yes", "CHOWN_EXTRA": "/data"}, [],
+                     id="gifts-of-root"),
+        pytest.param(host(me=DEV), {"CHOWN_EXTRA": "/data", "LAUNCHER_STATE_DIR": "/s"},
+                     ["identity.cannot_give"], id="gifts-without-root"),
         pytest.param(host(me=DEV), {"NB_UID": "7", "LAUNCHER_STATE_DIR": "/s"},
                      ["identity.fixed"], id="--user-and-NB_UID"),
         pytest.param(host(SHARED, me=NAMELESS), {"LAUNCHER_STATE_DIR": "/run/launcher/state"},
@@ -71,6 +75,19 @@ def test_a_home_that_cannot_be_written_is_noted() -> None:
     assert note.id == "home.not_writable"
     assert "/home/dev" in note.what
     assert "read-only" in note.what
+    assert "CHOWN_HOME" in note.fix
+    asked = replace(case, state=state, environ={"CHOWN_HOME": "1"}).plan().notes[-1]
+    assert "CHOWN_HOME" not in asked.fix
+
+
+@pytest.mark.parametrize(("seen", "ids"), [(True, []), (False, ["workspace.readonly"])])
+def test_who_works_there_knows_best_whether_he_can_write(seen: bool, ids: list[str]) -> None:
+    """A network disk, or a root without capabilities, shows root less than that."""
+    hidden = replace(SOMEBODYS, mode=0o700, writable=False)
+    case = Case(replace(machines.machine(answering(gpu(0))), host=host(hidden)))
+    state = replace(machines.STATE, workspace_writable=seen)
+    found = [note.id for note in replace(case, state=state).plan().notes]
+    assert [name for name in found if name != "workspace.not_kept"] == ids
 
 
 # --- in the files ----------------------------------------------------------------------------

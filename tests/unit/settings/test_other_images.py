@@ -61,6 +61,8 @@ AS_DOCUMENTED: list[tuple[str, str, str, object]] = [
     ("CHOWN_HOME", "yes", "chown_home", True),
     ("CHOWN_HOME", "1", "chown_home", True),
     ("CHOWN_HOME_OPTS", "-R", "chown_home_opts", "-R"),
+    ("CHOWN_EXTRA", "/data,/models", "chown_extra", ("/data", "/models")),
+    ("CHOWN_EXTRA_OPTS", "-R", "chown_extra_opts", "-R"),
     ("WORKSPACE", "/data", "workspace", "/data"),
     ("JUPYTER_DIR", "/data/", "workspace", "/data"),
     ("NOTEBOOK_ROOT_DIR", "/opt/app-root/src", "workspace", "/opt/app-root/src"),
