@@ -71,8 +71,11 @@ def make_home(
     account = identity.account
     if account.uid == os.geteuid():
         return _look(identity, workspace)
-    with contextlib.suppress(OSError):
+    try:
         _give_home(identity, say)
+    except OSError as err:
+        if identity.chown_home:
+            say(ownership.cannot("CHOWN_HOME", account.home, account, err))
     pid, reader = fork_to_answer(lambda writer: _as_the_user(identity, workspace, writer))
     with open(reader, encoding="utf-8", errors="replace") as answer:
         writable, _, fault = answer.read().partition(" ")

@@ -36,7 +36,7 @@ def give_extra(identity: Identity, say: Say) -> None:
                 else:
                     give(folder, path, identity.account, identity.chown_extra_all, _EXTRA, say)
         except OSError as err:
-            say(_cannot(_EXTRA, printable(path), identity.account, err))
+            say(cannot(_EXTRA, printable(path), identity.account, err))
 
 
 def give(
@@ -52,7 +52,7 @@ def give(
     try:
         os.fchown(folder.fd, account.uid, account.gid)
     except OSError as err:
-        say(_cannot(asked, printable(path), account, err))
+        say(cannot(asked, printable(path), account, err))
         return
     if not everything:
         return
@@ -67,10 +67,11 @@ def give(
             say(f"{asked}: {number} of {printable(path)} are given away; the start waits for it")
     if failed:
         few = f"{len(failed)} of {number} in {printable(path)}"
-        say(_cannot(asked, few, account, failed[0]))
+        say(cannot(asked, few, account, failed[0]))
 
 
-def _cannot(asked: str, what: str, account: Account, err: OSError) -> str:
+def cannot(asked: str, what: str, account: Account, err: OSError) -> str:
+    """Return what to say of a gift that failed."""
     forbidden = err.errno in (errno.EPERM, errno.EACCES)
     more = "; of a network disk with root_squash only its server can" if forbidden else ""
     to = f"{account.name} (uid {account.uid})"
