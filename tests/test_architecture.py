@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("detect", "checks"),
     ("plan",),
     ("render", "text"),
-    ("box", "doctor"),
+    ("box", "doctor", "cluster"),
     ("supervise",),
     ("watch", "pid1"),
     ("cli",),
@@ -50,6 +50,7 @@ USES = {
     "text": {"checks", "gpus", "model", "plan"},  # what is odd is mended in the place's words
     "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
+    "cluster": {"detect", "model", "process"},
     "supervise": {"box", "detect", "model", "process", "settings"},
     "watch": {
         "box", "checks", "detect", "doctor", "gpus", "model", "paths", "process", "render",
@@ -60,7 +61,7 @@ USES = {
         "supervise", "text",
     },
     "cli": {
-        "box", "detect", "doctor", "gpus", "model", "pid1", "process", "render",
+        "box", "cluster", "detect", "doctor", "gpus", "model", "pid1", "process", "render",
         "settings", "supervise", "text", "watch",
     },
     GUEST: set(),

@@ -24,6 +24,7 @@ class Command(NamedTuple):
     run: Callable[[Namespace], int]
     arguments: tuple[Argument, ...] = ()
     description: str = ""  # more than `help`, below `launcher NAME --help`
+    as_typed: bool = False  # it reads its words itself: `words`, all but --help alone
 
 
 class Section(NamedTuple):

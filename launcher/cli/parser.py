@@ -29,6 +29,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         return _refuse(name)
+    if command.as_typed and rest[:1] not in (["-h"], ["--help"]):
+        return command.run(argparse.Namespace(words=rest))
     try:
         options = _parser(command).parse_args(rest)
     except SystemExit as end:  # after --help, or a word that is none

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 
-from launcher.cli import about, bash, inside, metrics, running, stages
+from launcher.cli import about, bash, cluster, inside, metrics, running, stages
 from launcher.cli.command import Argument, Command, Section
 
 _DOCTOR_PATIENCE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready
@@ -80,6 +80,19 @@ SECTIONS: tuple[Section, ...] = (
                           "supervise calls", {"nargs": "*", "metavar": "-- CMD"}),)),
         Command("healthcheck", "", "exit 0 when the box is healthy, 1 with the reason",
                 _hot(inside.healthcheck)),
+    )),
+    Section("To train:", (
+        Command("torchrun", "[…] SCRIPT …", "become torchrun, with the arguments that fit",
+                cluster.torchrun, (
+                    Argument(("--dry-run",), "print each argument with its reason, and run nothing",
+                             {"action": "store_true"}),
+                    Argument(("--json",), "the same, for programs", {"action": "store_true"}),
+                    Argument(("words",), "torchrun's own options, which win; the script and its "
+                             "arguments", {"nargs": "*", "metavar": "WORD"}),
+                ),
+                "Processes: the devices that CUDA sees.  Nodes, rank and rendezvous: from PET_*, "
+                "Slurm, Kubernetes, MPI or the cloud that started this container, else one "
+                "machine.  docs/cluster.md has all of them.", as_typed=True),
     )),
     Section("When something is wrong:", (
         Command("doctor", "[ID …]", "which layer is broken, and what mends it",

@@ -113,3 +113,20 @@ def _device(root: Path, bus_id: str) -> Path:
     """Return the sysfs folder of a PCI address: lower case, domain of at least four digits."""
     domain, _, rest = bus_id.lower().partition(":")
     return root / "sys/bus/pci/devices" / f"{domain.lstrip('0'):0>4}:{rest}"
+
+
+def near_cpus(bus_id: str, root: Path = Path("/")) -> str:
+    """Return the CPUs beside a PCI device as the kernel lists them, "" where it does not say."""
+    return read_text(_device(root, bus_id) / "local_cpulist") or "" if bus_id else ""
+
+
+def path_between(one: str, other: str, root: Path = Path("/")) -> str | None:
+    """Return the class of the PCIe path between two addresses."""
+    return pcie_path(_device(root, one), _device(root, other)) if one and other else None
+
+
+def numa_cpus(root: Path = Path("/")) -> tuple[str, ...]:
+    """Return the CPUs of each NUMA node that has some (ABI/stable/sysfs-devices-node)."""
+    nodes = (root / "sys/devices/system/node").glob("node[0-9]*")
+    ordered = sorted(nodes, key=lambda node: int(node.name.removeprefix("node") or 0))
+    return tuple(filter(None, (read_text(node / "cpulist") for node in ordered)))

@@ -28,11 +28,12 @@ class Versions(NamedTuple):
 def read_versions(python: str) -> Versions:
     """Return the versions of an interpreter and of its PyTorch."""
     prefix = Path(python).parent.parent
-    found = _assigned(next(_files(prefix, "torch/version.py"), None))
+    found = _assigned(next(package_files(prefix, "torch/version.py"), None))
     return Versions(_python(prefix), found.get("__version__"), found.get("cuda"))
 
 
-def _files(prefix: Path, name: str) -> Iterator[Path]:
+def package_files(prefix: Path, name: str) -> Iterator[Path]:
+    """Yield a file of a package in each place where packages are below an interpreter's prefix."""
     for pattern in _PACKAGES:
         yield from sorted(prefix.glob(f"{pattern}/{name}"))
 

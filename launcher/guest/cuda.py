@@ -104,6 +104,7 @@ def _devices(cuda: Any, count: int) -> Iterator[dict[str, object]]:
             "uuid": _uuid(cuda, device, name or "") if known else None,
             "name": name,
             "capability": _capability(cuda, device) if known else None,
+            "pci_bus_id": _pci_bus_id(cuda, device) if known else None,
         }
 
 
@@ -111,6 +112,15 @@ def _name(cuda: Any, device: ctypes.c_int) -> str | None:
     name = ctypes.create_string_buffer(256)
     failed = cuda.cuDeviceGetName(name, len(name), device)
     return None if failed else name.value.decode(errors="replace")
+
+
+def _pci_bus_id(cuda: Any, device: ctypes.c_int) -> str | None:
+    """Return the address; of a MIG instance that of its GPU."""
+    if not hasattr(cuda, "cuDeviceGetPCIBusId"):
+        return None
+    address = ctypes.create_string_buffer(32)
+    failed = cuda.cuDeviceGetPCIBusId(address, len(address), device)
+    return None if failed else address.value.decode(errors="replace")
 
 
 def _uuid(cuda: Any, device: ctypes.c_int, name: str) -> str | None:

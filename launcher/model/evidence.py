@@ -38,6 +38,7 @@ class CudaDevice(NamedTuple):
     uuid: str | None  # "GPU-…" or "MIG-…"
     name: str | None
     capability: tuple[int, int] | None
+    pci_bus_id: str | None = None
 
 
 class CudaTrial(NamedTuple):

@@ -1,0 +1,88 @@
+"""Commands about a job of many processes: torchrun as it fits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from launcher.settings import environ
+
+if TYPE_CHECKING:
+    from launcher.cluster.torchrun import Around
+
+_USAGE = 2  # exit status, as argparse has it
+
+
+def torchrun(options: Namespace) -> int:
+    """Become the user's torchrun, or say what would be run."""
+    from launcher.cluster import report
+    from launcher.cluster import torchrun as making
+    from launcher.cluster.options import UnknownOption, read_words
+    from launcher.detect.torchrun import find_torchrun
+
+    if (status := _as_the_user(["torchrun", *options.words])) is not None:
+        return status
+    around = _around()
+    program = find_torchrun(around.environ, around.python)
+    try:
+        words = read_words(options.words, program.options, around.environ)
+    except UnknownOption as err:
+        return _refuse(f"launcher torchrun: {err}")
+    if not words.script:
+        return _refuse("launcher torchrun: the script to run is missing")
+    command = making.make_command(words, program, around)
+    if words.dry_run:
+        data = report.as_data(command)
+        print(json.dumps(data, indent=2) if words.json else report.as_text(command))
+        return 0
+    _say(report.title(command))
+    for note in command.notes:
+        _say(note)
+    sys.stdout.flush()
+    try:
+        os.execve(command.argv[0], list(command.argv), dict(command.environ))
+    except OSError as err:
+        _say(f"cannot run {command.argv[0]!r}: {err.strerror}")
+        return 126
+
+
+def _as_the_user(arguments: Sequence[str]) -> int | None:
+    """Become the workspace user first, in its environment, where root is in a box (docker exec).
+
+    Return None where we are who we should be.
+    """
+    from launcher.box import run_dir
+    from launcher.cli import inside
+
+    if os.geteuid() != 0:
+        return None
+    plan = run_dir.read_plan()
+    if plan is None or plan.identity.is_root:
+        return None
+    return inside.become(["--", "launcher", *arguments])
+
+
+def _around() -> Around:
+    from launcher.cluster.torchrun import Around
+    from launcher.settings import load
+
+    own = environ.own()
+    return Around(own, load.user_python(own), own.get("HOME", ""), _say)
+
+
+def _say(line: str) -> None:
+    from launcher.model.printable import printable
+
+    print(printable(f"launcher: {line}"), file=sys.stderr, flush=True)
+
+
+def _refuse(why: str) -> int:
+    print(
+        f"{why}\nusage: launcher torchrun [--dry-run] [OPTION …] SCRIPT [ARGUMENT …]",
+        file=sys.stderr,
+    )
+    return _USAGE

@@ -1,0 +1,66 @@
+"""Where a node is in a job, as one platform says it.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+_MOST_DIGITS = 9  # of a number that is believed
+
+
+class Surroundings(NamedTuple):
+    """What a platform may have left for a node to read."""
+
+    environ: Mapping[str, str]
+    hostname: str = ""
+    files: Mapping[str, str] = {}  # the text of each of `FILES` that is there, by its path
+
+
+class Place(NamedTuple):
+    """What one platform says.  None = it does not; `by` has the variables of what it does."""
+
+    platform: str
+    nodes: int | None = None
+    rank: int | None = None  # of this node, from 0
+    master: str | None = None  # the name or address of node 0
+    port: int | None = None  # on node 0
+    processes: int | None = None  # a node, where it counts them
+    job: str | None = None  # what tells this job from others
+    by: Mapping[str, str] = {}  # field → the variables
+    no_master: str = "--master-addr=HOST, the name or address of node 0"  # what to give it with
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """Return "Slurm says node 1 of 4 (SLURM_NODEID=1, SLURM_STEP_NUM_NODES=4)"."""
+        values = (("rank", self.rank), ("nodes", self.nodes))
+        said = ", ".join(f"{self.by[field]}={value}" for field, value in values if field in self.by)
+        return f"{self.platform} says node {self.rank} of {self.nodes} ({said})"
+
+
+Reader = Callable[[Surroundings], Place | None]
+
+HOSTS = "/etc/hosts"
+RESOURCES = "/opt/ml/input/config/resourceconfig.json"  # SageMaker's
+MPI_HOSTS = "/etc/mpi/hostfile"  # of Kubeflow's MPI operator
+FILES = (HOSTS, RESOURCES, MPI_HOSTS)
+
+
+def number(text: str | None) -> int | None:
+    """Return a whole number from 0, or None where the text is none: a variable may say anything."""
+    whole = text is not None and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text or "") if whole else None
+
+
+def port(text: str | None) -> int | None:
+    """Return a TCP port; None for anything else.
+
+    A Kubernetes Service called `master` puts MASTER_PORT=tcp://10.0.0.1:29500 into every pod.
+    """
+    found = number(text)
+    return found if found and found < 65536 else None
+
+
+def first_set(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    """Return the first of these variables that says something."""
+    return next((name for name in names if environ.get(name, "").strip()), None)

@@ -1,0 +1,101 @@
+"""torchrun's arguments for a job, each with its reason.  Pure.
+
+`static` where rank, count and master are known: rank 0 is the master, the port is the one named, a
+late node has 900 s, and neither clocks nor host names have to agree.  c10d waits 60 s for its host,
+publishes a host name and a random port, and takes a node whose clock is 15 s behind for dead: only
+for elasticity, or where no rank is known (torch.distributed.elastic.rendezvous).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from launcher.cluster.job import Given, Job
+
+_LATE = 600  # seconds that a c10d client waits for its host; its own 60 are less than a pull takes
+_PLACES = {"rdzv_backend", "rdzv_endpoint", "master_addr", "master_port", "standalone"}
+
+
+class Choice(NamedTuple):
+    """An argument of torchrun's ("--nnodes") or a variable, and why it is that."""
+
+    name: str
+    value: str  # "" = an option without one
+    why: str
+
+    @property
+    def word(self) -> str:
+        return f"{self.name}={self.value}" if self.value else self.name
+
+
+class Reach(NamedTuple):
+    """How this node reaches the master; None = not known."""
+
+    address: str | None = None  # its own, towards the master
+    is_master: bool | None = None  # the master's address is one of its own
+    own_name_is_known: bool = True  # its host name is an address of its own
+
+
+def choose_arguments(job: Job, given: Given, processes: Choice, reach: Reach) -> tuple[Choice, ...]:
+    """Return the arguments that the user did not give."""
+    found = [processes, *_rendezvous(job, given, reach)]
+    return tuple(one for one in found if _dest(one) not in given or _is_merged(one))
+
+
+def _dest(choice: Choice) -> str:
+    return choice.name.removeprefix("--").replace("-", "_")
+
+
+def _is_merged(choice: Choice) -> bool:
+    return choice.name == "--rdzv-conf"
+
+
+def _rendezvous(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
+    if job.nodes == 1 and not given.keys() & _PLACES:
+        yield Choice("--standalone", "", f"{job.by['nodes']}: a port of this machine that is free")
+    if job.nodes == 1:
+        if not reach.own_name_is_known and "local_addr" not in given:
+            yield Choice("--local-addr", "localhost", "this host's own name has no address")
+        return
+    yield Choice("--nnodes", _range(job), job.by["nodes"])
+    if uses_c10d(job, given):
+        yield from _c10d(job, given, reach)
+        return
+    yield Choice("--node-rank", str(job.rank), job.by["rank"])
+    if "rdzv_endpoint" in given:
+        return
+    yield Choice("--master-addr", str(job.master), job.by["master"])
+    yield Choice("--master-port", str(job.port), job.by["port"])
+
+
+def uses_c10d(job: Job, given: Given) -> bool:
+    """Return whether the nodes find each other by c10d."""
+    if "rdzv_backend" in given:
+        return given["rdzv_backend"].value == "c10d"
+    return job.is_elastic or job.rank is None
+
+
+def _c10d(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
+    why = "the number of nodes may change" if job.is_elastic else "no rank of this node is known"
+    yield Choice("--rdzv-backend", "c10d", why)
+    host = f"[{job.master}]" if ":" in str(job.master) else job.master
+    yield Choice("--rdzv-endpoint", f"{host}:{job.port}", job.by["master"])
+    if job.job:
+        yield Choice("--rdzv-id", job.job, job.by["job"])
+    if reach.address:
+        why = "its own address towards the master, where torchrun would tell the others a name"
+        yield Choice("--local-addr", reach.address, why)
+    conf = {"read_timeout": str(_LATE)}
+    if reach.is_master is not None:
+        conf["is_host"] = str(int(reach.is_master))
+    said = given["rdzv_conf"].value if "rdzv_conf" in given else ""
+    theirs = {pair.partition("=")[0].strip() for pair in said.split(",")}
+    ours = [f"{name}={value}" for name, value in conf.items() if name not in theirs]
+    if ours:
+        why = "who hosts, by address and not by name; and a host that starts late is waited for"
+        yield Choice("--rdzv-conf", ",".join(filter(None, [said, *ours])), why)
+
+
+def _range(job: Job) -> str:
+    return f"{job.least}:{job.nodes}" if job.is_elastic else str(job.nodes)

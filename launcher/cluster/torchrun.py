@@ -1,0 +1,211 @@
+"""Make the torchrun command that fits this node, with the reason of everything in it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.cluster import devices, network, options, ranks, rendezvous
+from launcher.cluster.job import Given, Job, Said, find_job
+from launcher.cluster.options import STARTING, Words
+from launcher.cluster.place import FILES, Surroundings
+from launcher.cluster.rendezvous import Choice
+from launcher.detect import network as network_reader
+from launcher.detect.cgroup import read_text
+from launcher.detect.driver import GUEST
+from launcher.detect.torchrun import Torchrun
+from launcher.model.errors import BadSetting
+from launcher.model.network import Network
+
+_NAME_PATIENCE = 60.0  # seconds until the master has a name: a pod gets its own as it starts
+_WRAPPER = f"{GUEST}/rank.py"
+
+Tell = Callable[[str], None]
+
+
+class Around(NamedTuple):
+    """The edges: the user's environment and home, and whom to tell what is waited for."""
+
+    environ: Mapping[str, str]
+    python: str  # the user's interpreter, as the settings have it
+    home: str
+    tell: Tell
+    root: Path = Path("/")
+
+
+class Node(NamedTuple):
+    """This node's part, with what was seen on the way."""
+
+    job: Job
+    processes: int
+    counted: Choice  # --nproc-per-node
+    seen: devices.Seen
+    cpus: ranks.CpuSets
+    network: Network
+
+
+class Command(NamedTuple):
+    """What will be run, and why."""
+
+    node: Node
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    arguments: tuple[Choice, ...]
+    variables: tuple[Choice, ...]
+    kept: tuple[Choice, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        """Return the command as a shell takes it."""
+        return shlex.join(self.argv)
+
+
+def look(given: Given, around: Around) -> Node:
+    """Find out which part of which job this node is.
+
+    Raises BadSetting for what contradicts itself, and where CUDA does not start and nobody said
+    how many processes there shall be.
+    """
+    seen = devices.see_devices(around.environ, around.tell, around.root)
+    cpus = devices.read_cpus(around.root)
+    try:
+        processes, count = ranks.count_processes(given, seen.devices, cpus, len(cpus.allowed))
+    except ValueError as err:
+        raise BadSetting(str(err)) from None
+    if seen.failure and "nproc_per_node" not in given:
+        raise BadSetting(
+            f"CUDA does not start: {seen.failure}; which layer is broken: launcher doctor; to "
+            "train on CPUs all the same: --nproc-per-node=N"
+        )
+    if processes == 0:
+        raise BadSetting("--nproc-per-node=gpu, and CUDA sees no GPU: launcher doctor says why")
+    job = find_job(given, _surroundings(around), processes)
+    master = job.master if job.nodes > 1 else None
+    if master:
+        _wait_for_name(master, around.tell)
+    seen_of_it = network_reader.read_network(master, around.environ, around.home, around.root)
+    return Node(job, processes, count, seen, cpus, seen_of_it)
+
+
+def make_command(words: Words, program: Torchrun, around: Around) -> Command:
+    """Return the command for what was typed.  Raises BadSetting, as `look`; or without torchrun."""
+    if not program.argv:
+        raise BadSetting(
+            f"there is no torchrun on PATH nor beside {around.python}: pip install torch, or "
+            "activate the environment that has it"
+        )
+    given = _without_auto(words.given)
+    node = look(given, around)
+    reach = network.reach(node.network, node.job.master)
+    arguments = rendezvous.choose_arguments(node.job, given, node.counted, reach)
+    way = network.choose_way(node.network, around.environ, node.job.nodes)
+    bound = _bind(node, given, program, around)
+    if bound.option:
+        arguments = (*arguments, bound.option)
+    variables = (*way.set, *bound.variables)
+    empty = options.empty_variables(around.environ)
+    notes = [*node.job.notes, *way.notes, *bound.notes, *_notes(node)]
+    notes += [f"{name} is set to nothing, of which torchrun dies: left out" for name in empty]
+    return Command(
+        node,
+        _argv(program, arguments, words, bound.lists),
+        _environ(around.environ, variables, empty, wrapped=bool(bound.lists)),
+        arguments,
+        variables,
+        (*_kept(given), *way.kept),
+        tuple(notes),
+    )
+
+
+def _surroundings(around: Around) -> Surroundings:
+    environ = around.environ
+    paths = (*FILES, environ.get("OMPI_MCA_orte_default_hostfile", ""))
+    texts = {path: read_text(around.root / path.lstrip("/")) for path in filter(None, paths)}
+    there = {path: text for path, text in texts.items() if text is not None}
+    return Surroundings(environ, socket.gethostname(), there)
+
+
+def _wait_for_name(master: str, tell: Tell) -> None:
+    """Wait until the master's name has an address; a pod gets its own only as it starts."""
+    deadline = time.monotonic() + _NAME_PATIENCE
+    told = False
+    while not network_reader.addresses_of(master):
+        if time.monotonic() > deadline:
+            tell(f"the master's name {master} has no address; torchrun goes on asking")
+            return
+        if not told:
+            tell(f"the master's name {master} has no address yet; it has {_NAME_PATIENCE:g} s")
+            told = True
+        time.sleep(0.5)
+
+
+def _bind(node: Node, given: Given, program: Torchrun, around: Around) -> ranks.Bound:
+    seats = ranks.seat(node.processes, node.seen.devices, node.cpus)
+    numactl = shutil.which("numactl", path=around.environ.get("PATH")) is not None
+    own_option = numactl and "numa_binding" in program.dests
+    return ranks.bind(seats, given, around.environ, own_option, bool(node.seen.devices))
+
+
+def _without_auto(given: Given) -> dict[str, Said]:
+    """Drop PET_NPROC_PER_NODE=auto, which asks for what is found here.
+
+    Kubeflow's default; torchrun's own reading starts a process for each CPU where no GPU is.
+    """
+    said = given.get("nproc_per_node")
+    auto = said is not None and said.value == "auto" and said.by.startswith("PET_")
+    return {name: it for name, it in given.items() if not (auto and name == "nproc_per_node")}
+
+
+def _argv(
+    program: Torchrun, arguments: Sequence[Choice], words: Words, lists: str
+) -> tuple[str, ...]:
+    """Put ours before the user's, so that theirs win; what is merged takes the place of theirs."""
+    merged = {"rdzv_conf"} if any(one.name == "--rdzv-conf" for one in arguments) else set()
+    left_out = {*merged, *(STARTING if lists else ())}
+    typed = [word for dest, taken in words.options if dest not in left_out for word in taken]
+    script = words.script
+    if lists:
+        script = (_WRAPPER, lists, _kind(words), *script)
+    return (*program.argv, *(one.word for one in arguments), *typed, *script)
+
+
+def _kind(words: Words) -> str:
+    """Return what the script is to torchrun, for rank.py to start it as that."""
+    if "module" in words.given:
+        return "module"
+    return "program" if "no_python" in words.given else "script"
+
+
+def _environ(
+    environ: Mapping[str, str], variables: Sequence[Choice], empty: Sequence[str], wrapped: bool
+) -> dict[str, str]:
+    gone = {*empty, *(f"PET_{dest.upper()}" for dest in STARTING if wrapped)}
+    found = {name: value for name, value in environ.items() if name not in gone}
+    return found | {one.name: one.value for one in variables}
+
+
+def _kept(given: Given) -> list[Choice]:
+    """Return the user's own options, which win."""
+    return [
+        Choice(f"--{dest.replace('_', '-')}", said.value, "yours" if by_hand else said.by)
+        for dest, said in given.items()
+        if (by_hand := said.by.startswith("-")) or said.by.startswith("PET_")
+    ]
+
+
+def _notes(node: Node) -> list[str]:
+    found = []
+    if node.processes > len(node.cpus.allowed):
+        found.append(
+            f"{node.processes} processes on {len(node.cpus.allowed)} CPUs: they take turns; in "
+            "Slurm: --cpus-per-task, in Kubernetes: the pod's CPU limit"
+        )
+    if node.seen.failure:
+        found.append(f"CUDA does not start: {node.seen.failure}")
+    return found

@@ -1,0 +1,220 @@
+"""The command that `launcher torchrun` becomes: words, arguments and reasons."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.cluster.job import Job, find_job
+from launcher.cluster.options import UnknownOption, empty_variables, read_words
+from launcher.cluster.place import Surroundings
+from launcher.cluster.rendezvous import Choice, Reach, choose_arguments
+from launcher.detect.torchrun import Option, find_torchrun
+from testing.local_box import LAUNCHER
+from tests.unit.cluster import recorded
+from tests.unit.cluster.recorded import RECORDED
+
+KNOWN = find_torchrun({"PATH": ""}, "/nonexistent/bin/python").options
+EIGHT = Choice("--nproc-per-node", "8", "CUDA sees 8 × NVIDIA H100")
+HERE = Reach("10.0.0.3", is_master=False)
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def test_words_are_told_apart() -> None:
+    typed = ["--dry-run", "--nnodes", "2", "--node_rank=1", "-t3", "-m", "pkg.train"]
+    typed += ["--nnodes", "9", "--dry-run"]
+    words = read_words(typed, KNOWN, {})
+    assert words.script == ("pkg.train", "--nnodes", "9", "--dry-run")
+    assert (words.dry_run, words.json) == (True, False)
+    assert {dest: said.value for dest, said in words.given.items()} == {
+        "nnodes": "2", "node_rank": "1", "tee": "3", "module": "1",
+    }  # fmt: skip
+    assert [word for _, taken in words.options for word in taken] == typed[1:6]
+
+
+def test_a_beginning_that_one_option_has_will_do() -> None:
+    assert read_words(["--nnod=2", "x"], KNOWN, {}).given["nnodes"].value == "2"
+
+
+@pytest.mark.parametrize("word", ["--no-such", "--rdzv", "-x", "--node-rank"])
+def test_a_word_that_is_no_option_is_refused(word: str) -> None:
+    with pytest.raises(UnknownOption, match=word):
+        read_words([word], KNOWN, {})
+
+
+def test_variables_of_torchrun_are_options() -> None:
+    environ = {"PET_NNODES": "2", "PET_STANDALONE": "0", "PET_NO_PYTHON": "1", "PET_RDZV_ID": ""}
+    given = read_words(["--nnodes=3", "x"], KNOWN, environ).given
+    assert {(dest, *said) for dest, said in given.items()} == {
+        ("nnodes", "3", "--nnodes"), ("no_python", "1", "PET_NO_PYTHON"),
+    }  # fmt: skip
+    assert empty_variables(environ) == ("PET_RDZV_ID",)
+
+
+SOURCE = """
+def get_args_parser():
+    parser.add_argument("--nnodes", action=env, type=str)
+    parser.add_argument("--master_port", action=env)
+    parser.add_argument("-m", "--module", action=check_env)
+    parser.add_argument("--event-log-handler", "--event_log_handler", action=env)
+    parser.add_argument("--shiny", action="store_true", dest="bright")
+    parser.add_argument("training_script", type=str)
+"""
+
+
+def test_the_options_are_those_of_the_user_s_pytorch(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "torchrun"
+    run = tmp_path / "lib/python3.11/site-packages/torch/distributed/run.py"
+    for path, text in ((program, f"#!{tmp_path}/bin/python\n"), (run, SOURCE)):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    program.chmod(0o755)
+    found = find_torchrun({"PATH": str(program.parent)}, "/nonexistent/bin/python")
+    assert found.argv == (str(program),)
+    assert found.options["--shiny"] == Option("bright", takes_value=False)
+    assert found.options["-m"] == found.options["--module"] == Option("module", takes_value=False)
+    assert found.options["--master-port"].takes_value
+    assert "--tee" not in found.options
+    assert find_torchrun({"PATH": ""}, str(tmp_path / "bin/python")).argv == (str(program),)
+    program.unlink()
+    assert find_torchrun({"PATH": ""}, str(tmp_path / "bin/python")).argv[1:] == (
+        "-m", "torch.distributed.run",
+    )  # fmt: skip
+    assert find_torchrun({"PATH": ""}, "/nonexistent/bin/python").argv == ()
+
+
+# --- arguments -------------------------------------------------------------------------------
+
+
+def arguments(name: str, *typed: str, reach: Reach = HERE) -> list[str]:
+    node = RECORDED[name]
+    given = read_words([*typed, "x"], KNOWN, node.environ).given
+    job = find_job(given, node.surroundings, 8)
+    return [one.word for one in choose_arguments(job, given, EIGHT, reach)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nothing", ["--standalone"]),
+        ("slurm step", ["--nnodes=4", "--node-rank=1", "--master-addr=rack0gpu1",
+                        "--master-port=61000"]),
+        ("pytorchjob to 2023", ["--nnodes=3", "--node-rank=2", "--master-addr=bert-master-0",
+                                "--master-port=23456"]),
+        ("indexed job", ["--node-rank=1", "--master-addr=llm-0.workers.ml.svc.cluster.local",
+                         "--master-port=29500"]),
+        ("trainer", []),  # PET_* has all but the processes, which torchrun reads itself
+        ("pytorchjob elastic", ["--local-addr=10.0.0.3",
+                                "--rdzv-conf=read_timeout=600,is_host=0"]),
+    ],
+)  # fmt: skip
+def test_arguments_are_those_that_nobody_gave(name: str, expected: list[str]) -> None:
+    count = [] if name == "trainer" else [EIGHT.word]  # its PET_NPROC_PER_NODE
+    assert arguments(name) == count + expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "reach", "expected"),
+    [
+        (("--nnodes=2:4", "--rdzv-endpoint=[fd00::1]:7000"), Reach("fd00::1", True),
+         ["--rdzv-backend=c10d", "--local-addr=fd00::1",
+          "--rdzv-conf=read_timeout=600,is_host=1"]),
+        (("--nnodes=2", "--master-addr=fd00::1"), Reach(),
+         ["--rdzv-backend=c10d", "--rdzv-endpoint=[fd00::1]:29500",
+          "--rdzv-conf=read_timeout=600"]),
+        (("--nnodes=2:4", "--master-addr=m", "--rdzv-conf=is_host=1,join_timeout=9"), HERE,
+         ["--rdzv-backend=c10d", "--rdzv-endpoint=m:29500", "--local-addr=10.0.0.3",
+          "--rdzv-conf=is_host=1,join_timeout=9,read_timeout=600"]),
+        (("--nnodes=2", "--node-rank=1", "--rdzv-endpoint=m:1"), HERE, []),
+        (("--rdzv-backend=c10d", "--rdzv-endpoint=m:1", "--nnodes=1"), HERE, []),
+        ((), Reach(own_name_is_known=False), ["--standalone", "--local-addr=localhost"]),
+    ],
+)  # fmt: skip
+def test_what_is_typed_stays(typed: tuple[str, ...], reach: Reach, expected: list[str]) -> None:
+    assert arguments("nothing", *typed, reach=reach) == [EIGHT.word, *expected]
+
+
+def test_every_argument_has_its_reason() -> None:
+    for node in RECORDED.values():
+        given = read_words(["x"], KNOWN, node.environ).given
+        job = find_job(given, node.surroundings, 8)
+        assert all(one.why for one in choose_arguments(job, given, EIGHT, HERE))
+
+
+def test_slurm_s_id_names_an_elastic_job() -> None:
+    given = read_words(["--nnodes=2:4", "x"], KNOWN, {}).given
+    job: Job = find_job(given, Surroundings(recorded.STEP), 8)
+    words = [one.word for one in choose_arguments(job, given, EIGHT, HERE)]
+    assert "--rdzv-id=9072.0.0" in words
+    assert "--rdzv-endpoint=rack0gpu1:61000" in words
+
+
+# --- the command, whole ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Return an environment whose torchrun prints what it was given."""
+    program = tmp_path / "bin" / "torchrun"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\n"
+        "print(json.dumps({'argv': sys.argv[1:], 'environ': dict(os.environ)}))\n"
+    )
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return {"PATH": path, "LAUNCHER_RUN_DIR": "/nonexistent/run", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LAUNCHER, "torchrun", *words], env=environ, cwd="/", capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+
+
+def test_it_becomes_torchrun(environment: dict[str, str]) -> None:
+    empty = {"PET_STANDALONE": ""}
+    done = run({**environment, **empty}, "--nproc-per-node=2", "train.py", "--json", "a b")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["argv"] == ["--standalone", "--nproc-per-node=2", "train.py", "--json", "a b"]
+    assert "PET_STANDALONE" not in answer["environ"]
+    assert int(answer["environ"]["OMP_NUM_THREADS"]) >= 1
+    first, note = done.stderr.splitlines()
+    assert first == "launcher: torchrun on this machine: 2 processes"
+    assert note.startswith("launcher: PET_STANDALONE is set to nothing")
+
+
+def test_dry_run_says_why_and_runs_nothing(environment: dict[str, str]) -> None:
+    environ = {**environment, **recorded.RUNPOD, "PRIMARY_ADDR": "127.0.0.1",
+               "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "3"}  # fmt: skip
+    done = run(environ, "--dry-run", "--nproc-per-node=8", "train.py", "--lr", "1e-3")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert ["--nnodes=2", "NUM_NODES"] in rows
+    assert ["--node-rank=1", "NODE_RANK"] in rows
+    assert ["--nproc-per-node=8", "yours"] in rows
+    assert done.stdout.splitlines()[-1].endswith("--nproc-per-node=8 train.py --lr 1e-3")
+    assert "OMP_NUM_THREADS" not in done.stdout
+    data = json.loads(run(environ, "--json", "--nproc-per-node=8", "train.py").stdout)
+    assert (data["node"], data["nodes"], data["platform"]) == (1, [2, 2], "RunPod")
+
+
+def test_without_pytorch_it_says_what_is_missing() -> None:
+    bare = {"PATH": "/usr/bin:/bin", "LAUNCHER_PYTHON": "/nonexistent/bin/python"}
+    done = run({**bare, "LAUNCHER_RUN_DIR": "/nonexistent/run"}, "train.py")
+    assert done.returncode == 78
+    assert "there is no torchrun on PATH nor beside /nonexistent/bin/python" in done.stderr
+
+
+def test_without_a_script_there_is_nothing_to_run(environment: dict[str, str]) -> None:
+    done = run(environment, "--nnodes=1")
+    assert done.returncode == 2
+    assert "the script to run is missing" in done.stderr
