@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import doctor, idle, layout, results, topology
+from bench import cluster, doctor, idle, layout, results, topology
 from bench.measures import MEASURES, Scenario
 
 # What has a table of its own.
-TABLES = {"topology": topology.table, "doctor": doctor.table}
+TABLES = {"topology": topology.table, "doctor": doctor.table, "cluster": cluster.table}
 
 Measured = dict[tuple[str, str], list[float]]
 

@@ -154,7 +154,7 @@ def _connection_lines(machine: Machine) -> Iterator[str]:
     groups = cpu_groups(machine.report.gpus)
     if len(groups) > 1:
         each = "; ".join(f"{name_gpus(gpus)}: {place}" for place, gpus in groups.items())
-        yield from row("CPUs near", f"{each} (bind with taskset -c)")
+        yield from row("CPUs near", f"{each} (launcher torchrun binds to them)")
 
 
 def _environment_lines(plan: Plan) -> Iterator[str]:
