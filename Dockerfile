@@ -5,6 +5,7 @@
 # Inputs, all optional (--build-arg NAME=…):
 #   BASE_IMAGE               any Debian or Ubuntu with Python 3.10 or newer, an NGC PyTorch image too
 #   TORCH                    what pip installs as PyTorch; empty where the base image brings its own
+#   LOCKED=no                versions that pip finds instead of image/locks: another index, Python
 #   WHEELS                   an image whose root folder holds wheels for pip to use
 #   VERSION REVISION CREATED for the labels
 # and, in no layer and no history (--secret id=NAME,src=FILE):
@@ -14,8 +15,8 @@
 # Docker 20.10 builds it (there with DOCKER_BUILDKIT=1): so no heredocs, no COPY --link, and no
 # "# syntax=" line, which would fetch a frontend from a registry.
 
-# Build scripts and wheels are mounted on /mnt and /media: folders that are there anyway, because
-# a folder made for a mount stays in the layer.
+# Build scripts, wheels and locks are mounted on /mnt, /media and /srv: folders that are there anyway,
+# because a folder made for a mount stays in the layer.
 
 ARG BASE_IMAGE=debian:bookworm-slim
 ARG WHEELS=scratch
@@ -40,25 +41,22 @@ RUN --mount=type=bind,source=image/build,target=/mnt \
 # ------------------------------------------------------- /opt/venv: PyTorch, Jupyter, the user's
 FROM system AS notebook
 ARG TORCH="torch==2.6.0 torchvision==0.21.0 torchaudio==2.6.0"
+ARG LOCKED=yes
 # hadolint ignore=SC2086
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
     --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
-    if [ -n "$TORCH" ]; then \
-        /mnt/make-venv && umask 0002 && /mnt/pip-install /opt/venv/bin/python $TORCH; \
-    else \
-        /mnt/make-venv --system-site-packages; \
-    fi
-# Left out, 110 MB: the hub's own web pages (a user's server has JupyterLab's), pandas' tests.
+    --mount=type=bind,source=image/locks/torch,target=/srv \
+    /mnt/install-torch $TORCH
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
     --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
+    --mount=type=bind,source=image/locks/notebook,target=/srv \
     --mount=type=bind,source=image/requirements.txt,target=/requirements.txt \
-    umask 0002 && /mnt/pip-install /opt/venv/bin/python --requirement /requirements.txt \
- && rm -r /opt/venv/share/jupyterhub/static/components \
-    /opt/venv/lib/python3*/site-packages/pandas/tests
+    /mnt/install-notebook "$TORCH"
 
 
 # ------------------------------------------------------- /opt/launcher: ours, out of users' reach
 FROM system AS launcher
+ARG LOCKED=yes
 RUN python3 -m venv /opt/launcher
 COPY pyproject.toml README.md /source/
 COPY docs/doctor.md docs/operations.md /source/docs/
@@ -66,7 +64,8 @@ COPY launcher /source/launcher
 # pip is not needed afterwards, and root's environment is not to be changed by hand.
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
     --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
-    /mnt/pip-install /opt/launcher/bin/python /source \
+    --mount=type=bind,source=image/locks/launcher,target=/srv \
+    /mnt/install-launcher /source \
  && /opt/launcher/bin/python -m pip uninstall --yes --quiet setuptools pip \
  && /opt/launcher/bin/launcher completion bash > /opt/launcher/completion.bash
 # What the engine starts is linked statically: a dynamic loader would follow LD_LIBRARY_PATH.

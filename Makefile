@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-image run-local image image-size test test-gpu lint bench clean
+.PHONY: help run run-image run-local image image-size lock test test-gpu lint bench clean
 
 help:  ## List the targets
 	@$(PYTHON) -c 'import re; [print(f"  make {n:<12} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -24,6 +24,10 @@ image:  ## Build the image pytorch-cuda:v2.6 (TORCH=…, BASE_IMAGE=…, IMAGE=�
 image-size:  ## Print what the image adds on top of its base and PyTorch, by part
 	@$(PYTHON) -m tools.image_size
 
+lock:  ## Move the locked versions of what the image installs with pip, and show what moved
+	@$(PYTHON) -m tools.venv test
+	@$(VENV)/python -m tools.lock
+
 test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: none in containers; ARGS=…: some)
 	@$(PYTHON) -m tools.venv test
 	@$(VENV)/python -m tools.run_tests $(ARGS)
@@ -37,7 +41,7 @@ lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy --package launcher --package tools --package testing --package sim
 	$(VENV)/hadolint Dockerfile
-	$(VENV)/shellcheck .ci/run image/build/* image/ours/prepare-folders \
+	$(VENV)/shellcheck .ci/run image/build/* image/ours/prepare-folders image/rootfs/usr/local/bin/pip \
 	    image/ours/bash.bashrc image/rootfs/etc/profile.d/*
 
 bench:  ## Measure start, stop and memory beside the stock tools

@@ -1,6 +1,7 @@
 """Build the image: `make image`.
 
-TORCH, BASE_IMAGE, WHEELS and IMAGE (the tag) are taken from the environment where they are set.
+TORCH, LOCKED, BASE_IMAGE, WHEELS and IMAGE (the tag) are taken from the environment where they
+are set.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tools.engine import NoEngineError, docker_environment, find_docker
 PROJECT = Path(__file__).parents[1]
 TAG = "pytorch-cuda:v2.6"
 # Build arguments for users to set; the Dockerfile explains them.
-CHOSEN = ("TORCH", "BASE_IMAGE", "WHEELS")
+CHOSEN = ("TORCH", "LOCKED", "BASE_IMAGE", "WHEELS")
 # What this machine trusts, for a build behind a proxy that inspects TLS: where people name their CA
 # bundle, and Debian's own place for it.
 CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

@@ -17,8 +17,8 @@ from tools.image import TAG
 # Each part with a word from the Dockerfile line that makes it; the first that matches.
 PARTS = {
     "distribution packages": "/mnt/install-packages",
-    "PyTorch": "/mnt/make-venv",
-    "Jupyter and notebook set": "/requirements.txt",
+    "PyTorch": "/mnt/install-torch",
+    "Jupyter and notebook set": "/mnt/install-notebook",
     "launcher": "COPY /opt/launcher",
 }
 BASE, REST = "base image", "everything else"

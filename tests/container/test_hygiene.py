@@ -141,6 +141,14 @@ def test_pip_install_over_ssh(box_of_all: Box) -> None:
     assert said.stdout.splitlines()[-2:] == ["No broken requirements found.", "dev"], said
 
 
+def test_what_sudo_pip_installs_is_the_user_s_to_change(box_of_all: Box) -> None:
+    said = login(box_of_all).ssh(
+        f"sudo {PIP_INSTALL} sample_package==1.0 && pip uninstall --yes sample_package"
+        f" && sudo uv {PIP_INSTALL} sample_package==2.0 && pip uninstall --yes sample_package"
+    )
+    assert said.stdout.count("Successfully uninstalled sample_package") == 2, said
+
+
 COMPILE = """
 import getpass, pathlib, torch
 

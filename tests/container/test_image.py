@@ -166,6 +166,50 @@ def test_tools(as_root: Shell) -> None:
     )
 
 
+# Each says something of its own when it works: that it is there says little.
+WORKING = {
+    "uv": ("uv pip list 2>&1 | grep -E '^torch '", "torch"),
+    "wget": ("wget --version", "GNU Wget"),
+    "nano": ("nano --version", "GNU nano"),
+    "zip": ("cd /tmp && echo a > a && zip -q a.zip a && unzip -p a.zip", "a"),
+    "unzip": ("unzip -v", "UnZip"),
+    "jq": ("echo '{\"a\": 1}' | jq .a", "1"),
+    "make": ("printf 'a:\\n\\t@echo made\\n' | make -f -", "made"),
+    "git-lfs": ("git lfs version; git config --system filter.lfs.process", "git-lfs filter"),
+    "lsof": ("lsof -p $$ | head -3", "bash"),
+    "ip": ("ip -brief address show lo", "127.0.0.1"),
+    "ss": ("ss -ltn", "Local Address"),
+    "ping": ("ping -c 1 127.0.0.1", "1 received"),
+    "numactl": ("numactl --show || true", "nodebind"),
+    "infocmp": ("infocmp xterm-kitty", "xterm-kitty"),
+    "date": ("TZ=Europe/Zurich date -d @0 +%z", "+0100"),
+}
+
+
+def test_everyday_tools_work_for_the_user(as_dev: Shell) -> None:
+    script = "".join(
+        f"echo '== {tool}'\n({command}) 2>&1\n" for tool, (command, _) in WORKING.items()
+    )
+    answers = dict(
+        part.strip().split("\n", 1) if "\n" in part.strip() else (part.strip(), "")
+        for part in as_dev(script).split("== ")[1:]
+    )
+    failed = {
+        tool: answers[tool] for tool, (_, said) in WORKING.items() if said not in answers[tool]
+    }
+    assert failed == {}
+
+
+def test_pip_and_uv_for_a_path_without_them(as_root: Shell) -> None:
+    """sudo's PATH, and cron's: they are the workspace's all the same."""
+    sudo = "env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    says = f"{sudo} pip --version; {sudo} pip3 --version; {sudo} uv pip list 2>&1"
+    pip, pip3, *uv = as_root(says).splitlines()
+    assert pip == pip3
+    assert "/opt/venv/" in pip
+    assert any(line.split()[:2] == ["torch", "2.6.0"] for line in uv), uv
+
+
 def test_python_is_the_user_s(as_dev: Shell) -> None:
     assert as_dev("command -v python pip jupyter").split() == [
         "/opt/venv/bin/python",

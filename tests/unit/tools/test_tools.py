@@ -26,8 +26,8 @@ def test_sizes_by_part() -> None:
         ("COPY image/dpkg-excludes /etc/dpkg/dpkg.cfg.d/launcher # buildkit", 1),
         ("RUN /bin/sh -c /mnt/install-packages && rm /etc/ssh/ssh_host_* # buildkit", 20),
         ("RUN /bin/sh -c /mnt/make-user dev 1000 # buildkit", 2),
-        ('RUN /bin/sh -c if [ -n "$TORCH" ]; then /mnt/make-venv', 5000),
-        ("RUN /bin/sh -c pip-install --requirement /requirements.txt", 40),
+        ("RUN /bin/sh -c /mnt/install-torch $TORCH", 5000),
+        ("RUN /bin/sh -c /mnt/install-notebook $TORCH", 40),
         ("COPY /opt/launcher /opt/launcher # buildkit", 3),
     )
     assert image_size.sizes_by_part(history(*layers)) == {
