@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-image run-local image image-size lock test test-gpu lint bench clean
+.PHONY: help run run-image run-local image image-size lock sbom test test-gpu lint bench clean
 
 help:  ## List the targets
 	@$(PYTHON) -c 'import re; [print(f"  make {n:<12} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -28,6 +28,10 @@ lock:  ## Move the locked versions of what the image installs with pip, and show
 	@$(PYTHON) -m tools.venv test
 	@$(VENV)/python -m tools.lock
 
+sbom:  ## List what is in the image, as CycloneDX and SPDX, in build/sbom
+	@$(PYTHON) -m tools.venv test
+	@$(VENV)/python -m tools.sbom
+
 test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: none in containers; ARGS=…: some)
 	@$(PYTHON) -m tools.venv test
 	@$(VENV)/python -m tools.run_tests $(ARGS)
@@ -35,7 +39,7 @@ test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: none in container
 test-gpu:  ## Test on this machine's GPU, without a container (WHEELHOUSE=…: without network)
 	@$(PYTHON) -m tools.test_gpu $(ARGS)
 
-lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
+lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck, actionlint, zizmor
 	@$(PYTHON) -m tools.venv test
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
@@ -43,6 +47,7 @@ lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck
 	$(VENV)/hadolint Dockerfile
 	$(VENV)/shellcheck .ci/run image/build/* image/ours/prepare-folders image/rootfs/usr/local/bin/pip \
 	    image/ours/bash.bashrc image/rootfs/etc/profile.d/*
+	$(VENV)/python -m tools.workflows
 
 bench:  ## Measure start, stop and memory beside the stock tools
 	@$(PYTHON) -m tools.venv test

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher import __version__
-from testing.container.engine import Docker
-from tools import image_size
+from testing.container.engine import DOCKER, Docker
+from tools import image_size, lock, sbom
 
 # MB per part on top of base and PyTorch, a tenth above what was measured; all of them at most 850.
 BUDGET = {
@@ -26,6 +27,30 @@ def config(docker: Docker, image: str) -> dict[str, Any]:
     """Return the image's configuration."""
     found = docker("image", "inspect", "--format", "{{json .Config}}", image).stdout
     return dict(json.loads(found))
+
+
+def test_the_sbom_has_what_apt_and_pip_installed(
+    docker: Docker, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both environments, by name and version, in both formats."""
+    for name, value in docker.environment.items():
+        monkeypatch.setenv(name, value)
+    sbom.write(DOCKER, image, tmp_path)
+    cyclonedx = json.loads((tmp_path / sbom.FORMATS["cyclonedx-json"]).read_text())
+    spdx = json.loads((tmp_path / sbom.FORMATS["spdx-json"]).read_text())
+    libraries = [one for one in cyclonedx["components"] if one["type"] == "library"]
+    found = {one["name"]: one["version"] for one in libraries}
+    assert found.items() <= {(one["name"], one.get("versionInfo")) for one in spdx["packages"]}
+    locked = {"pytorch-cuda-launcher"}.union(
+        *(lock.versions(path.read_text()) for path in lock.FOLDER.glob("*/*.txt"))
+    )
+    listed = {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+    assert locked - listed <= {"colorama", "pycparser", "pywinpty", "tzdata", "setuptools"}, (
+        "but for those of other platforms, and what only builds"
+    )
+    assert found["torch"] == "2.6.0"
+    assert found["supervisor"] == "4.3.0"
+    assert found["openssh-server"].startswith("1:")
 
 
 class Shell:
