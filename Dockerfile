@@ -58,7 +58,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
 FROM system AS launcher
 ARG LOCKED=yes
 RUN python3 -m venv /opt/launcher
-COPY pyproject.toml README.md /source/
+COPY pyproject.toml README.md LICENSE supervisord.conf /source/
 COPY docs/doctor.md docs/operations.md /source/docs/
 COPY launcher /source/launcher
 # pip is not needed afterwards, and root's environment is not to be changed by hand.

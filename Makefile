@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-image run-local image image-size lock sbom test test-gpu lint bench clean
+.PHONY: help run run-image run-local image image-size lock sbom wheel test test-gpu lint bench clean
 
 help:  ## List the targets
 	@$(PYTHON) -c 'import re; [print(f"  make {n:<12} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -31,6 +31,10 @@ lock:  ## Move the locked versions of what the image installs with pip, and show
 sbom:  ## List what is in the image, as CycloneDX and SPDX, in build/sbom
 	@$(PYTHON) -m tools.venv test
 	@$(VENV)/python -m tools.sbom
+
+wheel:  ## Build the launcher as a package, for an image of your own: dist/*.whl
+	@$(PYTHON) -m tools.venv test
+	@rm -rf dist build/lib build/bdist.* && $(VENV)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
 
 test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: none in containers; ARGS=…: some)
 	@$(PYTHON) -m tools.venv test

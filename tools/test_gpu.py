@@ -24,6 +24,7 @@ WHEELHOUSE = PROJECT / ".whl"
 REPORT = PROJECT / "build" / "gpu-report"
 
 # Of the notebook set that the image has, those that a kernel needs; the pins are the image's.
+_OWN = ("nvidia-ml-py", "supervisor", "paramiko", "cryptography")
 _NOTEBOOK = ("jupyterlab", "jupyter_server", "ipykernel")
 _OF_THE_TESTS = ("websocket-client",)
 _PIN = re.compile(r'^\s*"?([A-Za-z0-9_.-]+==[^\s",#]+)', re.MULTILINE)
@@ -32,10 +33,9 @@ _PIN = re.compile(r'^\s*"?([A-Za-z0-9_.-]+==[^\s",#]+)', re.MULTILINE)
 def requirements() -> list[str]:
     """Return what the suite needs beside pytest and PyTorch, as the project pins it."""
     text = (PROJECT / "pyproject.toml").read_text()
-    own = text.partition("dependencies = [")[2].partition("\n]")[0]
-    others = _PIN.findall(text + (PROJECT / "image" / "requirements.txt").read_text())
-    wanted = [pin for pin in others if pin.partition("==")[0] in (*_NOTEBOOK, *_OF_THE_TESTS)]
-    return [*_PIN.findall(own), *wanted]
+    pins = _PIN.findall(text + (PROJECT / "image" / "requirements.txt").read_text())
+    wanted = (*_OWN, *_NOTEBOOK, *_OF_THE_TESTS)
+    return [pin for pin in pins if pin.partition("==")[0] in wanted]
 
 
 def provide(folder: Path, wheelhouse: Path) -> Path:

@@ -30,7 +30,14 @@ gc.disable()
 # import, so it only drops those formats.  Kernels are other processes and do not inherit it.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
-import zmq  # noqa: E402
+try:
+    import zmq
+except ModuleNotFoundError:
+    sys.exit(
+        f"Jupyter is not installed for {sys.executable}, so there are no notebooks.\n"
+        "  fix: name the Python that has it (-e LAUNCHER_PYTHON=/usr/bin/python3), install it\n"
+        "       (pip install jupyterlab), or start without it (-e LAUNCHER_SERVICES=ssh)"
+    )
 from jupyter_client.connect import LocalPortCache  # noqa: E402
 from jupyter_server.serverapp import ServerApp  # noqa: E402
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager  # noqa: E402

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,9 +35,10 @@ from launcher.supervise.options import BoxOptions
 from launcher.supervise.programs import Program
 from launcher.supervise.said import Log
 
-# Beside ours in an installed image, beside the package in a checkout.
+# Beside ours in our image, beside the package in a checkout, with the wheel in anybody's.
 _CONFIGURATIONS = (
     "/etc/launcher/supervisord.conf",
+    os.path.join(sys.prefix, "share", "pytorch-cuda-launcher", "supervisord.conf"),
     os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "supervisord.conf"),
 )
 _SHORTEST_WAIT = 0.01  # seconds, so that nothing makes the loop spin
