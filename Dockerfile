@@ -5,6 +5,8 @@
 # Inputs, all optional (--build-arg NAME=…):
 #   BASE_IMAGE               any Debian or Ubuntu with Python 3.10 or newer, an NGC PyTorch image too
 #   TORCH                    what pip installs as PyTorch; empty where the base image brings its own
+#   TORCH_INDEX              another index for these, such as PyTorch's own for the CPU
+#   FLAVOR                   full; slim, without compilers and Triton; devel, with nvcc
 #   LOCKED=no                versions that pip finds instead of image/locks: another index, Python
 #   WHEELS                   an image whose root folder holds wheels for pip to use
 #   VERSION REVISION CREATED for the labels
@@ -20,6 +22,7 @@
 
 ARG BASE_IMAGE=debian:bookworm-slim
 ARG WHEELS=scratch
+ARG FLAVOR=full
 
 # hadolint ignore=DL3006
 FROM ${WHEELS} AS wheels
@@ -38,9 +41,16 @@ RUN --mount=type=bind,source=image/build,target=/mnt \
     /mnt/make-user dev 1000
 
 
+# ------------------------------------------------------- what compiles: all but slim have it
+FROM system AS compilers
+RUN --mount=type=secret,id=ca --mount=type=bind,source=image/build,target=/mnt \
+    /mnt/install-packages compilers
+
+
 # ------------------------------------------------------- /opt/venv: PyTorch, Jupyter, the user's
-FROM system AS notebook
+FROM compilers AS notebook
 ARG TORCH="torch==2.6.0 torchvision==0.21.0 torchaudio==2.6.0"
+ARG TORCH_INDEX=
 ARG LOCKED=yes
 # hadolint ignore=SC2086
 RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
@@ -55,7 +65,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
 
 
 # ------------------------------------------------------- /opt/launcher: ours, out of users' reach
-FROM system AS launcher
+FROM compilers AS launcher
 ARG LOCKED=yes
 RUN python3 -m venv /opt/launcher
 COPY pyproject.toml README.md LICENSE supervisord.conf /source/
@@ -77,8 +87,26 @@ RUN --mount=type=bind,source=image/ours,target=/mnt \
 COPY entrypoint.py /opt/launcher/
 
 
+# ------------------------------------------------------- flavors: what the image begins with
+FROM notebook AS full
+
+# From the start, since what a layer deletes is still in the one below.
+FROM notebook AS without-compilers
+RUN --mount=type=bind,source=image/build,target=/mnt \
+    /mnt/drop-compiling
+FROM system AS slim
+COPY --from=without-compilers /opt/venv /opt/venv
+
+FROM notebook AS devel
+RUN --mount=type=secret,id=ca --mount=type=secret,id=pip \
+    --mount=type=bind,source=image/build,target=/mnt --mount=type=bind,from=wheels,target=/media \
+    /mnt/install-nvcc
+ENV CUDA_HOME=/opt/cuda
+
+
 # ------------------------------------------------------- the image
-FROM notebook
+# hadolint ignore=DL3006
+FROM ${FLAVOR}
 COPY --from=launcher /opt/launcher /opt/launcher
 COPY image/rootfs /
 RUN --mount=type=bind,source=image/ours,target=/mnt \

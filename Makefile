@@ -18,7 +18,7 @@ run-image:  ## Start it in a container
 run-local:  ## Start it on this machine
 	@exec $(PYTHON) -m tools.run local
 
-image:  ## Build the image pytorch-cuda:v2.6 (TORCH=…, BASE_IMAGE=…, IMAGE=… change it)
+image:  ## Build the image pytorch-cuda:v2.6 (VARIANT=slim|cpu|latest|devel: others; TORCH=…, BASE_IMAGE=…, IMAGE=…)
 	@$(PYTHON) -m tools.image
 
 image-size:  ## Print what the image adds on top of its base and PyTorch, by part

@@ -1,4 +1,4 @@
-"""Build the image: `make image`.
+"""Build the image: `make image`, or another of its family: `make image VARIANT=slim`.
 
 TORCH, LOCKED, BASE_IMAGE, WHEELS and IMAGE (the tag) are taken from the environment where they
 are set.
@@ -16,11 +16,13 @@ from pathlib import Path
 
 from launcher import __version__
 from tools.engine import NoEngineError, docker_environment, find_docker
+from tools.variants import DEFAULT, VARIANTS
 
 PROJECT = Path(__file__).parents[1]
-TAG = "pytorch-cuda:v2.6"
+NAME = "pytorch-cuda"
+TAG = f"{NAME}:{VARIANTS[DEFAULT].tag}"
 # Build arguments for users to set; the Dockerfile explains them.
-CHOSEN = ("TORCH", "LOCKED", "BASE_IMAGE", "WHEELS")
+CHOSEN = ("TORCH", "TORCH_INDEX", "FLAVOR", "LOCKED", "BASE_IMAGE", "WHEELS")
 # What this machine trusts, for a build behind a proxy that inspects TLS: where people name their CA
 # bundle, and Debian's own place for it.
 CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -89,9 +91,14 @@ def _ca_bundle(environ: Mapping[str, str]) -> str | None:
 
 
 def main() -> int:
-    tag = os.environ.get("IMAGE", TAG)
+    name = os.environ.get("VARIANT", DEFAULT)
+    if name not in VARIANTS:
+        print(f"no variant {name}: there are {', '.join(VARIANTS)}", file=sys.stderr)
+        return 2
+    variant = VARIANTS[name]
+    tag = os.environ.get("IMAGE", f"{NAME}:{variant.tag}")
     try:
-        build(find_docker(), tag=tag, arguments=chosen_arguments())
+        build(find_docker(), tag=tag, arguments={**variant.arguments, **chosen_arguments()})
     except NoEngineError as err:
         print(f"cannot build the image: {err}", file=sys.stderr)
         return 1

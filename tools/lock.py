@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 from tools import venv
 from tools.image import default_torch
+from tools.variants import NEWEST
 
 PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / "image" / "locks"
 TORCH = FOLDER / "torch" / "2.6.0.txt"
+NOTEBOOK = FOLDER / "notebook" / "notebook.txt"
 PINNED = re.compile(r"^([a-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -33,13 +35,18 @@ class Lock(NamedTuple):
 
 def locks() -> Iterator[Lock]:
     """Yield every lock, in the order in which they are made."""
-    torch = "\n".join(default_torch().split())
-    yield Lock(TORCH, "3.11", ("-",), torch)
-    # The packages that both name have one version.
+    # The packages that several name have one version.
+    yield Lock(TORCH, "3.11", ("-",), lines(default_torch()))
     notebook = ("image/requirements.txt", "--constraint", str(TORCH.relative_to(PROJECT)))
-    yield Lock(FOLDER / "notebook" / "notebook.txt", "3.11", notebook)
+    yield Lock(NOTEBOOK, "3.11", notebook)
+    newest = ("-", "--constraint", str(NOTEBOOK.relative_to(PROJECT)))
+    yield Lock(FOLDER / "torch" / "2.15.0.txt", "3.11", newest, lines(NEWEST))
     yield Lock(FOLDER / "launcher" / "launcher.txt", "3.10", ("pyproject.toml",))
     yield Lock(FOLDER / "launcher" / "build.txt", "3.10", ("-",), build_requirements())
+
+
+def lines(requirements: str) -> str:
+    return "\n".join(requirements.split())
 
 
 def build_requirements() -> str:

@@ -31,6 +31,7 @@ SETS: dict[str, dict[str, str]] = {
     },
     "containers": {
         "docker.io": "dockerd",
+        "docker-compose": "docker-compose",
         "debootstrap": "debootstrap",
         "iptables": "iptables",
         "iproute2": "ip",

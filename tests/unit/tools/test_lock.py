@@ -8,6 +8,7 @@ import pytest
 
 from tools import lock
 from tools.image import default_torch
+from tools.variants import NEWEST
 
 ROOT = lock.PROJECT
 LOCKS = {path.stem: path.read_text() for path in lock.FOLDER.glob("*/*.txt")}
@@ -40,6 +41,7 @@ DEPENDENCIES = ("nvidia-ml-py", "supervisor", "paramiko", "cryptography")
     [
         ("notebook", pinned((ROOT / "image/requirements.txt").read_text())),
         ("2.6.0", pinned(default_torch().replace(" ", "\n"))),
+        ("2.15.0", pinned(NEWEST.replace(" ", "\n"))),
         ("launcher", {name: PYPROJECT[name] for name in DEPENDENCIES}),
     ],
 )
@@ -51,9 +53,10 @@ def test_what_is_asked_for_is_locked_in_that_version(name: str, asked: dict[str,
     assert {package: locked.get(package) for package in wanted} == wanted
 
 
-def test_both_environments_parts_agree() -> None:
+@pytest.mark.parametrize("name", ["2.6.0", "2.15.0"])
+def test_both_parts_of_an_environment_agree(name: str) -> None:
     """PyTorch's lock is installed first, and the notebook set replaces nothing of it."""
-    torch, notebook = lock.versions(LOCKS["2.6.0"]), lock.versions(LOCKS["notebook"])
+    torch, notebook = lock.versions(LOCKS[name]), lock.versions(LOCKS["notebook"])
     shared = torch.keys() & notebook.keys()
     assert {"numpy", "pillow", "jinja2"} <= shared
     assert {name: torch[name] for name in shared} == {name: notebook[name] for name in shared}

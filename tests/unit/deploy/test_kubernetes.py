@@ -1,0 +1,133 @@
+"""deploy/kubernetes: built by kubectl, held strictly against the API's schemas and rules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
+OVERLAYS = ("gpu", "mig", "cpu", "nonroot", "tenant")
+KUBECTL = Path(sys.executable).parent / "kubectl"
+
+
+def build(overlay: Path) -> str:
+    command = [KUBECTL, "kustomize", overlay]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def validate(text: str) -> None:
+    """Raises kubernetes_validate.ValidationError where the API does not know a field."""
+    for one in yaml.safe_load_all(text):
+        kubernetes_validate.validate(one, "1.37", strict=True)
+
+
+def read(text: str) -> dict[str, dict[str, Any]]:
+    return {one["kind"]: one for one in yaml.safe_load_all(text)}
+
+
+def pod(objects: Mapping[str, Any], kind: str = "StatefulSet") -> dict[str, Any]:
+    return dict(objects[kind]["spec"]["template"]["spec"])
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, str]:
+    texts = {name: build(FOLDER / "overlays" / name) for name in OVERLAYS}
+    return {**texts, "job": (FOLDER / "job" / "job.yaml").read_text()}
+
+
+def test_there_is_no_overlay_that_nobody_looks_at() -> None:
+    assert {path.name for path in (FOLDER / "overlays").iterdir()} == set(OVERLAYS)
+
+
+@pytest.mark.parametrize("name", [*OVERLAYS, "job"])
+def test_the_api_knows_every_field(built: dict[str, str], name: str) -> None:
+    validate(built[name])
+    wrong = built[name].replace("medium: Memory", "mediun: Memory")
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "resource"),
+    [("gpu", "nvidia.com/gpu"), ("mig", "nvidia.com/mig-1g.10gb"), ("nonroot", "nvidia.com/gpu")],
+)
+def test_a_gpu_is_asked_for_in_the_limits(built: dict[str, str], name: str, resource: str) -> None:
+    (container,) = pod(read(built[name]))["containers"]
+    assert container["resources"]["limits"][resource] == 1
+    assert [key for key in container["resources"]["requests"] if "nvidia" in key] == []
+
+
+def test_without_a_gpu_none_of_the_node_s_are_given(built: dict[str, str]) -> None:
+    (container,) = pod(read(built["cpu"]))["containers"]
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]
+    assert [key for key in container["resources"]["limits"] if "nvidia" in key] == []
+
+
+@pytest.mark.parametrize("name", ["nonroot", "tenant"])
+def test_a_namespace_that_is_restricted_takes_it(built: dict[str, str], name: str) -> None:
+    """Kubernetes documentation, "Pod Security Standards", restricted."""
+    spec = pod(read(built[name]))
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    allowed = {
+        "configMap",
+        "downwardAPI",
+        "emptyDir",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    assert {key for volume in spec["volumes"] for key in volume} - {"name"} <= allowed
+    assert {port["containerPort"] for port in container["ports"]} == {8888, 2222}
+
+
+def test_a_tenant_has_everything_in_its_namespace(built: dict[str, str]) -> None:
+    objects = list(yaml.safe_load_all(built["tenant"]))
+    kinds = {one["kind"] for one in objects}
+    assert {"Namespace", "ResourceQuota", "LimitRange", "NetworkPolicy", "StatefulSet"} <= kinds
+    elsewhere = [one for one in objects if one["metadata"].get("namespace") != "team-a"]
+    assert [one["kind"] for one in elsewhere] == ["Namespace"]
+    assert elsewhere[0]["metadata"]["name"] == "team-a"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gpu", "StatefulSet"), ("job", "Job")])
+def test_a_pod_is_no_door_to_the_cluster(built: dict[str, str], name: str, kind: str) -> None:
+    spec = pod(read(built[name]), kind)
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+
+
+def test_what_is_mounted_is_there_and_lasts(built: dict[str, str]) -> None:
+    objects = read(built["gpu"])
+    spec = pod(objects)
+    claims = {
+        claim["metadata"]["name"]
+        for claim in objects["StatefulSet"]["spec"]["volumeClaimTemplates"]
+    }
+    mounts = {it["mountPath"]: it["name"] for it in spec["containers"][0]["volumeMounts"]}
+    assert set(mounts.values()) == claims | {volume["name"] for volume in spec["volumes"]}
+    assert {mounts["/workspace"], mounts["/var/lib/launcher"]} == claims
+    assert spec["terminationGracePeriodSeconds"] >= 30
+
+
+def test_no_probe_asks_what_a_restart_does_not_mend(built: dict[str, str]) -> None:
+    (container,) = pod(read(built["gpu"]))["containers"]
+    assert "exec" not in container["livenessProbe"]
+    assert container["readinessProbe"]["exec"]["command"] == [
+        "/usr/local/bin/launcher",
+        "healthcheck",
+    ]
+    assert container["readinessProbe"]["timeoutSeconds"] >= 3

@@ -1,0 +1,124 @@
+"""The other files of deploy/: each field is one that its tool knows."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launcher.settings import load
+from launcher.settings.other_images import NO_SETTING, NOT_SUPPORTED
+from tools.image import TAG
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
+SETTINGS = {name for row in load.TABLE for name in (row.name, *row.aliases)}
+KNOWN = SETTINGS | set(NO_SETTING) | {row.name for row in NOT_SUPPORTED}
+
+# podman-systemd.unit(5), "Container units [Container]": what is used of it.
+QUADLET = {
+    "Image", "ContainerName", "AddDevice", "SecurityLabelDisable", "ShmSize", "PublishPort",
+    "Environment", "Volume", "HealthCmd", "HealthInterval", "HealthStartPeriod",
+}  # fmt: skip
+# containers.dev, "devcontainer.json reference".
+DEVCONTAINER = {
+    "name": str, "image": str, "overrideCommand": bool, "remoteUser": str,
+    "updateRemoteUserUID": bool, "workspaceMount": str, "workspaceFolder": str, "runArgs": list,
+    "hostRequirements": dict, "mounts": list, "forwardPorts": list, "portsAttributes": dict,
+    "customizations": dict,
+}  # fmt: skip
+# RunPod's REST API, "Create a template".
+RUNPOD = {
+    "name": str, "imageName": str, "dockerEntrypoint": list, "dockerStartCmd": list,
+    "containerDiskInGb": int, "volumeInGb": int, "volumeMountPath": str, "ports": list, "env": dict,
+}  # fmt: skip
+# Vast.ai's templates, as its own base images have them.
+VAST = {
+    "name": str, "image": str, "tag": str, "runtype": str, "args": list, "onstart": str,
+    "ports": list, "env": dict, "extra_filters": dict,
+}  # fmt: skip
+
+
+def test_every_file_is_spoken_of_on_the_page() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    folders = {path.relative_to(DEPLOY).parts[0] for path in FILES}
+    assert [name for name in sorted(folders) if f"deploy/{name}" not in page] == []
+    links = re.findall(r"\]\((\.\./deploy/[^)]+)\)", page)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(DEPLOY).as_posix())
+def test_its_variables_are_settings_that_there_are(path: Path) -> None:
+    named = set(re.findall(r"\b(?:LAUNCHER|JUPYTER|SSH)_[A-Z_]+\b", path.read_text()))
+    assert named <= KNOWN | {"JUPYTER_PORT_HOST", "SSH_PORT_HOST"}
+
+
+def test_quadlet() -> None:
+    parser = configparser.ConfigParser(strict=False, delimiters="=")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(DEPLOY / "podman" / "box.container")
+    assert set(parser) - {"DEFAULT"} == {"Unit", "Container", "Service", "Install"}
+    assert set(parser["Container"]) <= QUADLET
+    assert parser["Container"]["Image"] == f"localhost/{TAG}"
+    assert parser["Container"]["AddDevice"] == "nvidia.com/gpu=all"
+    assert parser["Container"]["HealthCmd"] == "/usr/local/bin/launcher healthcheck"
+
+
+def test_podman_by_hand_is_what_the_unit_says(tmp_path: Path) -> None:
+    """The script runs, with a podman that tells what it was given."""
+    podman = tmp_path / "podman"
+    podman.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    podman.chmod(0o755)
+    done = subprocess.run(
+        ["sh", DEPLOY / "podman" / "run.sh", "-e", "PUBLIC_KEY=a b"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = done.stdout.splitlines()
+    assert words[0] == "run"
+    assert words[-3:] == ["-e", "PUBLIC_KEY=a b", f"localhost/{TAG}"]
+    unit = (DEPLOY / "podman" / "box.container").read_text()
+    assert {f"Volume={words[i + 1]}" for i, word in enumerate(words) if word == "-v"} == set(
+        re.findall(r"^Volume=.*", unit, re.MULTILINE)
+    )
+    assert {f"PublishPort={words[i + 1]}" for i, word in enumerate(words) if word == "-p"} == set(
+        re.findall(r"^PublishPort=.*", unit, re.MULTILINE)
+    )
+
+
+def typed(fields: dict[str, Any], known: dict[str, type]) -> list[str]:
+    """Return the fields that are not known, or of another type."""
+    return [name for name, value in fields.items() if not isinstance(value, known.get(name, ()))]
+
+
+def test_devcontainer() -> None:
+    fields = json.loads((DEPLOY / "devcontainer" / "devcontainer.json").read_text())
+    assert typed(fields, DEVCONTAINER) == []
+    assert fields["image"] == TAG
+    assert fields["overrideCommand"] is False, "else `sleep` takes the launcher's place"
+    assert typed({"remoteUser": 5}, DEVCONTAINER) == ["remoteUser"]
+
+
+def test_runpod() -> None:
+    fields = json.loads((DEPLOY / "runpod" / "template.json").read_text())
+    assert typed(fields, RUNPOD) == []
+    assert (fields["dockerEntrypoint"], fields["dockerStartCmd"]) == ([], []), "the image's own"
+    assert fields["ports"] == ["8888/http", "22/tcp"]
+    assert set(fields["env"]) <= KNOWN
+
+
+def test_vast() -> None:
+    fields = yaml.safe_load((DEPLOY / "vast" / "template.yml").read_text())
+    assert typed(fields, VAST) == []
+    assert fields["runtype"] == "args", "jupyter and ssh would replace the entrypoint"
+    assert set(fields["env"]) <= KNOWN | {"DATA_DIRECTORY", "OPEN_BUTTON_PORT"}
