@@ -7,6 +7,9 @@ variable "IMAGE" { default = "pytorch-cuda" }
 variable "RELEASE" { default = "" }
 variable "DATE" { default = "" }
 
+// PyTorch's index of builds without CUDA, for `cpu`: its install page names it.
+variable "TORCH_INDEX" { default = "" }
+
 variable "REVISION" { default = "unknown" }
 variable "CREATED" { default = "unknown" }
 
@@ -31,9 +34,10 @@ target "common" {
   context   = "."
   platforms = ["linux/amd64"]
   args = {
-    VERSION  = RELEASE != "" ? RELEASE : "unknown"
-    REVISION = REVISION
-    CREATED  = CREATED
+    VERSION     = RELEASE != "" ? RELEASE : "unknown"
+    REVISION    = REVISION
+    CREATED     = CREATED
+    TORCH_INDEX = TORCH_INDEX
   }
 }
 
@@ -54,8 +58,7 @@ target "cpu" {
   platforms = ["linux/amd64", "linux/arm64"]
   tags      = tags("v2.6-cpu")
   args = {
-    TORCH       = "torch==2.6.0+cpu torchvision==0.21.0+cpu torchaudio==2.6.0+cpu"
-    TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+    TORCH = "torch==2.6.0+cpu torchvision==0.21.0+cpu torchaudio==2.6.0+cpu"
   }
 }
 

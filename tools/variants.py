@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Where PyTorch publishes its builds without CUDA; the ordinary index has none.
-CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-
 
 class Variant(NamedTuple):
     """One image: its tag, and the Dockerfile's build arguments."""
@@ -16,12 +13,13 @@ class Variant(NamedTuple):
 
 
 NEWEST = "torch==2.15.0 torchvision==0.29.2 torchaudio==2.11.0"
+# The ordinary index has none of these: TORCH_INDEX names PyTorch's own, which its install page has.
 CPU = "torch==2.6.0+cpu torchvision==0.21.0+cpu torchaudio==2.6.0+cpu"
 
 VARIANTS: dict[str, Variant] = {
     "cuda": Variant("v2.6", {}),
     "slim": Variant("v2.6-slim", {"FLAVOR": "slim"}),
-    "cpu": Variant("v2.6-cpu", {"TORCH": CPU, "TORCH_INDEX": CPU_INDEX}),
+    "cpu": Variant("v2.6-cpu", {"TORCH": CPU}),
     "latest": Variant("v2.15", {"TORCH": NEWEST}),
     "devel": Variant("v2.15-devel", {"TORCH": NEWEST, "FLAVOR": "devel"}),
 }
