@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.model import run_files
@@ -57,7 +58,22 @@ def _facts(plan: Plan | None) -> dict[str, Any]:
         **status.document(seen_here(environ.run_dir())),
         "logins": usage.people(),
         "room": usage.room(tuple(dict.fromkeys((_SHARED_MEMORY, "/", workspace)))),
+        "limits": _limits(),
         **own,
+    }
+
+
+def _limits() -> dict[str, object]:
+    """Return what the box may use beside GPUs: bytes, and in words as the banner has them."""
+    from launcher.detect import cgroup, detect
+    from launcher.text import banner
+
+    limits = detect.read_limits()
+    return {
+        "cpus": limits.cpus.usable,
+        "memory": limits.memory,
+        "memory_available": cgroup.memory_available(Path("/")),
+        "text": banner.limits_text(limits),
     }
 
 

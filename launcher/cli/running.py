@@ -113,6 +113,12 @@ def logs(options: Namespace) -> int:
 def _own_lines(count: int) -> int:
     from launcher.box import run_dir
 
+    here = environ.run_dir()
+    if os.path.exists(f"{here}/{run_files.HEALTH}") and not os.path.exists(
+        f"{here}/{run_files.SAID}"
+    ):
+        print("launcher: nothing to say so far")
+        return 0
     lines = run_dir.read_file(run_files.SAID).splitlines()
     print(printable_text("\n".join(lines[-count:] if count > 0 else [])))
     return 0

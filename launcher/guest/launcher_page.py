@@ -1,10 +1,13 @@
 """What the box has, below Jupyter's own address and login: a Jupyter Server extension.
 
     <base>/launcher/                    the page, made here; page.js fills in what changes
-    <base>/launcher/page.css, page.js   its two files
+    <base>/launcher/page.css, …         its files
     <base>/launcher/api/NAME            what `launcher NAME --json` prints, with a version
-    <base>/launcher/api/gpus            what the GPUs do now
+    <base>/launcher/api/doctor/layers   what a doctor that runs has said so far
+    <base>/launcher/api/gpus            what the GPUs do now; api/gpus/history: and did
     <base>/launcher/topology.{svg,txt}  what `launcher topo` draws and prints
+    <base>/launcher/log.txt             the launcher's own last lines
+    <base>/launcher/explain/ID.txt      what docs/doctor.md says of a finding
     <base>/launcher/metrics             box and GPUs, for Prometheus
 
 A GET starts nothing costly, since another site can make a browser send one.  Nothing of this marks
@@ -17,7 +20,9 @@ import asyncio
 import hmac
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterable
 from typing import Any
 
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
@@ -33,9 +38,14 @@ _POLICY = (
     "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
 _PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
-_JSON = {name: (name, "--json") for name in ("status", "topo", "detect", "doctor")}
-_COSTLY = {"doctor"}  # computes on the GPUs
-_TOPOLOGY = {"svg": ("topo", "--svg", "-"), "txt": ("topo",)}
+_DOCTOR = ("doctor", "--steps")  # computes on the GPUs; the document is its last line
+_JSON = {name: (name, "--json") for name in ("status", "topo", "detect", "metrics")}
+_TEXTS = {
+    "topology.svg": ("topo", "--svg", "-"),
+    "topology.txt": ("topo",),
+    "log.txt": ("logs", "launcher", "-n", "100"),
+}
+_FILES = ("page.css", "page.js", "gpus.js")
 _TYPES = {"svg": "image/svg+xml", "txt": "text/plain", "css": "text/css", "js": "text/javascript"}
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -58,14 +68,30 @@ class Api(_Answer):
 
     @authenticated  # type: ignore[untyped-decorator]
     async def get(self, name: str) -> None:
-        if name in _COSTLY:
-            self.set_header("Allow", "POST")
-            raise HTTPError(405, f"{name} works on the GPUs: POST")
         self.send(json.loads(await self.commands.output(_JSON[name])))
 
+
+class Doctor(_Answer):
+    """The doctor, which a GET does not run."""
+
+    def initialize(self, commands: Commands) -> None:
+        self.commands = commands
+
     @authenticated  # type: ignore[untyped-decorator]
-    async def post(self, name: str) -> None:
-        self.send(json.loads(await self.commands.output(_JSON[name])))
+    async def get(self, layers: str | None) -> None:
+        if not layers:
+            self.set_header("Allow", "POST")
+            raise HTTPError(405, "doctor works on the GPUs: POST")
+        said = self.commands.so_far(_DOCTOR)
+        lines = map(json.loads, (said or "").splitlines())
+        known = [line["layer"] for line in lines if "layer" in line]
+        self.send({"running": said is not None, "layers": known})
+
+    @authenticated  # type: ignore[untyped-decorator]
+    async def post(self, layers: str | None) -> None:
+        if layers:
+            raise HTTPError(405)
+        self.send(json.loads((await self.commands.output(_DOCTOR)).splitlines()[-1]))
 
 
 class Gpus(_Answer):
@@ -75,8 +101,8 @@ class Gpus(_Answer):
         self.sampler = sampler
 
     @authenticated  # type: ignore[untyped-decorator]
-    async def get(self) -> None:
-        self.send(await self.sampler.latest())
+    async def get(self, history: str | None) -> None:
+        self.send(self.sampler.history() if history else await self.sampler.latest())
 
 
 class Metrics(_Answer):
@@ -126,8 +152,8 @@ def _is_sent(token: str, header: str) -> bool:
     )
 
 
-class Topology(_Answer):
-    """The topology, drawn or in words."""
+class Text(_Answer):
+    """What a command draws or prints."""
 
     def initialize(self, commands: Commands) -> None:
         self.commands = commands
@@ -137,22 +163,37 @@ class Topology(_Answer):
         return _PICTURE_POLICY
 
     @authenticated  # type: ignore[untyped-decorator]
-    async def get(self, form: str) -> None:
-        said = await self.commands.output(_TOPOLOGY[form])
+    async def get(self, name: str) -> None:
+        await self.answer(_TEXTS[name], name)
+
+    async def answer(self, words: tuple[str, ...], name: str) -> None:
+        said = await self.commands.output(words)
         self.set_header("Cache-Control", "no-store")
-        self.finish(said, set_content_type=f"{_TYPES[form]}; charset=utf-8")
+        self.finish(said, set_content_type=f"{_type(name)}; charset=utf-8")
+
+
+class Explained(Text):
+    """A section of docs/doctor.md."""
+
+    @authenticated  # type: ignore[untyped-decorator]
+    async def get(self, finding: str) -> None:
+        await self.answer(("explain", finding), "explained.txt")
 
 
 class File(JupyterHandler):  # type: ignore[misc]
-    """The style sheet and the script."""
+    """The style sheet and the scripts."""
 
     @authenticated  # type: ignore[untyped-decorator]
-    async def get(self, form: str) -> None:
-        with open(os.path.join(_HERE, f"page.{form}"), encoding="utf-8") as stream:
+    async def get(self, name: str) -> None:
+        with open(os.path.join(_HERE, name), encoding="utf-8") as stream:
             text = stream.read()
-        self.set_header("Content-Type", f"{_TYPES[form]}; charset=utf-8")
+        self.set_header("Content-Type", f"{_type(name)}; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")
         self.finish(text)
+
+
+def _type(name: str) -> str:
+    return _TYPES[name.rpartition(".")[2]]
 
 
 class Page(JupyterHandler):  # type: ignore[misc]
@@ -187,19 +228,20 @@ def _load_jupyter_server_extension(app: Any) -> None:
         "commands": commands, "sampler": sampler, "facts": facts,
         "own_token": configuration.get("metrics_token") or "",
     }  # fmt: skip
+    asks = {"commands": commands}
+    routes = {
+        rf"api/({'|'.join(_JSON)})": (Api, asks),
+        r"api/doctor(/layers)?": (Doctor, asks),
+        r"api/gpus(/history)?": (Gpus, {"sampler": sampler}),
+        "metrics": (Metrics, scraped),
+        f"({_any_of(_TEXTS)})": (Text, asks),
+        r"explain/([a-z_]+\.\w+)\.txt": (Explained, asks),
+        f"({_any_of(_FILES)})": (File, {}),
+    }
     base = url_path_join(app.web_app.settings["base_url"], "launcher")
-    app.web_app.add_handlers(
-        ".*$",
-        [
-            (url_path_join(base, rf"api/({'|'.join(_JSON)})"), Api, {"commands": commands}),
-            (url_path_join(base, "api/gpus"), Gpus, {"sampler": sampler}),
-            (url_path_join(base, "metrics"), Metrics, scraped),
-            (
-                url_path_join(base, rf"topology\.({'|'.join(_TOPOLOGY)})"),
-                Topology,
-                {"commands": commands},
-            ),
-            (url_path_join(base, r"page\.(css|js)"), File),
-            (f"{base}/?", Page, {"facts": facts}),
-        ],
-    )
+    handlers = [(url_path_join(base, path), *handler) for path, handler in routes.items()]
+    app.web_app.add_handlers(".*$", [*handlers, (f"{base}/?", Page, {"facts": facts})])
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return "|".join(map(re.escape, names))

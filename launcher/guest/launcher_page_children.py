@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+from collections import deque
 from typing import Any
 
 from tornado.web import HTTPError
@@ -21,6 +22,8 @@ LINGER = 45.0  # seconds that the sampler runs on after the last question
 FIRST = 1.0  # seconds that the first question waits for the first sample
 LATE = 7.0  # seconds without a sample after which the driver is said to hang; it gives one in 2
 AGAIN = 10.0  # seconds until a sampler that crashed is started again
+REMEMBERED = 600.0  # seconds of history
+KEPT = ("utilization", "memory_used", "temperature", "power")  # of each GPU, for so long
 _LONGEST_LINE = 1 << 20  # bytes: sixteen GPUs with all their processes
 _PIPE, _NONE = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
 _SAMPLER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gpu_sampler.py")
@@ -32,6 +35,14 @@ class Commands:
     def __init__(self, launcher: str) -> None:
         self._launcher = launcher
         self._running: dict[tuple[str, ...], asyncio.Task[str]] = {}
+        self._said: dict[tuple[str, ...], bytearray] = {}
+
+    def so_far(self, words: tuple[str, ...]) -> str | None:
+        """Return the whole lines that a command has printed; None where it does not run."""
+        task = self._running.get(words)
+        if task is None or task.done():
+            return None
+        return self._said.get(words, b"").decode(errors="replace").rpartition("\n")[0]
 
     async def output(self, words: tuple[str, ...]) -> str:
         """Return what a command prints.  Raises HTTPError: 503 it failed, 504 it hangs."""
@@ -53,14 +64,28 @@ class Commands:
             )
         except OSError as err:
             raise HTTPError(503, f"cannot run {argv[0]}: {err.strerror}") from None
+        said = self._said[words] = bytearray()
         try:
-            said, complained = await asyncio.wait_for(child.communicate(), deadline)
+            complained = await asyncio.wait_for(_hear(child, said), deadline)
         except asyncio.TimeoutError:
             await _end(child)
             raise HTTPError(504, f"launcher {words[0]}: ended after {deadline:g} s") from None
+        finally:
+            del self._said[words]
         if not said.strip():  # status and doctor print, and end with what they found
             raise HTTPError(503, complained.decode(errors="replace").strip()[-500:])
         return said.decode(errors="replace")
+
+
+async def _hear(child: asyncio.subprocess.Process, said: bytearray) -> bytes:
+    """Add what it prints to `said` until it ends; return what it complained of."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    complaints = asyncio.create_task(child.stderr.read())
+    while chunk := await child.stdout.read(65536):
+        said += chunk
+    await child.wait()
+    return await complaints
 
 
 class Sampler:
@@ -71,6 +96,20 @@ class Sampler:
         self._sample: dict[str, Any] | None = None
         self._at = self._asked = 0.0  # when the last sample came, and the last question
         self._not_before = 0.0
+        self._history: deque[tuple[float, list[list[float | None]]]] = deque()
+
+    def history(self) -> dict[str, Any]:
+        """Return the last ten minutes, as far as somebody looked: seconds ago, and of each GPU the
+        values of KEPT.
+        """
+        now = asyncio.get_running_loop().time()
+        return {"keys": KEPT, "samples": [[round(now - at, 1), gpus] for at, gpus in self._history]}
+
+    def _keep(self, sample: dict[str, Any]) -> None:
+        values = [[gpu.get(key) for key in KEPT] for gpu in sample["gpus"]]
+        self._history.append((self._at, values))
+        while self._history[0][0] < self._at - REMEMBERED:
+            self._history.popleft()
 
     async def latest(self, patience: float = FIRST) -> dict[str, Any]:
         """Return {"gpus": […], "fault": None or one line, "age": seconds or None}.
@@ -114,6 +153,7 @@ class Sampler:
                     self._not_before = loop.time() + AGAIN
                     break
                 self._sample, self._at = json.loads(line), loop.time()
+                self._keep(self._sample)
                 self._came.set()
                 reading = asyncio.create_task(child.stdout.readline())
         finally:

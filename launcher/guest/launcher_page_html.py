@@ -15,6 +15,7 @@ _HEAD = """\
 <meta name="color-scheme" content="light dark">
 <title>The box</title>
 <link rel="stylesheet" href="page.css">
+<script src="gpus.js" defer></script>
 <script src="page.js" defer></script>
 </head>
 <body>
@@ -30,6 +31,8 @@ _LIVE = """\
 <thead><tr><th scope="col">Program</th><th scope="col">State</th><th scope="col">For</th>
 <th scope="col">Restarts</th><th scope="col">Says</th></tr></thead><tbody></tbody></table></div>
 <p id="services-said">…</p></section>
+<section aria-labelledby="h-box"><h2 id="h-box">What it may use</h2>
+<p id="limits">…</p><div id="rooms"></div></section>
 """
 _TOPOLOGY = """\
 <section aria-labelledby="h-topology"><h2 id="h-topology">How the GPUs are connected</h2>
@@ -42,16 +45,23 @@ _DOCTOR = """\
 <button id="doctor" type="button">Run the doctor</button>
 <p id="doctor-said" role="status"></p><ol id="layers"></ol><div id="findings"></div></section>
 """
+_LOG = """\
+<section aria-labelledby="h-log"><h2 id="h-log">What the launcher said</h2>
+<pre id="log" tabindex="0" role="region" aria-label="The launcher's last lines">…</pre></section>
+"""
 _END = "</main>\n</body>\n</html>\n"
 
 
 def page(facts: Mapping[str, Any]) -> str:
     """Return the page; without facts that of a Jupyter which the launcher did not configure."""
     seen = "".join(_what_cuda_sees(facts)) if facts else ""
-    return "".join((_HEAD, *_notes(facts), _LIVE, _TOPOLOGY, seen, _DOCTOR, *_ways_in(facts), _END))
+    parts = (_HEAD, *_notes(facts), _LIVE, _TOPOLOGY, seen, _DOCTOR, _LOG, *_ways_in(facts), _END)
+    return "".join(parts)
 
 
 def _notes(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield '<div id="troubles" role="region" aria-label="What went wrong since" aria-live="polite">'
+    yield "</div>\n"
     if not facts.get("notes"):
         return
     yield '<section aria-labelledby="h-notes"><h2 id="h-notes">What is not right</h2>\n'

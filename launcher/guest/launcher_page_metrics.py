@@ -191,6 +191,14 @@ def _of_box(box: Facts, gpus: Facts) -> Iterator[Metric]:
     restarts = [({"program": name}, float(each["restarts"])) for name, each in programs]
     help = "How often a program was started again."
     yield _metric("launcher_program_restarts_total", "counter", help, restarts)
+    limits = box.get("limits", {})
+    for name, key, help in (
+        ("cpus", "cpus", "CPUs that the box may use."),
+        ("memory_limit_bytes", "memory", "Memory that the box may use."),
+        ("memory_available_bytes", "memory_available", "Memory that it can still use."),
+    ):
+        told: list[Sample] = [({}, float(limits[key]))] if limits.get(key) is not None else []
+        yield _metric(f"launcher_{name}", "gauge", help, told)
     room = box.get("room", {}).items()
     for key in ("free", "size"):
         bytes_ = [({"path": path}, float(each[key])) for path, each in room]

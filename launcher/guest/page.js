@@ -2,17 +2,13 @@
 "use strict";
 
 const INTERVAL = 2000; // milliseconds between two looks at the GPUs, while the page is seen
-const EVERY = 5; // looks at the GPUs for one at the services
-const GIB = 2 ** 30;
+const EVERY = 8; // looks at the GPUs for one at the rest: each of these starts a command
+const SELDOM = 32; // and for one at the log
+const LAYERS = 700; // milliseconds between two looks at a doctor that runs
 const byId = (id) => document.getElementById(id);
 let refused = false; // the login has ended: asking on would only fill Jupyter's log
-
-function make(name, text, style) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (style) made.className = style;
-  return made;
-}
+let recalled = false;
+let troubled = ""; // what was wrong at the last look
 
 function say(id, text, style) {
   const place = byId(id);
@@ -52,49 +48,16 @@ function age(seconds) {
   return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-function gauge(label, value, most, text) {
-  const row = make("div", undefined, "gauge");
-  row.append(make("span", label));
-  const bar = make("progress");
-  bar.max = most;
-  bar.value = value;
-  bar.setAttribute("aria-label", label);
-  bar.setAttribute("aria-valuetext", text);
-  row.append(bar, make("span", text));
-  return row;
-}
-
-function card(gpu) {
-  const item = make("li");
-  item.append(make("strong", `GPU ${gpu.index}`));
-  if (gpu.fault) {
-    item.append(make("p", `lost: ${gpu.fault}`, "odd"));
-    return item;
-  }
-  item.append(make("span", ` ${gpu.name ?? "NVIDIA GPU"}`), make("div", gpu.uuid ?? "", "soft"));
-  if (gpu.utilization !== null) {
-    item.append(gauge("Busy", gpu.utilization, 100, `${gpu.utilization} %`));
-  }
-  if (gpu.memory_total) {
-    const [used, total] = [gpu.memory_used / GIB, gpu.memory_total / GIB];
-    item.append(gauge("Memory", used, total, `${used.toFixed(1)} of ${total.toFixed(1)} GiB`));
-  }
-  const rest = [];
-  if (gpu.temperature !== null) rest.push(`${gpu.temperature} °C`);
-  if (gpu.power !== null) {
-    const limit = gpu.power_limit ? ` of ${gpu.power_limit.toFixed(0)}` : "";
-    rest.push(`${gpu.power.toFixed(0)}${limit} W`);
-  }
-  item.append(make("div", rest.join(" · ") || "tells neither temperature nor power", "soft"));
-  return item;
-}
-
 async function showGpus() {
   try {
     const said = await json("api/gpus");
+    if (!recalled && said.gpus.length) {
+      recalled = true;
+      recall(await json("api/gpus/history"), said.gpus);
+    }
     const none = said.gpus.length ? "" : "no GPU";
     say("gpus-said", said.fault ?? none, said.fault ? "odd" : "");
-    byId("gpus").replaceChildren(...said.gpus.map(card));
+    showCards(said.gpus);
   } catch (error) {
     say("gpus-said", error.message, "odd");
   }
@@ -111,25 +74,74 @@ function serviceRow(name, program, probe) {
   return row;
 }
 
-async function showStatus() {
+async function showBox() {
   try {
-    const said = await json("api/status");
+    const said = await json("api/metrics");
     const up = said.uptime ? `, up ${age(said.uptime)}` : "";
     say("state", said.healthy ? `healthy${up}` : `${said.state}: ${said.reason}`,
       said.healthy ? "well" : "odd");
-    const probes = said.services;
-    const rows = Object.entries(said.programs).map(([name, program]) =>
-      serviceRow(name, program, probes[name === "sshd" ? "ssh" : name]));
-    byId("services").tBodies[0].replaceChildren(...rows);
-    byId("services").hidden = !rows.length;
-    const gpus = probes.gpus ? `GPUs: ${probes.gpus.detail}` : "";
-    const killed = said.memory_kills ? `${said.memory_kills} killed for want of memory` : "";
-    const xids = Object.entries(said.xids || {}).map(([gpu, codes]) =>
-      `GPU ${gpu}: Xid ${Object.entries(codes).map(([code, n]) => `${code} ×${n}`).join(", ")}`);
-    say("services-said", [gpus, ...xids, killed].filter(Boolean).join("; "));
+    showServices(said);
+    showRoom(said);
+    const troubles = troublesOf(said);
+    if (troubles.join() !== troubled) await showLog();
+    troubled = troubles.join();
+    fill(byId("troubles"), troubles.map(trouble));
   } catch (error) {
     say("state", error.message, "odd");
     say("services-said", "");
+  }
+}
+
+function showServices(said) {
+  const probes = said.services;
+  const rows = Object.entries(said.programs).map(([name, program]) =>
+    serviceRow(name, program, probes[name === "sshd" ? "ssh" : name]));
+  fill(byId("services").tBodies[0], rows);
+  byId("services").hidden = !rows.length;
+  say("services-said", probes.gpus ? `GPUs: ${probes.gpus.detail}` : "");
+}
+
+function showRoom(said) {
+  say("limits", said.limits.text);
+  const { memory, memory_available: left } = said.limits;
+  const taken = Object.entries(said.room).map(([path, room]) =>
+    [path, room.size - room.free, room.size]);
+  if (memory && left !== null) taken.unshift(["Memory", memory - left, memory]);
+  fill(byId("rooms"), taken.map(([name, used, size]) => {
+    const gauge = new Gauge(name);
+    gauge.show(used, size, `${(used / GIB).toFixed(1)} of ${(size / GIB).toFixed(1)} GiB`);
+    return gauge.row;
+  }));
+}
+
+// What went wrong while the box runs, with what mends it: [what, fix or undefined].
+function troublesOf(said) {
+  const found = Object.entries(said.services).filter(([, seen]) => !seen.ready).map(
+    ([name, seen]) => {
+      const [what, fix] = seen.detail.split("; fix: ");
+      return [`${name}: ${what}`, fix];
+    });
+  if (said.memory_kills) {
+    found.push([`${said.memory_kills} killed for want of memory: a kernel or program of yours may `
+      + "be gone; the launcher's lines below say what had most", undefined]);
+  }
+  return found;
+}
+
+function trouble([what, fix]) {
+  const note = make("div", undefined, "note");
+  note.append(make("p", what));
+  if (fix) note.append(copied("fix", fix));
+  return note;
+}
+
+async function showLog() {
+  try {
+    const text = await ask("log.txt");
+    const place = byId("log");
+    if (place.textContent !== text) place.textContent = text;
+  } catch (error) {
+    byId("log").textContent = error.message;
   }
 }
 
@@ -158,25 +170,54 @@ function copied(label, value) {
 
 function finding(found) {
   const note = make("div", undefined, "note");
-  note.append(make("strong", found.what), make("p", found.means), copied("fix", found.fix));
-  note.append(make("p", `launcher explain ${found.id}`, "soft"));
+  const more = make("details");
+  const text = make("pre", "…");
+  text.tabIndex = 0;
+  more.append(make("summary", `About ${found.id}`), text);
+  more.addEventListener("toggle", async () => {
+    try {
+      text.textContent = await ask(`explain/${found.id}.txt`);
+    } catch (error) {
+      text.textContent = error.message;
+    }
+  }, { once: true });
+  note.append(make("strong", found.what), make("p", found.means), copied("fix", found.fix), more);
   return note;
+}
+
+function showLayers(layers) {
+  fill(byId("layers"), layers.map((layer) => make("li",
+    `${layer.name}: ${layer.status}: ${layer.text}`, layer.status === "failed" ? "odd" : "")));
+}
+
+async function followDoctor(run) {
+  while (run.going) {
+    await new Promise((resolve) => { setTimeout(resolve, LAYERS); });
+    const said = run.going ? await json("api/doctor/layers") : { layers: [] };
+    if (run.going && said.running) showLayers(said.layers);
+  }
 }
 
 async function runDoctor() {
   const button = byId("doctor");
+  const run = { going: true };
   button.disabled = true;
+  byId("findings").replaceChildren();
+  showLayers([]);
   say("doctor-said", "looking …");
+  const following = followDoctor(run).catch(() => {}); // the answer itself says what is wrong
   try {
     const said = await json("api/doctor", "POST");
+    run.going = false;
     say("doctor-said", said.healthy ? "healthy" : "something is broken", said.healthy ? "well" : "odd");
-    byId("layers").replaceChildren(...said.layers.map((layer) => make("li",
-      `${layer.name}: ${layer.status}: ${layer.text}`, layer.status === "failed" ? "odd" : "")));
+    showLayers(said.layers);
     byId("findings").replaceChildren(
       ...[said.failure, ...said.warnings].filter(Boolean).map(finding));
   } catch (error) {
+    run.going = false;
     say("doctor-said", error.message, "odd");
   }
+  await following;
   button.disabled = false;
 }
 
@@ -197,7 +238,8 @@ async function look() {
   for (let count = 0; !refused; count += 1) {
     if (document.visibilityState === "visible") {
       await showGpus();
-      if (count % EVERY === 0) await showStatus();
+      if (count % EVERY === 0) await showBox();
+      if (count % SELDOM === 0) await showLog();
     }
     await new Promise((resolve) => { setTimeout(resolve, INTERVAL); });
   }

@@ -240,6 +240,8 @@ def test_metrics_are_of_the_box_and_its_gpus(run: Run, files: Path, simulated) -
     assert "DCGM_FI_DEV_GPU_TEMP{" in done.stdout
     told = json.loads(run("metrics", "--json").stdout)
     assert (told["healthy"], told["devices"], told["ready_after"]) == (True, 8, 1.5)
+    assert told["limits"]["memory"] > 1 << 20
+    assert "GiB memory" in told["limits"]["text"]
     assert "gpus" not in told
 
 

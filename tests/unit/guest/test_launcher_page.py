@@ -21,10 +21,13 @@ import pytest
 GUEST = Path(__file__).parents[3] / "launcher" / "guest"
 TOKEN = "a-token-of-this-test"
 METRICS_TOKEN = "ü-for-prometheus-alone"
-OPEN_BY_LOGIN = ("launcher/", "launcher", "launcher/page.css", "launcher/page.js")
+FILES = ["page.css", "gpus.js", "page.js"]
+OPEN_BY_LOGIN = ("launcher/", "launcher", *(f"launcher/{name}" for name in FILES))
 ANSWERS = (
     "launcher/api/status", "launcher/api/topo", "launcher/api/detect", "launcher/api/gpus",
-    "launcher/topology.svg", "launcher/topology.txt", "launcher/metrics",
+    "launcher/topology.svg", "launcher/topology.txt", "launcher/metrics", "launcher/log.txt",
+    "launcher/api/metrics", "launcher/api/gpus/history", "launcher/api/doctor/layers",
+    "launcher/explain/driver.mismatch.txt",
 )  # fmt: skip
 
 # A server with the configuration that the launcher writes.
@@ -43,6 +46,8 @@ folder = pathlib.Path(__file__).parents[1]
 words = sys.argv[1:]
 with open(folder / "runs", "a") as runs:
     runs.write(words[0] + "\\n")
+if "--steps" in words:
+    print('{"layer": {"name": "hardware"}}', flush=True)
 while (folder / f"hang-{words[0]}").exists():
     time.sleep(0.05)
 if (folder / f"fail-{words[0]}").exists():
@@ -50,8 +55,10 @@ if (folder / f"fail-{words[0]}").exists():
 said = "well & <good>"
 if "--svg" in words:
     said = '<svg class="topology"></svg>'
+if "--steps" in words:
+    said = '{"version": 7}'
 if "--json" in words:
-    said = '{"version": 7}' if words[0] == "doctor" else '{"said": "%s"}' % words[0]
+    said = '{"said": "%s"}' % words[0]
 print(said)
 """
 
@@ -156,6 +163,31 @@ def test_a_link_does_not_run_the_doctor(server: Server) -> None:
     assert server.runs("doctor") == before + 1
 
 
+def test_what_the_doctor_knows_is_told_while_it_runs(server: Server) -> None:
+    layers = "launcher/api/doctor/layers"
+    assert json.loads(server.ask(layers)[1]) == {"version": 1, "running": False, "layers": []}
+    mark = server.folder / "hang-doctor"
+    mark.touch()
+    asked = HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        headers = {"Authorization": f"token {TOKEN}"}
+        asked.request("POST", "/user/ann/launcher/api/doctor", headers=headers)
+        until = time.monotonic() + 30
+        said = {"layers": []}
+        while not said["layers"] and time.monotonic() < until:
+            said = json.loads(server.ask(layers)[1])
+        assert said == {"version": 1, "running": True, "layers": [{"name": "hardware"}]}
+    finally:
+        mark.unlink()
+    assert json.loads(asked.getresponse().read()) == {"version": 7}
+
+
+def test_a_finding_is_explained_by_its_id_alone(server: Server) -> None:
+    assert server.ask("launcher/explain/driver.mismatch.txt") == (200, "well & <good>\n")
+    for hostile in ("--json.txt", "..%2F..%2Fetc.txt", "a.b.txt%0A"):
+        assert server.ask(f"launcher/explain/{hostile}")[0] == 404
+
+
 def test_a_version_of_the_command_s_own_stays(server: Server) -> None:
     assert json.loads(server.ask("launcher/api/doctor", method="POST")[1])["version"] == 7
 
@@ -167,12 +199,13 @@ def test_the_page_loads_its_own_files_alone(server: Server) -> None:
     assert "unsafe" not in policy
     assert TOKEN not in page
     linked = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert linked == ["page.css", "page.js"]
+    assert linked == FILES
     for name in linked:
         with server.open(f"launcher/{name}") as answer:
             assert answer.status == 200
             assert answer.headers["Content-Type"].startswith("text/")
-            assert "://" not in answer.read().decode()
+            text = answer.read().decode().replace("http://www.w3.org/2000/svg", "")
+            assert "://" not in text
 
 
 def test_without_a_slash_it_leads_to_the_page(server: Server) -> None:

@@ -21,6 +21,7 @@ BOX = {
     "version": "1.2.3", "healthy": False, "uptime": 60.0, "ready_after": 1.5, "memory_kills": 2,
     "services": {"jupyter": {"ready": True}, "gpus": {"ready": False}},
     "programs": {"jupyter": {"state": "running", "restarts": 4}}, "logins": 1, "kernels": 3,
+    "limits": {"cpus": 1.5, "memory": 8 << 30, "memory_available": None},
     "devices": 8, "room": {"/dev/shm": {"free": 1 << 20, "size": 64 << 20}},
 }  # fmt: skip
 NO_DRIVER = {"gpus": [], "fault": "libnvidia-ml.so.1: no such file", "age": None}
@@ -106,14 +107,16 @@ def test_the_box() -> None:
     assert {name: samples(text, f"launcher_{name}") for name in (
         "up", "healthy", "ready_seconds", "memory_kills_total", "kernels", "logins",
         "gpus_visible", "gpu_driver_up", "service_ready", "program_restarts_total",
-        "filesystem_free_bytes", "filesystem_size_bytes",
+        "filesystem_free_bytes", "filesystem_size_bytes", "cpus", "memory_limit_bytes",
+        "memory_available_bytes",
     )} == {
         "up": {"": 1}, "healthy": {"": 0}, "ready_seconds": {"": 1.5},
         "memory_kills_total": {"": 2}, "kernels": {"": 3}, "logins": {"": 1},
         "gpus_visible": {"": 8}, "gpu_driver_up": {"": 0},
         "service_ready": {"jupyter": 1, "gpus": 0}, "program_restarts_total": {"jupyter": 4},
         "filesystem_free_bytes": {"/dev/shm": 1 << 20},
-        "filesystem_size_bytes": {"/dev/shm": 64 << 20},
+        "filesystem_size_bytes": {"/dev/shm": 64 << 20}, "cpus": {"": 1.5},
+        "memory_limit_bytes": {"": 8 << 30}, "memory_available_bytes": {},
     }  # fmt: skip
 
 
@@ -126,7 +129,8 @@ def test_a_launcher_that_does_not_answer_is_not_healthy_either() -> None:
 
 def test_the_docs_have_every_metric_and_no_other(tmp_path: Path) -> None:
     gpus = (sampled(busy(tmp_path / "busy.machine"), lines=2), sampled("rtx4090-1x"))
-    text = "".join(printed(BOX, {**said, "age": 1.0}) for said in gpus)
+    box = {**BOX, "limits": {"cpus": 2, "memory": 2, "memory_available": 1}}
+    text = "".join(printed(box, {**said, "age": 1.0}) for said in gpus)
     rows = re.findall(r"^\| `(\w+)` \|", DOCS.read_text(), re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert set(rows) == set(re.findall(r"^(\w+)[ {]", text, re.MULTILINE))
