@@ -125,6 +125,11 @@ function troublesOf(said) {
     found.push([`${said.memory_kills} killed for want of memory: a kernel or program of yours may `
       + "be gone; the launcher's lines below say what had most", undefined]);
   }
+  for (const [gpu, codes] of Object.entries(said.xids || {})) {
+    const counted = Object.entries(codes).map(([code, count]) => `Xid ${code} ×${count}`);
+    found.push([`GPU ${gpu}: ${counted.join(", ")}; the launcher's lines below say what it means`,
+      undefined]);
+  }
   return found;
 }
 
