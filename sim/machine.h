@@ -64,6 +64,8 @@ enum {
     X(compute_instance_slices, NUMBER, NULL) \
     X(compute_mode, WORD, "default|exclusive-thread|prohibited|exclusive-process") \
     X(persistence_mode, WORD, OFF_ON) \
+    X(virtualization_mode, WORD, "none|passthrough|vgpu|host-vgpu|host-vsga") \
+    X(grid_license, WORD, "unlicensed|licensed") \
     X(display_mode, WORD, OFF_ON) \
     X(display_active, WORD, OFF_ON) \
     X(performance_state, NUMBER, NULL) \

@@ -24,6 +24,13 @@ _MODES = {
     "prohibited": "Prohibited",
     "exclusive-process": "Exclusive_Process",
 }
+_VIRTUALIZATION = {
+    "none": "None",
+    "passthrough": "Pass-Through",
+    "vgpu": "VGPU",
+    "host-vgpu": "Host VGPU",
+    "host-vsga": "Host VSGA",
+}
 _WORDS = {"enabled": "Enabled", "disabled": "Disabled", "yes": "Yes", "no": "No"}
 _REASONS = {
     0x1: "gpu_idle",
@@ -99,6 +106,12 @@ def _tree(gpu: Device) -> dict[str, object]:
         "persistence_mode": _word(gpu, "persistence_mode"),
         "mig_mode": {"current_mig": _word(gpu, "mig_mode")},
         "mig_devices": _migs(gpu),
+        "gpu_virtualization_mode": {
+            "virtualization_mode": _VIRTUALIZATION.get(gpu.get("virtualization_mode"), "N/A")
+        },
+        "vgpu_software_licensed_product": {
+            "license_status": gpu.get("grid_license", "N/A").capitalize()
+        },
         "uuid": gpu.get("uuid", "N/A"),
         "minor_number": gpu.get("minor_number", "N/A"),
         "pci": {

@@ -18,6 +18,7 @@ NUMBER_GETTER(nvmlDeviceGetMinorNumber, uint, minor_number)
 NUMBER_GETTER(nvmlDeviceGetArchitecture, uint, architecture)
 NUMBER_GETTER(nvmlDeviceGetComputeMode, uint, compute_mode)
 NUMBER_GETTER(nvmlDeviceGetPersistenceMode, uint, persistence_mode)
+NUMBER_GETTER(nvmlDeviceGetVirtualizationMode, uint, virtualization_mode)
 NUMBER_GETTER(nvmlDeviceGetDisplayMode, uint, display_mode)
 NUMBER_GETTER(nvmlDeviceGetDisplayActive, uint, display_active)
 NUMBER_GETTER(nvmlDeviceGetPerformanceState, uint, performance_state)
@@ -287,6 +288,38 @@ API nvmlDeviceGetRemappedRows(handle device, uint *corrected, uint *uncorrected,
     *uncorrected = (uint)device->value[F_remapped_rows_uncorrected].number;
     *pending = (uint)device->value[F_remapped_rows_pending].number;
     *failure = (uint)device->value[F_remapped_rows_failure].number;
+    return SUCCESS;
+}
+
+/* ---- the licence of a vGPU ---- */
+
+enum { FEATURE_COMPUTE = 4, MAX_FEATURES = 3, LICENSE_BUFFER = 128 };
+struct license_expiry {
+    uint year;
+    unsigned short month, day, hour, minute, second;
+    unsigned char status;
+};
+struct license_feature {
+    uint code, state;
+    char info[LICENSE_BUFFER], product[LICENSE_BUFFER];
+    uint enabled;
+    struct license_expiry expiry;
+};
+struct license {
+    int supported;
+    uint count;
+    struct license_feature feature[MAX_FEATURES];
+};
+
+API nvmlDeviceGetGridLicensableFeatures_v4(handle device, struct license *license) {
+    long long licensed;
+    int code = read_number(__func__, device, F_grid_license, license, &licensed);
+    if (code) return code;
+    memset(license, 0, sizeof *license);
+    license->supported = 1, license->count = 1;
+    struct license_feature *feature = &license->feature[0];
+    feature->code = FEATURE_COMPUTE, feature->state = feature->enabled = (uint)licensed;
+    strcpy(feature->product, "NVIDIA Virtual Compute Server");
     return SUCCESS;
 }
 

@@ -50,7 +50,8 @@ def _exclusive_in_use(seen: Evidence) -> str | None:
 
     Under MPS, which is recommended in this mode, all share one server's context.
     """
-    under_mps = any(name.startswith("CUDA_MPS_") for name in seen.environ)
+    mps = seen.machine.host.sharing.mps
+    under_mps = bool(mps) or any(name.startswith("CUDA_MPS_") for name in seen.environ)
     mode = _in_mode(seen, _EXCLUSIVE)
     busy = [one for gpu in mode for one in devices_of(gpu) if in_use(one.itself)]
     if not busy or under_mps or seen.torch is not None:
@@ -72,6 +73,14 @@ def _see_the_rest(seen: Evidence) -> str:
 
 def _names(gpus: Sequence[Gpu]) -> str:
     return f"GPU{'s' * (len(gpus) > 1)} {', '.join(str(gpu.index) for gpu in gpus)}"
+
+
+# --- vGPUs ---------------------------------------------------------------------------------------
+
+
+def _not_licensed(seen: Evidence) -> str | None:
+    without = [gpu for gpu in seen.gpus if gpu.licensed is False]
+    return f"{_names(without)} ({without[0].name}): a vGPU without a licence" if without else None
 
 
 # --- GPUs that are slowed down -------------------------------------------------------------------
@@ -141,6 +150,11 @@ def _compute_mode(mode: int) -> Callable[[Evidence], str]:
     return fix
 
 
+def _share_or_reset(seen: Evidence) -> str:
+    mps = tell(seen.machine.host, "mps")
+    return f"{_compute_mode(_EXCLUSIVE)(seen)}; where MPS has it, share that: {mps}"
+
+
 def _told(need: str) -> Callable[[Evidence], str]:
     """Return what mends a limit, in the words of the place."""
     return lambda seen: tell(seen.machine.host, need)
@@ -163,10 +177,15 @@ CHECKS: tuple[Check, ...] = (
           _compute_mode(_PROHIBITED), warning=True),
     Check("resources.exclusive_in_use", _exclusive_in_use,
           f"a second process fails with {_BUSY}",
-          _compute_mode(_EXCLUSIVE), warning=True),
+          _share_or_reset, warning=True),
     Check("resources.memory_full", memory_full,
           "PyTorch runs out of memory there",
           _see_the_rest,
+          warning=True),
+    Check("resources.not_licensed", _not_licensed,
+          "CUDA works for some twenty minutes, then it slows down or fails",
+          "in the VM: sudo systemctl restart nvidia-gridd; nvidia-smi -q | grep -i license; a "
+          "token of the licence server belongs in /etc/nvidia/ClientConfigToken",
           warning=True),
     Check("resources.thermal_slowdown", _slowed("too hot", _SW_THERMAL, _HW_THERMAL),
           _SLOWER,

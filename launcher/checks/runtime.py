@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from launcher.checks.check import CPU_ONLY, Check, nvml_words
 from launcher.checks.facts.device_nodes import (
     CONTROL,
@@ -143,7 +145,7 @@ def _leak(seen: Evidence) -> str | None:
 
 
 def _stay_with_own(seen: Evidence) -> str:
-    listed = asked_for(seen) or ""
+    listed = re.sub(r"::\d+", "", asked_for(seen) or "")  # of a device plugin's replicas
     if all(name.startswith(("GPU-", "MIG-")) for name in listed.split(",")):
         return f"in the container: export CUDA_VISIBLE_DEVICES={listed}; or run it unprivileged"
     return "run the container without --privileged and without -v /dev:/dev"

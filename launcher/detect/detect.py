@@ -15,6 +15,7 @@ from pathlib import Path
 
 from launcher.detect import accounts, mounts
 from launcher.detect.cgroup import attempt, cpu_quota, memory_limit, read_text, smallest
+from launcher.detect.sharing import read_sharing
 from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host
 from launcher.model.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
 
@@ -140,6 +141,7 @@ def read_host(
         rootless=accounts.is_rootless(root),
         first_open_port=accounts.first_open_port(root),
         ca_certificates=any((root / CA_CERTIFICATES[1:]).glob("*.crt")),
+        sharing=read_sharing(environ, root),
         starter=_starter(environ, root),
     )
 

@@ -118,6 +118,8 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
     memory, holders = _read_memory(device), _list_processes(device)
     nvlinks, nvlink_version = read_nvlinks(device)
     instances, mig_fault = _mig_devices(device) if mig else ((), None)
+    mode = field(lambda: pynvml.nvmlDeviceGetVirtualizationMode(device))
+    vgpu = None if mode is None else mode == pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU
     return Gpu(
         index=index,
         uuid=pynvml.nvmlDeviceGetUUID(device),
@@ -143,6 +145,8 @@ def _read_gpu(index: int, device: Any, fabric: Fabric) -> Gpu:
         recovery=read_field(device, pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION),
         ecc_errors=_ecc_errors(device),
         slowdown=_slowdown(device),
+        vgpu=vgpu,
+        licensed=_is_licensed(device) if vgpu else None,
         persistence=field(lambda: pynvml.nvmlDeviceGetPersistenceMode(device) == 1),
         numa_node=_numa_node(device),
         cpus=field(lambda: list_bits(pynvml.nvmlDeviceGetCpuAffinity(device, _CPU_WORDS))),
@@ -209,6 +213,18 @@ def _ecc_errors(device: Any) -> int | None:
     """Return how many errors ECC could not correct since the driver was loaded."""
     kind, counter = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
     return field(lambda: pynvml.nvmlDeviceGetTotalEccErrors(device, kind, counter))
+
+
+def _is_licensed(device: Any) -> bool | None:
+    """Return whether a vGPU has the licence of any of its features.
+
+    NVML API Reference, nvmlGridLicensableFeature_t: featureState is non-zero where it has.
+    """
+    found = field(lambda: pynvml.nvmlDeviceGetGridLicensableFeatures_v4(device))
+    if found is None or not found.isGridLicenseSupported:
+        return None
+    features = found.gridLicensableFeatures[: found.licensableFeaturesCount]
+    return any(feature.featureState for feature in features)
 
 
 def _slowdown(device: Any) -> int | None:

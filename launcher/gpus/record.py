@@ -104,6 +104,10 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
         yield "recovery_action", _RECOVERIES[gpu.recovery]
     yield from _given("ecc_volatile_uncorrected", gpu.ecc_errors)
     yield from _given("clocks_event_reasons", gpu.slowdown, hex)
+    yield from _given("virtualization_mode", gpu.vgpu, lambda vgpu: "vgpu" if vgpu else "none")
+    yield from _given(
+        "grid_license", gpu.licensed, lambda told: "licensed" if told else "unlicensed"
+    )
     yield from _given("persistence_mode", gpu.persistence, _enabled)
     yield from _given("numa_node", gpu.numa_node)
     yield from _given("memory_affinity", gpu.numa_node)

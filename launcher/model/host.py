@@ -71,6 +71,15 @@ FIRST_OF_PEOPLE = 1000  # uid: below are the base's own accounts (Debian Policy,
 CA_CERTIFICATES = "/usr/local/share/ca-certificates"
 
 
+class Sharing(NamedTuple):
+    """What shows here of others who compute on the same GPUs, or of a GPU that is divided."""
+
+    mps: str = ""  # the folder of pipes in which a control daemon of MPS listens
+    replicas: tuple[str, ...] = ()  # of a device plugin: "GPU-…::3", the fourth user of a GPU
+    time_slicing: bool = False  # as a variable says that repeats the node's label
+    limits: tuple[str, ...] = ()  # "CUDA_DEVICE_MEMORY_LIMIT_0=4096m", of a library that divides
+
+
 class Host(NamedTuple):
     """The box we run in."""
 
@@ -100,6 +109,7 @@ class Host(NamedTuple):
     ca_certificates: bool = False  # some are in CA_CERTIFICATES, as update-ca-certificates(8) wants
     volumes: tuple[str, ...] = ()  # mounted folders that may be written, of which we know no use
     workspace_unused: bool = False  # a mount with nothing in it: a new volume
+    sharing: Sharing = Sharing()
     starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:

@@ -93,6 +93,8 @@ class Gpu(NamedTuple):
     recovery: int | None = None  # nvmlDeviceGpuRecoveryAction_t: what the driver says it needs
     ecc_errors: int | None = None  # that ECC could not correct, since the driver was loaded
     slowdown: int | None = None  # nvmlClocksEventReason* bits: why its clocks are held down
+    vgpu: bool | None = None  # a part of a GPU, which a hypervisor gives to a virtual machine
+    licensed: bool | None = None  # a vGPU; None = it needs no licence, or does not tell
     persistence: bool | None = None  # the driver keeps the GPU ready while nobody uses it
     numa_node: int | None = None
     cpus: str | None = None  # local CPUs as a kernel list, "0-51,104-155"

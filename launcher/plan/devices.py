@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
+from launcher.gpus.sharing import ways
 from launcher.gpus.topology import cell, pair_table, strength
 from launcher.model.errors import BadSetting
+from launcher.model.host import Sharing
 from launcher.model.machine import Gpu, GpuReport, MigDevice
 from launcher.model.plan import EnvVar
 from launcher.settings.table import Settings
@@ -16,6 +18,7 @@ _DEFAULT_ORDER = "PCI_BUS_ID"
 # A driver keeps some memory of an idle card to itself: hundreds of MiB on the largest ones.
 _IDLE_SHARE = 0.95
 _USABLE = "usable {}"
+_ALONE = Sharing()
 
 
 class Candidate(NamedTuple):
@@ -45,7 +48,7 @@ class DevicePlan(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
+def plan_devices(report: GpuReport, settings: Settings, sharing: Sharing = _ALONE) -> DevicePlan:
     """Return CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES.
 
     Without GPUs both are left alone: an empty CUDA_VISIBLE_DEVICES hides every device from
@@ -69,7 +72,10 @@ def plan_devices(report: GpuReport, settings: Settings) -> DevicePlan:
     chosen, why = choose(report, settings)
     if not chosen:
         return DevicePlan((), 0)
-    uuids_why = _why_uuids(report, settings, chosen)
+    shared = [way.kind for way in ways(report, sharing)]
+    if shared:
+        why = f"{why}; shared: {', '.join(shared)}"
+    uuids_why = _why_uuids(report, settings, chosen, under_mps="MPS" in shared)
     if uuids_why:
         value = ",".join(device.uuid for device in chosen)
         why = f"{why}; {uuids_why}"
@@ -95,13 +101,19 @@ def _order(settings: Settings) -> EnvVar:
     return EnvVar(name, _DEFAULT_ORDER, "CUDA numbers GPUs as nvidia-smi does")
 
 
-def _why_uuids(report: GpuReport, settings: Settings, chosen: Sequence[Candidate]) -> str | None:
-    """Return why indices are not safe here; None where they are: most software parses them."""
+def _why_uuids(
+    report: GpuReport, settings: Settings, chosen: Sequence[Candidate], *, under_mps: bool
+) -> str | None:
+    """Return why indices are not safe here; None where they are: most software parses them.
+
+    Under MPS they are those of its server (NVIDIA, Multi-Process Service, "CUDA_VISIBLE_DEVICES").
+    """
     other_order = settings.environ.get("CUDA_DEVICE_ORDER") or _DEFAULT_ORDER
     reasons = (
         (settings.gpu_ids == "uuid", "UUIDs, as LAUNCHER_GPU_IDS asks"),
         (any(gpu.mig_enabled for gpu in report.gpus), "UUIDs, since MIG instances have no index"),
         (settings.gpu_ids == "index", None),
+        (under_mps, "UUIDs, since MPS counts GPUs its own way"),
         (bool(report.lost), "UUIDs, since a lost GPU shifts the indices"),
         (
             other_order != _DEFAULT_ORDER and [device.gpu for device in chosen] != [*report.gpus],

@@ -37,7 +37,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
     """
     machine, settings, identity = outset.machine, outset.settings, outset.identity
     writable = _may_write(outset, state)
-    devices = plan_devices(machine.report, settings)
+    devices = plan_devices(machine.report, settings, machine.host.sharing)
     if devices.count < settings.require_gpu:
         raise too_few_gpus(settings.require_gpu, devices.count, outset.verdict.failure)
     jupyter, jupyter_off, ssh, ssh_off = None, None, None, None

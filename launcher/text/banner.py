@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
+from launcher.gpus.sharing import ways
 from launcher.gpus.topology import cpu_groups, describe, name_gpus
 from launcher.model.host import CACHE
 from launcher.model.machine import Limits, Machine
@@ -151,6 +152,8 @@ def _connection_lines(machine: Machine) -> Iterator[str]:
     """Say how the GPUs are connected, and which CPUs are near which of them."""
     for sentence in describe(machine.report):
         yield from row("Links", sentence)
+    for way in ways(machine.report, machine.host.sharing):
+        yield from row("Shared", way.text)
     groups = cpu_groups(machine.report.gpus)
     if len(groups) > 1:
         each = "; ".join(f"{name_gpus(gpus)}: {place}" for place, gpus in groups.items())

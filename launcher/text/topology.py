@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from launcher.checks.facts.how_to_run import fit
 from launcher.gpus.oddities import oddities
+from launcher.gpus.sharing import ways
 from launcher.gpus.topology import describe, islands, matrix
-from launcher.model.host import Host
+from launcher.model.host import Host, Sharing
 from launcher.model.machine import Gpu, GpuReport, Nic, Pair
 from launcher.model.plan import Finding
 from launcher.text.text import finding_lines, wrap
@@ -38,7 +39,10 @@ def survey(report: GpuReport, nics: Sequence[Nic], host: Host | None = None) -> 
         pairs=report.pairs,
         nics=tuple(nics),
         islands=tuple(islands(report)),
-        sentences=tuple(describe(report)),
+        sentences=(
+            *describe(report),
+            *(f"shared {way.text}" for way in ways(report, host.sharing if host else Sharing())),
+        ),
         odd=tuple(one._replace(fix=fit(one.fix, host)) for one in odd) if host else odd,
     )
 

@@ -27,6 +27,7 @@ PCI_IDS = """\
 1002  Advanced Micro Devices, Inc. [AMD/ATI]
 10de  NVIDIA Corporation
 \t20b2  GA100 [A100 SXM4 80GB]
+\t20b5  GA100 [A100 PCIe 80GB]
 \t2204  GA102 [GeForce RTX 3090]
 \t2237  GA102GL [A10G]
 \t2330  GH100 [H100 SXM5 80GB]

@@ -110,6 +110,19 @@ FIELDS: dict[str, Same | str] = {
     ),
     "ecc_errors": lambda ours, smi: ours.ecc_errors == smi.ecc_errors,
     "slowdown": lambda ours, smi: ours.slowdown == smi.slowdown,
+    "vgpu": lambda ours, smi: (
+        ours.vgpu
+        is (
+            None
+            if (mode := smi.text("gpu_virtualization_mode/virtualization_mode")) is None
+            else mode == "VGPU"
+        )
+    ),
+    "licensed": lambda ours, smi: (
+        ours.licensed is None
+        or ours.licensed
+        is (smi.text("vgpu_software_licensed_product/license_status") or "").startswith("Licensed")
+    ),
     "persistence": lambda ours, smi: ours.persistence is smi.flag("persistence_mode"),
     "numa_node": "it is in topo -m: test_topology",
     "cpus": "it is in topo -m: test_topology",

@@ -15,6 +15,8 @@ HEALTHY = (
     Scenario("healthy-board", "Eight GPUs behind NVSwitches that work.", machine="h100-8x"),
     Scenario("healthy-mig", "Three MIG instances that work.", machine="a100-mig"),
     Scenario("healthy-gb10", "A GPU that shares the CPU's memory.", machine="gb10"),
+    Scenario("healthy-vgpu", "A vGPU that has its licence.", machine="a100-vgpu",
+             changes={"gpu 0": {"grid_license": "licensed"}}),
     Scenario("healthy-mask", "A mask that leaves one GPU out on purpose.",
              environ={"CUDA_VISIBLE_DEVICES": "1"}),
     Scenario("healthy-powerless", "Two GPUs that work, and a root without capabilities.",

@@ -142,6 +142,10 @@ RESOURCES = (
         warns=("resources.memory_full",), seen=("MIG 1 of GPU 0",), names=("nvidia-smi",),
     ),
     Scenario(
+        "vgpu-unlicensed", "A vGPU that has no licence yet, and works.", machine="a100-vgpu",
+        warns=("resources.not_licensed",), seen=("GRID A100D-20C",), names=("nvidia-gridd",),
+    ),
+    Scenario(
         "too-hot", "A GPU is too hot.", changes={"gpu 1": {"clocks_event_reasons": "0x40"}},
         warns=("resources.thermal_slowdown",), names=("TEMPERATURE",),
     ),

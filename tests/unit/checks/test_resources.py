@@ -7,6 +7,7 @@ import pytest
 from launcher.checks import judge
 from launcher.checks.resources import CHECKS
 from launcher.model.evidence import Evidence, TorchFailure
+from launcher.model.host import Sharing
 from launcher.model.machine import CpuBudget, Gpu, GpuProcess
 from launcher.model.plan import Finding
 from testing.evidences import cheap, healthy
@@ -102,6 +103,21 @@ def test_an_exclusive_gpu_is_in_use(held: dict[str, int], who: str) -> None:
 def test_under_mps_an_exclusive_gpu_is_shared() -> None:
     busy = gpu(0, compute_mode=3, processes=1)
     assert warnings(having(busy, CUDA_MPS_PIPE_DIRECTORY="/tmp/nvidia-mps")) == []
+    alone = having(busy)
+    host = replace(alone.machine.host, sharing=Sharing(mps="/tmp/nvidia-mps"))
+    assert warnings(replace(alone, machine=replace(alone.machine, host=host))) == []
+    assert "share that: docker run --ipc=host -v /tmp/nvidia-mps" in warning(alone).fix
+
+
+def test_a_vgpu_without_its_licence_is_named_before_it_slows_down() -> None:
+    licensed, not_licensed = (
+        gpu(index, "GRID A100D-20C", vgpu=True, licensed=bool(1 - index)) for index in (0, 1)
+    )
+    found = warning(having(licensed, not_licensed))
+    assert found.id == "resources.not_licensed"
+    assert found.what == "GPU 1 (GRID A100D-20C): a vGPU without a licence"
+    assert "nvidia-gridd" in found.fix
+    assert warnings(having(replace(not_licensed, licensed=None))) == []
 
 
 def test_where_pytorch_was_run_it_knows_whether_there_was_room() -> None:
@@ -298,7 +314,8 @@ def test_without_gpus_only_the_boxs_own_limits_count() -> None:
 
 @pytest.mark.parametrize("platform", ["docker", "podman", "kubernetes", "runpod", "plain", "wsl2"])
 def test_every_warning_has_a_fix_everywhere(platform: str) -> None:
-    taken = gpu(0, compute_mode=3, processes=1, memory_free=0, memory_bytes=FULL, slowdown=0xC0)
+    taken = gpu(0, compute_mode=3, processes=1, memory_free=0, memory_bytes=FULL, slowdown=0xC0,
+                vgpu=True, licensed=False)  # fmt: skip
     others = (gpu(1, compute_mode=2), gpu(2, slowdown=0x8))
     seen = limited(platform, cpus=CpuBudget(2, 1, None), shm=0, pids=1, memlock=0, nofile=None)
     report = answering(taken, *others)

@@ -222,6 +222,12 @@ WARNINGS = [
         gpu(0).uuid,
     ),
     ("leak", healthy(environ={"NVIDIA_VISIBLE_DEVICES": "3"}), "lists 1", "--privileged"),
+    (  # a device plugin's name of a GPU that is shared by time slicing
+        "leak",
+        healthy(environ={"NVIDIA_VISIBLE_DEVICES": f"{gpu(0).uuid}::3"}),
+        "lists 1",
+        f"CUDA_VISIBLE_DEVICES={gpu(0).uuid};",
+    ),
     (
         "sysfs_hidden",
         full(two(), replace(cards(2), pci=(), pci_hidden=True)),

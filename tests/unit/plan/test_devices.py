@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.model.errors import BadSetting
+from launcher.model.host import Sharing
 from launcher.model.machine import GpuReport, LostGpu, Pair
 from launcher.model.plan import EnvVar
 from launcher.plan.devices import DevicePlan, choose, plan_devices
@@ -55,6 +56,39 @@ def fault(report: GpuReport, **environ: str) -> str:
 
 def uuids(*indices: int) -> str:
     return ",".join(gpu(index).uuid for index in indices)
+
+
+# --- GPUs that others compute on as well -----------------------------------------------------
+
+
+def shared(report: GpuReport, sharing: Sharing, **environ: str) -> EnvVar:
+    plan = plan_devices(report, settings(environ), sharing)
+    return {var.name: var for var in plan.environment}["CUDA_VISIBLE_DEVICES"]
+
+
+def test_under_mps_gpus_are_named_by_uuid() -> None:
+    """MPS counts those that its server was started with."""
+    found = shared(FOUR, Sharing(mps="/tmp/nvidia-mps"), LAUNCHER_GPUS="0,3")
+    assert found.value == uuids(0, 3)
+    assert found.why == (
+        "as LAUNCHER_GPUS asks; shared: MPS; UUIDs, since MPS counts GPUs its own way"
+    )
+    by_index = shared(FOUR, Sharing(mps="/x"), LAUNCHER_GPUS="0,3", LAUNCHER_GPU_IDS="index")
+    assert (by_index.value, by_index.why) == ("0,3", "as LAUNCHER_GPUS asks; shared: MPS")
+    assert shared(MIG, Sharing(mps="/x")).value == ",".join(INSTANCES)
+
+
+@pytest.mark.parametrize(
+    ("report", "sharing", "kind"),
+    [
+        (answering(gpu(0)), Sharing(replicas=("GPU-1::0",)), "time slicing"),
+        (answering(gpu(0, "GRID A100D-20C", vgpu=True)), Sharing(), "vGPU"),
+        (answering(gpu(0)), Sharing(limits=("CUDA_DEVICE_SM_LIMIT=30",)), "HAMi"),
+    ],
+)
+def test_where_gpus_keep_their_numbers_those_are_used(report, sharing, kind) -> None:
+    found = shared(report, sharing)
+    assert (found.value, found.why) == ("0", f"every usable GPU; shared: {kind}")
 
 
 # --- all, N, idle ----------------------------------------------------------------------------
