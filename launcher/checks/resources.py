@@ -139,6 +139,11 @@ def _cpus(seen: Evidence) -> str | None:
     return few if limited and cpus.usable < count else None
 
 
+def _host_name(seen: Evidence) -> str | None:
+    name, address = seen.machine.host.hostname, seen.machine.host.loopback
+    return f"the host name {name} is {address} in /etc/hosts" if address else None
+
+
 # --- what mends it -------------------------------------------------------------------------------
 
 
@@ -163,6 +168,15 @@ def _told(need: str) -> Callable[[Evidence], str]:
 def _more_cpus(seen: Evidence) -> str:
     wanted = 4 * len(seen.gpus)
     return tell(seen.machine.host, "cpus", wanted, wanted - 1)
+
+
+def _name_it(seen: Evidence) -> str:
+    host = seen.machine.host
+    variable = f"GLOO_SOCKET_IFNAME={host.interface or 'INTERFACE'}"
+    return (
+        f"for jobs on several nodes: {tell(host, 'variable', variable)}, or an address of this "
+        f"machine in its place: --add-host {host.hostname}:ADDRESS"
+    )
 
 
 _BUSY = '46: "CUDA-capable device(s) is/are busy or unavailable"'
@@ -210,6 +224,9 @@ CHECKS: tuple[Check, ...] = (
     Check("resources.files", _files,
           "programs that close each one that might be open take half a minute for it, the NVIDIA "
           "driver among them", _told("nofile"), warning=True),
+    Check("resources.host_name", _host_name,
+          "gloo and torchrun give that to other nodes, which then wait for nobody",
+          _name_it, warning=True),
     Check("resources.cpus", _cpus,
           "GPUs wait for their processes and DataLoader workers", _more_cpus, warning=True),
 )  # fmt: skip

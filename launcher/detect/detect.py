@@ -13,7 +13,7 @@ import resource
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from launcher.detect import accounts, mounts
+from launcher.detect import accounts, hosts, mounts
 from launcher.detect.cgroup import attempt, cpu_quota, memory_limit, read_text, smallest
 from launcher.detect.sharing import read_sharing
 from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host
@@ -114,8 +114,10 @@ def read_host(
     groups = accounts.read_groups(root)
     status = accounts.read_status(root)
     mounted = mounts.read_mounts(root)
+    platform = _platform(environ, root)
+    contained = image or platform != "plain"
     return Host(
-        platform=_platform(environ, root),
+        platform=platform,
         image=image,
         hostname=os.uname().nodename,
         me=me,
@@ -142,6 +144,9 @@ def read_host(
         first_open_port=accounts.first_open_port(root),
         ca_certificates=any((root / CA_CERTIFICATES[1:]).glob("*.crt")),
         sharing=read_sharing(environ, root),
+        # A machine of one's own may be called what it likes.
+        loopback=hosts.loopback_of(os.uname().nodename, root) if contained else "",
+        interface=hosts.default_interface(root),
         starter=_starter(environ, root),
     )
 

@@ -110,6 +110,8 @@ class Host(NamedTuple):
     volumes: tuple[str, ...] = ()  # mounted folders that may be written, of which we know no use
     workspace_unused: bool = False  # a mount with nothing in it: a new volume
     sharing: Sharing = Sharing()
+    loopback: str = ""  # "127.0.1.1": hosts(5) gives our host name this address alone
+    interface: str = ""  # of the default route: "eth0"
     starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:

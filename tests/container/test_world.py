@@ -82,9 +82,18 @@ def test_pip_installs_where_a_variable_asks_for_the_home(box: Boxes) -> None:
     assert b"PIP_USER='0'" in done.stdout
 
 
-def test_jupyter_is_found_from_every_door(box: Boxes) -> None:
-    started = box()
+RESOLVE = "import socket; print(socket.gethostbyname(socket.gethostname()))"
+
+
+def test_jupyter_is_found_from_every_door(box: Boxes, tmp_path: Path) -> None:
+    """Where nothing but the box knows its own name, too: neither a file, nor a server."""
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
+    nameless = ("--dns", "192.0.2.1", "-v", f"{tmp_path}/hosts:/etc/hosts:ro")
+    started = box(*nameless)
     url = kernel.printed_url(started.wait_for_banner())
+    assert started.exec("sudo", "-n", "true", user="dev").stderr == ""
+    address = started.exec("launcher", "exec", "--", "python", "-c", RESOLVE).stdout.strip()
+    assert address == started.inspect("{{.NetworkSettings.IPAddress}}")
     token = url.partition("token=")[2]
     for words in (("launcher", "exec", "--", "jupyter", "server", "list"),
                   ("su", "dev", "-lc", "jupyter server list")):  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sim import description, driver
 from testing.doctor.scenario import Scenario
 from testing.doctor.tree import written
@@ -114,6 +116,11 @@ BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
 LITTLE_LOCKED = ("prlimit", "--memlock=8388608")
 MANY_FILES = ("prlimit", "--nofile=1073741816")  # not where fs.nr_open is less, as by default
 CGROUP = written("proc/self/cgroup", "0::/\n")
+ROUTES = (
+    "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+    "docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+    "ens5\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
+)
 
 RESOURCES = (
     Scenario(
@@ -176,6 +183,15 @@ RESOURCES = (
     Scenario(
         "many-files", "A process may have a thousand million files open.", wrapper=MANY_FILES,
         warns=("resources.files",), names=("--ulimit nofile=65536",),
+    ),
+    Scenario(
+        "own-name-is-loopback", "With the host's network, the host's name is 127.0.1.1.",
+        tree=(
+            written("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {os.uname().nodename}\n"),
+            written(".dockerenv", ""),
+            written("proc/net/route", ROUTES),
+        ),
+        warns=("resources.host_name",), names=("GLOO_SOCKET_IFNAME=ens5", "--add-host"),
     ),
     Scenario(
         "few-cpus", "One CPU for two GPUs.",

@@ -319,7 +319,8 @@ def test_every_warning_has_a_fix_everywhere(platform: str) -> None:
     others = (gpu(1, compute_mode=2), gpu(2, slowdown=0x8))
     seen = limited(platform, cpus=CpuBudget(2, 1, None), shm=0, pids=1, memlock=0, nofile=None)
     report = answering(taken, *others)
-    small = replace(seen.machine, report=report)
+    host = replace(seen.machine.host, loopback="127.0.1.1")
+    small = replace(seen.machine, report=report, host=host)
     found = warnings(with_rdma(replace(seen, machine=small, torch=None, trials=())))
     assert {one.id for one in found} == {check.id for check in CHECKS if check.warning}
     assert all(one.fix and one.what for one in found)

@@ -1,0 +1,36 @@
+"""How this box is called on its network, and how it leaves it.  Reads only, and asks no server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launcher.detect.cgroup import read_text
+
+_IS_UP = 0x1  # RTF_UP of route(7)
+_ANYWHERE = "00000000"
+
+
+def loopback_of(name: str, root: Path = Path("/")) -> str:
+    """Return the loopback address that hosts(5) gives to a name and nothing besides, else "".
+
+    Debian's installer writes such a line ("127.0.1.1 NAME"), and `--network host` takes it along.
+    """
+    found = [
+        fields[0]
+        for line in (read_text(root / "etc/hosts") or "").splitlines()
+        if name in (fields := line.partition("#")[0].split())[1:]
+    ]
+    return found[0] if found and all(map(_is_loopback, found)) else ""
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def default_interface(root: Path = Path("/")) -> str:
+    """Return the interface of the default route, "" where there is none: proc_pid_net(5)."""
+    for line in (read_text(root / "proc/net/route") or "").splitlines()[1:]:
+        interface, destination, _, flags, *_ = line.split()
+        if destination == _ANYWHERE and int(flags, 16) & _IS_UP:
+            return interface
+    return ""

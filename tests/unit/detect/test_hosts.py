@@ -1,0 +1,53 @@
+"""How the box is called on its network, and how it leaves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.detect import hosts
+
+HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+DEFAULT = "eth0\t00000000\t01D51FAC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+OTHER = "docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+
+
+def write(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "address"),
+    [
+        ("127.0.0.1 localhost\n172.17.0.2 box\n", ""),
+        ("127.0.0.1 localhost\n127.0.1.1 box.lan box\n", "127.0.1.1"),
+        ("127.0.0.1\tlocalhost  box # mine\n", "127.0.0.1"),
+        ("::1 box\n", "::1"),
+        ("127.0.1.1 box\n10.0.0.5 box\n", ""),
+        ("127.0.1.1 boxes # box\n#127.0.1.1 box\n\n", ""),
+        ("", ""),
+    ],
+)
+def test_a_name_that_is_loopback_alone(tmp_path: Path, hosts: str, address: str) -> None:
+    write(tmp_path, "etc/hosts", hosts)
+    assert hosts.loopback_of("box", tmp_path) == address
+
+
+@pytest.mark.parametrize(
+    ("routes", "interface"),
+    [
+        (HEAD + OTHER + DEFAULT, "eth0"),
+        (HEAD + OTHER, ""),
+        (HEAD + DEFAULT.replace("0003", "0002"), ""),
+        (HEAD, ""),
+    ],
+)
+def test_the_interface_of_the_default_route(tmp_path: Path, routes: str, interface: str) -> None:
+    write(tmp_path, "proc/net/route", routes)
+    assert hosts.default_interface(tmp_path) == interface
+
+
+def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
+    assert (hosts.loopback_of("box", tmp_path), network.default_interface(tmp_path)) == ("", "")
