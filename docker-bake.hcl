@@ -66,16 +66,16 @@ target "cpu" {
 target "latest" {
   inherits  = ["common"]
   platforms = ["linux/amd64", "linux/arm64"]
-  tags      = tags("v2.15")
-  args      = { TORCH = "torch==2.15.0 torchvision==0.29.2 torchaudio==2.11.0" }
+  tags      = tags("v2.14")
+  args      = { TORCH = "torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0" }
 }
 
 target "devel" {
   inherits  = ["common"]
   platforms = ["linux/amd64", "linux/arm64"]
-  tags      = tags("v2.15-devel")
+  tags      = tags("v2.14-devel")
   args = {
-    TORCH  = "torch==2.15.0 torchvision==0.29.2 torchaudio==2.11.0"
+    TORCH  = "torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0"
     FLAVOR = "devel"
   }
 }

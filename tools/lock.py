@@ -40,7 +40,7 @@ def locks() -> Iterator[Lock]:
     notebook = ("image/requirements.txt", "--constraint", str(TORCH.relative_to(PROJECT)))
     yield Lock(NOTEBOOK, "3.11", notebook)
     newest = ("-", "--constraint", str(NOTEBOOK.relative_to(PROJECT)))
-    yield Lock(FOLDER / "torch" / "2.15.0.txt", "3.11", newest, lines(NEWEST))
+    yield Lock(FOLDER / "torch" / "2.14.1.txt", "3.11", newest, lines(NEWEST))
     yield Lock(FOLDER / "launcher" / "launcher.txt", "3.10", ("pyproject.toml",))
     yield Lock(FOLDER / "launcher" / "build.txt", "3.10", ("-",), build_requirements())
 

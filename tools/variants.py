@@ -12,7 +12,7 @@ class Variant(NamedTuple):
     arguments: dict[str, str]
 
 
-NEWEST = "torch==2.15.0 torchvision==0.29.2 torchaudio==2.11.0"
+NEWEST = "torch==2.14.1 torchvision==0.29.1 torchaudio==2.11.0"
 # The ordinary index has none of these: TORCH_INDEX names PyTorch's own, which its install page has.
 CPU = "torch==2.6.0+cpu torchvision==0.21.0+cpu torchaudio==2.6.0+cpu"
 
@@ -20,7 +20,7 @@ VARIANTS: dict[str, Variant] = {
     "cuda": Variant("v2.6", {}),
     "slim": Variant("v2.6-slim", {"FLAVOR": "slim"}),
     "cpu": Variant("v2.6-cpu", {"TORCH": CPU}),
-    "latest": Variant("v2.15", {"TORCH": NEWEST}),
-    "devel": Variant("v2.15-devel", {"TORCH": NEWEST, "FLAVOR": "devel"}),
+    "latest": Variant("v2.14", {"TORCH": NEWEST}),
+    "devel": Variant("v2.14-devel", {"TORCH": NEWEST, "FLAVOR": "devel"}),
 }
 DEFAULT = "cuda"

@@ -27,6 +27,10 @@ SETS: dict[str, tuple[str, ...]] = {
 }
 
 
+# What each takes of the disk; PyTorch comes on top of both (tools/run_local.py).
+SIZES = {"run": "550 MB", "test": "900 MB", "torch": "1 GB (a CPU build) to 6 GB (CUDA)"}
+
+
 def provide(name: str) -> None:
     """Install the set into `.venv` unless its pins are installed already."""
     provide_pip()
@@ -48,14 +52,17 @@ def install(name: str, arguments: tuple[str, ...]) -> None:
     digest = _digest(arguments)
     if stamp.exists() and stamp.read_text() == digest:
         return
-    print(f"installing into .venv: {' '.join(arguments)}", flush=True)
+    size = f", about {SIZES[name]} on disk" if name in SIZES else ""
+    print(f"installing into .venv{size}: {' '.join(arguments)}", flush=True)
+    # What pip says is for a person who waits; in a log it is a thousand lines.
+    quiet = () if sys.stdout.isatty() else ("--quiet",)
     command = [
         str(PYTHON),
         "-m",
         "pip",
         "--disable-pip-version-check",
         "install",
-        "--quiet",
+        *quiet,
         *arguments,
     ]
     if code := subprocess.run(command, cwd=PROJECT, check=False).returncode:

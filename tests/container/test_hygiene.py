@@ -93,12 +93,12 @@ def test_a_kernel_has_python_s_own_signals(box_of_all: Box) -> None:
 # --- what a notebook user does on the first day -----------------------------------------------
 
 
-def make_wheel(folder: Path, name: str, version: str) -> None:
+def make_wheel(folder: Path, name: str, version: str, requires: str = "") -> None:
     """Write a wheel of one module that knows its version (PyPA, "Binary distribution format")."""
     about = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": f'__version__ = "{version}"\n',
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requires}",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{path},,\n" for path in (*files, f"{about}/RECORD"))
@@ -116,6 +116,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     for name, version in (("sample_package", "1.0"), ("sample_package", "2.0"), ("nvitop", "99.0")):
         make_wheel(folder, name, version)
+    make_wheel(folder, "torch", "99.0")
+    make_wheel(folder, "needs_torch", "1.0", "Requires-Dist: torch>=99\n")
     folder.chmod(0o755)
     return folder
 
@@ -139,6 +141,27 @@ def test_pip_install_from_a_cell(box_of_all: Box) -> None:
 def test_pip_install_over_ssh(box_of_all: Box) -> None:
     said = login(box_of_all).ssh(f"{PIP_INSTALL} sample_package==1.0 && pip check; id -un")
     assert said.stdout.splitlines()[-2:] == ["No broken requirements found.", "dev"], said
+
+
+@pytest.mark.parametrize(
+    ("refused", "on_purpose"),
+    [
+        ("pip install --dry-run", "PIP_CONFIG_FILE=/dev/null pip install --dry-run"),
+        ("sudo pip install --dry-run", "sudo PIP_CONFIG_FILE=/dev/null pip install --dry-run"),
+        ("uv pip install --dry-run", "uv --no-config pip install --dry-run"),
+    ],
+    ids=["pip", "sudo pip", "uv"],
+)
+def test_pytorch_is_not_replaced_by_accident(
+    box_of_all: Box, refused: str, on_purpose: str
+) -> None:
+    """By what needs another one; who means it can."""
+    box = login(box_of_all)
+    options = "--no-index --find-links /wheels needs_torch 2>&1"
+    said = box.ssh(f"{refused} {options} || echo refused").stdout
+    assert said.endswith("refused\n"), said
+    assert "torch" in said
+    assert re.search("torch[-=]*99", box.ssh(f"{on_purpose} {options}").stdout.replace(" ", ""))
 
 
 def test_what_sudo_pip_installs_is_the_user_s_to_change(box_of_all: Box) -> None:

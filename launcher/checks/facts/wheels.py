@@ -60,8 +60,11 @@ class Wheel:
 
     @property
     def install(self) -> str:
-        """Return the command; without --force-reinstall pip is content with 2.6.0+cpu for 2.6.0."""
-        command = f"pip install --force-reinstall torch=={self.release}"
+        """Return the command; without --force-reinstall pip is content with 2.6.0+cpu for 2.6.0.
+
+        Without its configuration, since an image's may hold pip to the PyTorch that does not work.
+        """
+        command = f"PIP_CONFIG_FILE=/dev/null pip install --force-reinstall torch=={self.release}"
         if _BY_DEFAULT.get(self.release.rpartition(".")[0]) == self.tag:
             return command
         page = "pytorch.org/get-started/previous-versions"

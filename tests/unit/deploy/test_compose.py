@@ -21,13 +21,13 @@ def read(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def specification() -> jsonschema.Draft7Validator:
+def specification() -> jsonschema.Draft202012Validator:
     """Return Compose's own schema, which comes with check-jsonschema."""
     folder = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
-    return jsonschema.Draft7Validator(json.loads(folder.read_text()))
+    return jsonschema.Draft202012Validator(json.loads(folder.read_text()))
 
 
-def test_the_files_fit_the_specification(specification: jsonschema.Draft7Validator) -> None:
+def test_the_files_fit_the_specification(specification: jsonschema.Draft202012Validator) -> None:
     assert {path.name for path in FILES} == {
         "compose.yaml", "compose.cpu.yaml", "compose.secrets.yaml",
     }  # fmt: skip

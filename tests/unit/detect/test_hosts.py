@@ -50,4 +50,4 @@ def test_the_interface_of_the_default_route(tmp_path: Path, routes: str, interfa
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
-    assert (hosts.loopback_of("box", tmp_path), network.default_interface(tmp_path)) == ("", "")
+    assert (hosts.loopback_of("box", tmp_path), hosts.default_interface(tmp_path)) == ("", "")
