@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.detect import hosts
+from launcher.detect.hosts import default_interface, loopback_of
 
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 DEFAULT = "eth0\t00000000\t01D51FAC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
@@ -32,7 +32,7 @@ def write(root: Path, path: str, text: str) -> None:
 )
 def test_a_name_that_is_loopback_alone(tmp_path: Path, hosts: str, address: str) -> None:
     write(tmp_path, "etc/hosts", hosts)
-    assert hosts.loopback_of("box", tmp_path) == address
+    assert loopback_of("box", tmp_path) == address
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_a_name_that_is_loopback_alone(tmp_path: Path, hosts: str, address: str)
 )
 def test_the_interface_of_the_default_route(tmp_path: Path, routes: str, interface: str) -> None:
     write(tmp_path, "proc/net/route", routes)
-    assert hosts.default_interface(tmp_path) == interface
+    assert default_interface(tmp_path) == interface
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
-    assert (hosts.loopback_of("box", tmp_path), hosts.default_interface(tmp_path)) == ("", "")
+    assert (loopback_of("box", tmp_path), default_interface(tmp_path)) == ("", "")
