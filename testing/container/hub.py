@@ -101,7 +101,7 @@ class Browser:
 
 
 @contextmanager
-def running_hub(docker: Docker, image: str, folder: Path) -> Iterator[Hub]:
+def running_hub(docker: Docker, image: str, folder: Path, config: Path = CONFIG) -> Iterator[Hub]:
     """Run a hub in the block; its users' containers go with it."""
     public, own, proxy_api = free_ports(3)
     names = f"pcl-hub-{os.getpid()}"
@@ -110,6 +110,7 @@ def running_hub(docker: Docker, image: str, folder: Path) -> Iterator[Hub]:
         **docker.environment,
         "HUB_TEST_DOCKER": DOCKER,
         "HUB_TEST_IMAGE": image,
+        "HUB_TEST_PROJECT": str(CONFIG.parents[2]),
         "HUB_TEST_NAMES": names,
         "HUB_TEST_PROXY": str(hub_proxy.provide()),
         "HUB_TEST_PUBLIC_URL": f"http://127.0.0.1:{public}",
@@ -119,7 +120,7 @@ def running_hub(docker: Docker, image: str, folder: Path) -> Iterator[Hub]:
     hub = Hub(docker, f"http://127.0.0.1:{public}", names, log)
     with open(log, "w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterhub", "--config", str(CONFIG)],
+            [sys.executable, "-m", "jupyterhub", "--config", str(config)],
             cwd=folder,
             env=environ,
             stdout=stream,
@@ -135,5 +136,5 @@ def running_hub(docker: Docker, image: str, folder: Path) -> Iterator[Hub]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
-        for user in ("image", "command"):
+        for user in ("image", "command", "docker"):
             hub.box(user).remove()
