@@ -81,7 +81,7 @@ ONLY_IN = {
     },
     "paramiko": {"watch.ready"},
     "cryptography": {"box.certificate"},
-    "torch": {"guest.collective", "guest.verify"},
+    "torch": {"guest.all_reduce", "guest.collective", "guest.verify"},
 }  # fmt: skip
 
 

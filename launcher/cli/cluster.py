@@ -50,6 +50,40 @@ def torchrun(options: Namespace) -> int:
         return 126
 
 
+# Options of torchrun's that the check takes too, where no platform says it.
+PLACE = ("nnodes", "node_rank", "master_addr", "master_port", "nproc_per_node", "rdzv_id")
+
+
+def cluster(options: Namespace) -> int:
+    """Check the job's nodes against each other; the same command on each."""
+    from launcher.cluster.check import check, look, table
+    from launcher.cluster.job import Said
+    from launcher.cluster.options import read_words
+    from launcher.detect.torchrun import find_torchrun
+
+    if (status := _as_the_user(["cluster", *_typed(options)])) is not None:
+        return status
+    around = _around()
+    program = find_torchrun(around.environ, around.python)
+    given = dict(read_words([], program.options, around.environ).given)
+    for dest in PLACE:
+        if (value := getattr(options, dest)) is not None:
+            given[dest] = Said(value, f"--{dest.replace('_', '-')}")
+    here = look.look_around(given, program, around, options.seconds)
+    outcome = check.run(here)
+    rank = here.report.rank
+    data = table.as_data(outcome, rank)
+    print(json.dumps(data, indent=2) if options.json else table.as_text(outcome, rank))
+    return outcome.status
+
+
+def _typed(options: Namespace) -> list[str]:
+    """Return the words again, for whom we become."""
+    words = [options.what, f"--seconds={options.seconds:g}", *(["--json"] if options.json else [])]
+    given = {dest: getattr(options, dest) for dest in PLACE}
+    return [*words, *(f"--{d.replace('_', '-')}={v}" for d, v in given.items() if v is not None)]
+
+
 def _as_the_user(arguments: Sequence[str]) -> int | None:
     """Become the workspace user first, in its environment, where root is in a box (docker exec).
 

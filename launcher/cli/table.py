@@ -18,6 +18,14 @@ _SHOW_SECRETS = Argument(
 _NAME = Argument(("name",), "jupyter, ssh, or a program of supervisor.d", {"metavar": "NAME"})
 
 
+def _seconds(text: str) -> float:
+    """Read a number of seconds, for argparse.  Raises ValueError."""
+    found = float(text)
+    if not 5 <= found <= 3600:
+        raise ValueError(text)
+    return found
+
+
 def _hot(run: Callable[[Sequence[str]], int]) -> Callable[[Namespace], int]:
     """Adapt what is mostly called without a parser."""
     return lambda options: run(getattr(options, "words", ()))
@@ -93,6 +101,19 @@ SECTIONS: tuple[Section, ...] = (
                 "Processes: the devices that CUDA sees.  Nodes, rank and rendezvous: from PET_*, "
                 "Slurm, Kubernetes, MPI or the cloud that started this container, else one "
                 "machine.  docs/cluster.md has all of them.", as_typed=True),
+        Command("cluster", "check", "run on all nodes before a job: which is wrong",
+                cluster.cluster, (
+                    Argument(("what",), "check, the only one so far", {"choices": ("check",)}),
+                    Argument(("--seconds",), "how long to wait for the others, and then for what "
+                             "is measured (%(default)g)",
+                             {"type": _seconds, "default": 60.0, "metavar": "N"}),
+                    _JSON,
+                    *(Argument((f"--{dest.replace('_', '-')}",), "as torchrun's, where nothing "
+                               "else says it", {"metavar": "X"}) for dest in cluster.PLACE),
+                ),
+                "Stages: reach, beliefs, clocks, versions, machines, pairs, all_reduce.  Exit "
+                "status: 0 when all are well, else 10 + the number of the first that is not, on "
+                "every node."),
     )),
     Section("When something is wrong:", (
         Command("doctor", "[ID …]", "which layer is broken, and what mends it",

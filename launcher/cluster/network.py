@@ -41,14 +41,14 @@ def reach(network: Network, master: str | None) -> Reach:
     if master is None or not network.master_addresses:
         return Reach(own_name_is_known=known)
     here = any(one in own or _is_loopback(one) for one in network.master_addresses)
-    return Reach(_towards_the_others(network), here, known)
+    return Reach(towards_the_others(network), here, known)
 
 
 def choose_way(network: Network, environ: Mapping[str, str], nodes: int) -> Way:
     """Return what to set for a job of several nodes; nothing for one machine."""
     if nodes < 2:
         return Way()
-    wanted = network.interface_of(_towards_the_others(network))
+    wanted = network.interface_of(towards_the_others(network))
     kept = tuple(_kept(network, environ))
     settled = {one.name for one in kept}
     chosen = [*_for_gloo(network, wanted), *_for_nccl(network, wanted), *_for_rdma(network.rdma)]
@@ -59,7 +59,7 @@ def choose_way(network: Network, environ: Mapping[str, str], nodes: int) -> Way:
     )
 
 
-def _towards_the_others(network: Network) -> str | None:
+def towards_the_others(network: Network) -> str | None:
     """Return this node's address that the others reach.
 
     On the master its own name may stand for loopback (Debian's 127.0.1.1): then the address that

@@ -66,8 +66,11 @@ class Command(NamedTuple):
         return shlex.join(self.argv)
 
 
-def look(given: Given, around: Around) -> Node:
+def look(given: Given, around: Around, patience: float = _NAME_PATIENCE) -> Node:
     """Find out which part of which job this node is.
+
+    Args:
+        patience: seconds until the master has a name.
 
     Raises BadSetting for what contradicts itself, and where CUDA does not start and nobody said
     how many processes there shall be.
@@ -88,7 +91,7 @@ def look(given: Given, around: Around) -> Node:
     job = find_job(given, _surroundings(around), processes)
     master = job.master if job.nodes > 1 else None
     if master:
-        _wait_for_name(master, around.tell)
+        _wait_for_name(master, patience, around.tell)
     seen_of_it = network_reader.read_network(master, around.environ, around.home, around.root)
     return Node(job, processes, count, seen, cpus, seen_of_it)
 
@@ -131,16 +134,16 @@ def _surroundings(around: Around) -> Surroundings:
     return Surroundings(environ, socket.gethostname(), there)
 
 
-def _wait_for_name(master: str, tell: Tell) -> None:
+def _wait_for_name(master: str, seconds: float, tell: Tell) -> None:
     """Wait until the master's name has an address; a pod gets its own only as it starts."""
-    deadline = time.monotonic() + _NAME_PATIENCE
+    deadline = time.monotonic() + seconds
     told = False
-    while not network_reader.addresses_of(master):
+    while seconds and not network_reader.addresses_of(master):
         if time.monotonic() > deadline:
             tell(f"the master's name {master} has no address; torchrun goes on asking")
             return
         if not told:
-            tell(f"the master's name {master} has no address yet; it has {_NAME_PATIENCE:g} s")
+            tell(f"the master's name {master} has no address yet; it has {seconds:g} s")
             told = True
         time.sleep(0.5)
 

@@ -37,6 +37,7 @@ class Torchrun(NamedTuple):
     """The program, and its options by each of their names, written with dashes."""
 
     argv: tuple[str, ...]  # () = there is none
+    python: str  # the interpreter that it runs in
     options: Mapping[str, Option]
 
     @property
@@ -49,12 +50,13 @@ def find_torchrun(environ: Mapping[str, str], python: str) -> Torchrun:
     places = (environ.get("PATH", os.defpath), os.path.dirname(python))
     found = next(filter(None, (shutil.which("torchrun", path=place) for place in places)), None)
     if found:
-        source = _source(found, _interpreter(found))
-        return Torchrun((found,), _read_options(source) or _known())
+        interpreter = _interpreter(found)
+        source = _source(found, interpreter)
+        return Torchrun((found,), interpreter, _read_options(source) or _known())
     source = _source(python, python)
     if source is None:
-        return Torchrun((), _known())
-    return Torchrun((python, "-m", "torch.distributed.run"), _read_options(source))
+        return Torchrun((), python, _known())
+    return Torchrun((python, "-m", "torch.distributed.run"), python, _read_options(source))
 
 
 def _interpreter(script: str) -> str:

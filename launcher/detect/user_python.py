@@ -58,3 +58,12 @@ def _assigned(path: Path | None) -> dict[str, str]:
     except OSError:
         return {}
     return {name: value for name, _, value in _ASSIGNED.findall(text)}
+
+
+def nccl_version(python: str) -> str | None:
+    """Return the version of pip's NCCL, of whichever CUDA; a wheel's own may be another."""
+    for path in package_files(Path(python).parent.parent, "nvidia_nccl_cu*.dist-info"):
+        found = re.fullmatch(r"nvidia_nccl_cu\d+-([\w.]+)\.dist-info", path.name)
+        if found:
+            return found[1]
+    return None

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 NAMES = (
     "banner", "url", "status", "metrics", "logs", "start", "run", "stop", "restart", "reload",
-    "keys", "exec", "healthcheck", "torchrun", "doctor", "explain", "topo", "record", "settings",
-    "detect", "plan", "render", "version", "completion", "watch", "post-start",
+    "keys", "exec", "healthcheck", "torchrun", "cluster", "doctor", "explain", "topo", "record",
+    "settings", "detect", "plan", "render", "version", "completion", "watch", "post-start",
 )  # fmt: skip

@@ -33,13 +33,16 @@ class LateHostKey:
         self._run_dir = run_dir
         self._public = public
         self._due = time.monotonic() + UNDISTURBED
+        self._child = 0
 
     def look(self, say: Callable[[str], None]) -> None:
         """Let sshd have it where it is there and due: once, in a child."""
+        if self._child and os.waitpid(self._child, os.WNOHANG)[0]:
+            self._child = 0
         if not self._public or time.monotonic() < self._due or not os.path.exists(self._public):
             return
         run_dir, public, self._public = self._run_dir, self._public, ""
-        fork(lambda: offer_late(run_dir, public, say))
+        self._child = fork(lambda: offer_late(run_dir, public, say))
 
 
 def offer_late(run_dir: str, public: str, say: Callable[[str], None]) -> int:
