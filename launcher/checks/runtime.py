@@ -7,7 +7,9 @@ import re
 from launcher.checks.check import CPU_ONLY, Check, nvml_words
 from launcher.checks.facts.device_nodes import (
     CONTROL,
+    NVMAP,
     UVM,
+    closed_to_user,
     control_missing,
     cuda_works,
     gpu_missing,
@@ -173,6 +175,20 @@ def _let_it_open(seen: Evidence) -> str:
     )
 
 
+def _join_their_group(seen: Evidence) -> str:
+    """Return how the user may open the nodes: by joining their group, or by another mode."""
+    nodes = closed_to_user(seen)
+    gids = dict.fromkeys(node.gid for node in nodes if node.gid and node.mode & 0o060 == 0o060)
+    join = [tell(seen.machine.host, "group", gid) for gid in gids]
+    if all(node.path == NVMAP for node in nodes):  # a Jetson's, whose driver has no such option
+        return "; ".join(join) or f"on the host: sudo chmod 0666 {NVMAP}"
+    mode = (
+        "on the host: echo options nvidia NVreg_DeviceFileMode=0666 | sudo tee "
+        "/etc/modprobe.d/nvidia-mode.conf, and reboot"
+    )
+    return "; or for all, ".join(["; ".join(join), mode] if join else [mode])
+
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "runtime.wsl_no_libraries", wsl_without_libraries, CPU_ONLY,
@@ -205,9 +221,7 @@ CHECKS: tuple[Check, ...] = (
         lambda seen: f"{give_gpus_here(seen)}; by hand: --device {CONTROL} --device {UVM} too",
     ),
     Check(
-        "runtime.user_permission", kept_from_user, CPU_ONLY,
-        "on the host: echo options nvidia NVreg_DeviceFileMode=0666 | sudo tee "
-        "/etc/modprobe.d/nvidia-mode.conf, and reboot",
+        "runtime.user_permission", kept_from_user, CPU_ONLY, _join_their_group,
     ),
     Check(
         "runtime.permission", _permission, f"the GPU's nodes may not be opened: {CPU_ONLY}",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.model.host import CREATE, Account, Folder, Mount, granted
+from launcher.model.host import CREATE, READ_WRITE, Account, Folder, Mount, granted
 from launcher.paths import walk
 
 # linux/capability.h: the number of each capability that something here depends on.
@@ -95,6 +95,31 @@ def names_writable(root: Path) -> bool:
 def find_nss_wrapper(root: Path) -> str | None:
     found = sorted(root.glob("usr/lib/*/libnss_wrapper.so"))
     return f"/{found[0].relative_to(root)}" if found else None
+
+
+# The device nodes without which nothing computes: of cards, and of Jetsons.
+_GPU_NODES = (
+    "nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-caps/nvidia-cap[0-9]*", "nvmap",
+    "nvhost-*", "nvgpu/*/*",
+)  # fmt: skip
+
+
+def device_groups(root: Path) -> tuple[int, ...]:
+    """Return the groups that may open GPUs' nodes where others may not: mode 0660.
+
+    Such are SUSE's packages of the driver, and every Jetson (NVIDIA/nvidia-docker#657, #1449).
+    """
+    found: dict[int, None] = {}
+    for pattern in _GPU_NODES:
+        for node in sorted((root / "dev").glob(pattern)):
+            try:
+                info = os.stat(node)
+            except OSError:  # it has gone, or its link leads nowhere
+                continue
+            of_group, of_others = info.st_mode >> 3 & READ_WRITE, info.st_mode & READ_WRITE
+            if info.st_gid and of_group == READ_WRITE != of_others:
+                found[info.st_gid] = None
+    return tuple(found)
 
 
 def extra_groups(me: Account) -> tuple[int, ...]:

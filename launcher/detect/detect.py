@@ -139,6 +139,7 @@ def read_host(
         nss_wrapper=accounts.find_nss_wrapper(root),
         user_home=accounts.writable_home(environ),
         extra_groups=accounts.extra_groups(me),
+        device_groups=accounts.device_groups(root) if image else (),
         python_gid=accounts.group_of_python(python) if image else None,
         rootless=accounts.is_rootless(root),
         first_open_port=accounts.first_open_port(root),

@@ -103,6 +103,7 @@ class Host(NamedTuple):
     nss_wrapper: str | None = None  # path of the library that gives a uid a name
     user_home: str | None = None  # a home that a uid without a name can write to
     extra_groups: tuple[int, ...] = ()  # of docker run --group-add, or a pod's fsGroup
+    device_groups: tuple[int, ...] = ()  # that alone may open GPUs' nodes, beside root
     python_gid: int | None = None  # the group that may write the user environment
     rootless: bool = False  # root here is somebody else on the host
     first_open_port: int = 0  # those below it are root's to listen on

@@ -18,6 +18,8 @@ An `Identity.names` says how the uid comes to have a name, so that sshd, sudo an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from launcher.model import run_files
 from launcher.model.errors import BadSetting
 from launcher.model.host import Account, Host
@@ -30,6 +32,9 @@ IMAGE_USER = "dev"
 _NOBODY = 65534
 # Without these, root cannot become another user, give a file away, or end the user's programs.
 BECOME_ANOTHER = ("SETUID", "SETGID", "CHOWN", "KILL")
+# Groups whose members become root, or read and write what is root's (Debian's base-passwd,
+# users-and-groups).
+_POWERFUL = {"root", "sudo", "wheel", "adm", "shadow", "disk", "kmem", "docker", "staff"}
 NO_LOGIN = ("nologin", "false", "sync")  # how the shell of a daemon's account ends
 
 
@@ -129,10 +134,20 @@ def _account(host: Host, settings: Settings, uid: int) -> Account:
 
 
 def _with_groups(account: Account, host: Host) -> Account:
-    """Return the account with the groups that it gets from the image and from the engine."""
+    """Return the account with the groups that it gets from image, engine and device nodes."""
     python = () if host.python_gid is None else (host.python_gid,)
-    groups = tuple(dict.fromkeys((*account.groups, *python, *host.extra_groups)))
+    devices = joinable(host.device_groups, host)
+    groups = tuple(dict.fromkeys((*account.groups, *python, *host.extra_groups, *devices)))
     return account._replace(groups=groups)
+
+
+def joinable(gids: Iterable[int], host: Host) -> tuple[int, ...]:
+    """Return those groups that give no power beside what they are joined for.
+
+    A number is the host's, and may be another group here: a GPU's node of 27 is sudo's.
+    """
+    powerful = {gid for name, gid in host.groups if name in _POWERFUL}
+    return tuple(gid for gid in gids if gid not in powerful)
 
 
 def _named(host: Host, settings: Settings, account: Account, why: str) -> Identity:

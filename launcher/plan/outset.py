@@ -45,11 +45,14 @@ def set_out(
     """
     if settings.cpu_only:
         machine = machine._replace(report=GpuReport())
-    seen = Evidence(machine, dict(settings.environ), cpu_only=settings.cpu_only)
+    identity = identity or plan_identity(machine.host, settings)
+    seen = Evidence(
+        machine, dict(settings.environ), user=identity.account, cpu_only=settings.cpu_only
+    )
     return Outset(
         machine,
         settings,
-        identity or plan_identity(machine.host, settings),
+        identity,
         checks.judge(seen),
         guest,
         started,

@@ -225,6 +225,16 @@ def of_mode(path: str, mode: int) -> Step:
     return lambda tree: (tree.root / path).chmod(mode)
 
 
+def of_group(path: str, gid: int) -> Step:
+    """Let root and one group alone open it, as SUSE's driver packages make it."""
+
+    def step(tree: Tree) -> None:
+        os.chown(tree.root / path, 0, gid)
+        (tree.root / path).chmod(0o660)
+
+    return step
+
+
 def of_wrong_class(path: str) -> Step:
     """Make an ELF file one of 32 bits (elf(5), EI_CLASS)."""
 

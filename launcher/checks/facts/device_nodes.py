@@ -9,7 +9,7 @@ from launcher.model.evidence import Evidence
 from launcher.model.host import READ_WRITE, Account, granted
 from launcher.model.machine import DeviceNode
 
-CONTROL, UVM = "/dev/nvidiactl", "/dev/nvidia-uvm"
+CONTROL, UVM, NVMAP = "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvmap"
 _GPU_NODE = re.compile(r"/dev/nvidia\d+")
 
 
@@ -44,9 +44,15 @@ def kept_from_user(seen: Evidence) -> str | None:
     user = seen.user or seen.machine.host.me
     if cuda_works(seen):  # an ACL may allow what the mode does not
         return None
-    nodes = [node for node in _needed(seen) if _keeps_out(node, user)]
+    nodes = closed_to_user(seen)
     modes = (f"{node.path} (mode {node.mode:04o}, {node.uid}:{node.gid})" for node in nodes)
     return f"user {user.name} may not open {', '.join(modes)}" if nodes else None
+
+
+def closed_to_user(seen: Evidence) -> list[DeviceNode]:
+    """Return those nodes that CUDA needs and whose mode keeps the user out."""
+    user = seen.user or seen.machine.host.me
+    return [node for node in _needed(seen) if _keeps_out(node, user)]
 
 
 def control_missing(seen: Evidence) -> str | None:
@@ -99,10 +105,11 @@ def _needed(seen: Evidence) -> list[DeviceNode]:
     With the host's whole /dev in the container, other containers' GPUs have nodes here too, which
     the device cgroup rightly refuses.
     """
+    jetson = {NVMAP} if not gpu_nodes(seen) else set()
     own = {f"/dev/nvidia{gpu.minor}" for gpu in seen.gpus if gpu.minor is not None}
     if seen.lost or not own:  # it is not known which are ours
         own = set(gpu_nodes(seen))
-    return [node for node in seen.report.nodes if node.path in {CONTROL, UVM, *own}]
+    return [node for node in seen.report.nodes if node.path in {CONTROL, UVM, *jetson, *own}]
 
 
 def _keeps_out(node: DeviceNode, user: Account) -> bool:

@@ -13,6 +13,7 @@ from testing.doctor.tree import (
     dead,
     given,
     linked,
+    of_group,
     of_mode,
     removed,
     written,
@@ -109,6 +110,14 @@ RUNTIME = (
         tree=(of_mode(CONTROL, 0o600), of_mode(UVM, 0o600),
               of_mode("dev/nvidia0", 0o600), of_mode("dev/nvidia1", 0o600)),
         seen=("nobody", "0600"), names=("NVreg_DeviceFileMode=0666",),
+    ),
+    Scenario(
+        "user-group", "The nodes are for a group whose number is sudo's here.",
+        "runtime.user_permission", started_well=True, needs_root=True,
+        environ={"NB_USER": "nobody"}, changes={"faults": {"cuInit": "return 100"}},
+        tree=(of_group(CONTROL, 27), of_group(UVM, 27), of_group("dev/nvidia0", 27),
+              of_group("dev/nvidia1", 27)),
+        seen=("nobody", "0660, 0:27"), names=("docker run --group-add 27",),
     ),
     Scenario(
         "no-control-node", "/dev/nvidiactl is missing.", "runtime.control_node_missing",

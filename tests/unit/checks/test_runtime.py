@@ -60,6 +60,15 @@ def owned(mode: int, uid: int = 0, gid: int = 44) -> GpuReport:
     return replace(two(), nodes=found)
 
 
+# A Jetson with JetPack 6: NVML answers, and there is no node of a card.
+JETSON = Hardware(device_nodes=("/dev/nvmap",))
+
+
+def jetson(mode: int) -> GpuReport:
+    orin = gpu(0, "Orin (nvgpu)", pci_bus_id=None)
+    return replace(answering(orin), nodes=(DeviceNode("/dev/nvmap", "", 0, 44, mode),))
+
+
 OLD_LINK = "libcuda.so.535.104.05"
 STALE = replace(
     full(two(), cards(2)),
@@ -88,7 +97,20 @@ FAILURES = [
         "user_permission",
         cheap(owned(0o660), cards(2)),  # judged below as the user
         "user dev may not open /dev/nvidia0 (mode 0660, 0:44)",
-        "NVreg_DeviceFileMode=0666",
+        "docker run --group-add 44 …   (Compose: group_add: [44]); or for all, on the host: echo "
+        "options nvidia NVreg_DeviceFileMode=0666",
+    ),
+    (
+        "user_permission",  # no group may: joining one is no help
+        cheap(owned(0o600), cards(2)),
+        "user dev may not open /dev/nvidia0 (mode 0600, 0:44)",
+        "on the host: echo options nvidia NVreg_DeviceFileMode=0666",
+    ),
+    (
+        "user_permission",
+        cheap(jetson(0o660), JETSON),
+        "user dev may not open /dev/nvmap (mode 0660, 0:44)",
+        "docker run --group-add 44",
     ),
     (
         "permission",

@@ -94,3 +94,42 @@ def test_a_home_for_a_uid_without_a_name(tmp_path: Path, home: str, expected) ->
     found = detect.read_host({"HOME": home}, "nobody", "/", tmp_path)
     dev = accounts.account_named("dev")
     assert found.user_home == (expected or (dev.home if dev and os.path.isdir(dev.home) else None))
+
+
+# --- whose the device nodes are ---------------------------------------------------------------
+
+
+def node(root: Path, name: str, gid: int, mode: int) -> None:
+    path = root / "dev" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    os.chown(path, 0, gid)
+    path.chmod(mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(
+    ("nodes", "gids"),
+    [
+        ({"nvidiactl": (44, 0o660), "nvidia0": (44, 0o660), "nvidia-uvm": (44, 0o660)}, (44,)),
+        ({"nvmap": (44, 0o660), "nvhost-ctrl-gpu": (44, 0o660), "nvgpu/igpu0/as": (105, 0o660)},
+         (44, 105)),
+        ({"nvidiactl": (44, 0o666)}, ()),  # everybody may
+        ({"nvidiactl": (44, 0o600)}, ()),  # no group may
+        ({"nvidiactl": (44, 0o640)}, ()),  # that is not enough
+        ({"nvidiactl": (0, 0o660)}, ()),  # root's own group is nobody's to join
+        ({"sda": (6, 0o660), "nvidia-modeset": (44, 0o660)}, ()),  # nothing computes by these
+        ({}, ()),
+    ],
+)  # fmt: skip
+def test_the_groups_that_alone_may_open_the_nodes(tmp_path: Path, nodes: dict, gids: tuple) -> None:
+    for name, (gid, mode) in nodes.items():
+        node(tmp_path, name, gid, mode)
+    image = {"etc/launcher/supervisord.conf": ""}
+    assert host(tmp_path, image).device_groups == gids
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_plain_machines_accounts_are_left_alone(tmp_path: Path) -> None:
+    node(tmp_path, "nvidiactl", 44, 0o660)
+    assert host(tmp_path, {}).device_groups == ()

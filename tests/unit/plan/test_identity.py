@@ -229,3 +229,28 @@ def test_which_workspace_is_given_to_the_user(changes, uid: int, taken: bool) ->
     box = host()._replace(**changes)
     account = DEV._replace(uid=uid)
     assert takes_workspace(account, box, "/workspace") is taken
+
+
+@pytest.mark.parametrize(
+    ("gids", "joined"),
+    [
+        ((44,), (44,)),  # video: a Jetson's, or SUSE's
+        ((109, 44), (109, 44)),  # a number of the host's, which is no group here
+        ((27,), ()),  # whose number is sudo's here
+        ((6, 44), (44,)),  # disk
+        ((), ()),
+    ],
+)
+def test_the_group_of_the_device_nodes_is_joined_where_it_gives_no_other_power(
+    gids: tuple[int, ...], joined: tuple[int, ...]
+) -> None:
+    groups = (*GROUPS, ("sudo", 27), ("disk", 6), ("video", 44))
+    box = host(device_groups=gids, groups=groups)
+    before = identity(host(groups=groups)).account.groups
+    found = identity(box)
+    assert found.account.groups == (*before, *(gid for gid in joined if gid not in before))
+    assert found.names == ("written" if set(joined) - set(before) else "kept")
+
+
+def test_who_is_not_root_joins_nothing() -> None:
+    assert identity(host(me=DEV, device_groups=(44,))).account.groups == DEV.groups
