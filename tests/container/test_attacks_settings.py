@@ -74,7 +74,10 @@ def hostile_settings() -> list[str]:
     return [row.name for row in TABLE if takes(row)]
 
 
-SERVES = {"JUPYTER_TOKEN", "PUBLIC_KEY", "LAUNCHER_KEYS_DIR", "WORKSPACE", "LAUNCHER_STATE_DIR"}
+SERVES = {
+    "JUPYTER_TOKEN", "LAUNCHER_METRICS_TOKEN", "PUBLIC_KEY", "LAUNCHER_KEYS_DIR", "WORKSPACE",
+    "LAUNCHER_STATE_DIR",
+}  # fmt: skip
 
 
 def test_hostile_values_that_are_taken_are_data_everywhere(box: Boxes) -> None:

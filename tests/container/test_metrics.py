@@ -35,7 +35,7 @@ def scraped(shared_box: Boxes, tmp_path_factory: pytest.TempPathFactory) -> Scra
     secret = folder / "token"
     secret.write_text(f"{TOKEN}\n")
     secret.chmod(0o600)
-    machine = busy(folder / "busy.machine", xid="79", process="pid 4242, memory 3 GiB")
+    machine = busy(folder / "busy.machine", xid="92", process="pid 4242, memory 3 GiB")
     environ = {
         "NVSIM_CONTAINER_MACHINE": str(machine), "LAUNCHER_METRICS_TOKEN_FILE": INSIDE,
     }  # fmt: skip

@@ -230,7 +230,7 @@ def test_files_that_are_not_always_there(box: Boxes, tmp_path: Path) -> None:
         "-v",
         f"{tmp_path}:/workspace",
     )
-    started = box(*read_only, "-e", "LAUNCHER_TLS=1")
+    started = box(*read_only, *PYTORCH_CHECKED, "-e", "LAUNCHER_TLS=1")
     started.wait_for_banner()
     started.exec("launcher", "keys", "add", made_up_key(1))
     started.exec("sh", "-c", "(echo; echo two) >> /var/lib/launcher/password")
@@ -238,4 +238,6 @@ def test_files_that_are_not_always_there(box: Boxes, tmp_path: Path) -> None:
     started.wait_for_log("password cannot be used: .* it is now password.unusable")
     assert poll(lambda: len(BANNER.findall(started.logs())) == 2, timeout=60)
     wait_for_the_last(started)
+    said = ("test", "-e", "/run/launcher/said.log")
+    assert poll(lambda: started.exec(*said, check=False).returncode == 0, timeout=60)
     assert undocumented(started, user=1234) == ([], set())
