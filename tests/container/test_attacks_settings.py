@@ -82,7 +82,9 @@ SERVES = {
 
 def test_hostile_values_that_are_taken_are_data_everywhere(box: Boxes) -> None:
     """In the log, in every file that is written, for Jupyter, sshd and the shells."""
-    started = box("-v", HOSTILE, env=dict.fromkeys(SERVES & {*hostile_settings()}, HOSTILE))
+    given = dict.fromkeys(SERVES & {*hostile_settings()}, HOSTILE)
+    given |= {"LAUNCHER_METRICS_TOKEN": f"{HOSTILE}."}  # the same as Jupyter's is refused
+    started = box("-v", HOSTILE, env=given)
     assert "NOT READY" not in started.wait_for_banner()
     server = kernel.connect(started)
     with server.kernel() as notebook:
