@@ -25,7 +25,7 @@ from launcher.model.collective import (
     PairSpeed,
 )
 from launcher.model.evidence import AS_GIVEN, Evidence
-from launcher.process.bounded import Child, wait_for
+from launcher.process.bounded import Child, start_all, wait_for
 
 _LEFT_OUT = (NO_P2P, NO_SHM, NO_NVLS)
 _ON_CPU = 2  # processes, where there is no GPU
@@ -117,16 +117,11 @@ class _Runs:
             return CollectiveTrial(how, "error", "start", reason=f"cannot be started: {err}")
 
     def _run(self, environ: Mapping[str, str], how: str, store: str) -> CollectiveTrial:
-        programs, children = self._programs, list[Child]()
-        try:
-            for rank in range(self._ranks):
-                argv = [programs.python, f"{programs.folder}/collective.py"]
-                given = map(str, (rank, self._ranks, store, self._backend, self._size))
-                children.append(Child([*argv, *given], environ, programs.user))
-        except OSError:
-            for child in children:
-                child.kill()
-            raise
+        programs = self._programs
+        script = [programs.python, f"{programs.folder}/collective.py"]
+        rest = (str(self._ranks), store, self._backend, str(self._size))
+        commands = (([*script, str(rank), *rest], environ) for rank in range(self._ranks))
+        children = start_all(commands, programs.user)
         slow = "they are still at it"
         ended = wait_for(
             children,

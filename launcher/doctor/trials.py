@@ -23,7 +23,7 @@ from launcher.model.evidence import (
 )
 from launcher.model.host import Account
 from launcher.model.machine import GpuReport
-from launcher.process.bounded import Child, wait_for
+from launcher.process.bounded import Child, start_all, wait_for
 
 _AFTER_A_HANG = 10.0  # seconds for what might not hang
 
@@ -78,14 +78,13 @@ class Trier(NamedTuple):
     def run(self, settings: Sequence[Setting]) -> tuple[CudaTrial, ...]:
         """Try all of them at once."""
         argv = [sys.executable, "-I", "-S", f"{self.programs.folder}/cuda.py"]
-        children: list[Child] = []
+        commands = (
+            ([*argv, setting.library] if setting.library else argv, setting.environ)
+            for setting in settings
+        )
         try:
-            for setting in settings:
-                library = [setting.library] if setting.library else []
-                children.append(Child([*argv, *library], setting.environ, self.programs.user))
+            children = start_all(commands, self.programs.user)
         except OSError as err:
-            for child in children:
-                child.kill()
             return tuple(_crashed(one, f"{argv[0]}: {err.strerror}") for one in settings)
         ended = wait_for(children, self.programs.deadline, self._say_what_is_slow)
         return tuple(

@@ -12,7 +12,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from launcher.model.host import Account
 from launcher.process import become, fork
@@ -111,6 +111,24 @@ class Child:
             return f"killed by {signal_name(-status)}"
         lines = self._kept[self._err].decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"ended with status {status}"
+
+
+def start_all(
+    commands: Iterable[tuple[Sequence[str], Mapping[str, str]]], user: Account | None = None
+) -> list[Child]:
+    """Start a child for each command and its environment: all of them, or none.
+
+    Raises OSError where one cannot be started.
+    """
+    children: list[Child] = []
+    try:
+        for argv, environ in commands:
+            children.append(Child(argv, environ, user))
+    except OSError:
+        for child in children:
+            child.kill()
+        raise
+    return children
 
 
 def wait_for(

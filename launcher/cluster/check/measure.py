@@ -12,7 +12,7 @@ from typing import NamedTuple
 from launcher.cluster.check.facts import NodeReport, Reduced
 from launcher.cluster.check.wire import decode
 from launcher.detect.driver import GUEST
-from launcher.process.bounded import Child, wait_for
+from launcher.process.bounded import Child, start_all, wait_for
 
 
 class Plan(NamedTuple):
@@ -35,19 +35,18 @@ def run(
 ) -> tuple[Reduced, ...]:
     """Run this node's processes to their end, or kill them at theirs; return how far each came."""
     base = report.rank * report.processes
-    children: list[Child] = []
+    asked = (
+        {
+            "rank": base + local, "world": report.nodes * report.processes, "local": local,
+            "node": report.rank, "nodes": report.nodes, "per_node": report.processes,
+            **plan._asdict(),
+        }
+        for local in range(report.processes)
+    )  # fmt: skip
+    script = (python, f"{GUEST}/all_reduce.py")
     try:
-        for local in range(report.processes):
-            asked = {
-                "rank": base + local, "world": report.nodes * report.processes, "local": local,
-                "node": report.rank, "nodes": report.nodes, "per_node": report.processes,
-                "seconds": plan.seconds, **plan._asdict(),
-            }  # fmt: skip
-            argv = [python, f"{GUEST}/all_reduce.py", json.dumps(asked)]
-            children.append(Child(argv, environ))
+        children = start_all(((*script, json.dumps(words)), environ) for words in asked)
     except OSError as err:
-        for child in children:
-            child.kill()
         return (Reduced(base, report.rank, "start", f"{python}: {err.strerror}"),)
     ended = wait_for(children, plan.seconds + 1.0, lambda: None)
     return tuple(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.process.bounded import Child, wait_for
+import pytest
+
+from launcher.process.bounded import Child, start_all, wait_for
 from testing.local_box import wait_until
 
 
@@ -46,3 +49,17 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_of_several_all_are_started_or_none(tmp_path: Path) -> None:
+    note = tmp_path / "started"
+    first = ["/bin/sh", "-c", f"echo $$ > {note}; exec sleep 600"]
+
+    def commands() -> Iterator[tuple[list[str], dict[str, str]]]:
+        yield first, {}
+        wait_until(lambda: note.exists() and note.read_text(), "the first runs")
+        yield ["/does/not/exist"], {}
+
+    with pytest.raises(OSError, match="No such file"):
+        start_all(commands())
+    assert not Path(f"/proc/{note.read_text().strip()}").exists()
