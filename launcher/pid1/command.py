@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from launcher.model import command_names
 from launcher.process.become import be_killed_first
-from launcher.process.fork import fork
+from launcher.process.fork import end_with, fork
 from launcher.process.init import Init, exit_code
 from launcher.process.tree import kill
 
@@ -52,7 +52,9 @@ def _exec_command(
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         be_killed_first()
         drop()
-        _end_with(parent)
+        # After the change of user, which undoes it; PID 1's end is everybody's in a container.
+        if parent != 1 and not end_with(parent):
+            os.kill(os.getpid(), signal.SIGKILL)
         os.execvpe(argv[0], argv, dict(env))
     except (FileNotFoundError, ValueError):  # ValueError: an empty name
         meant = f"; did you mean: launcher {argv[0]}?" if argv[0] in command_names.NAMES else ""
@@ -61,20 +63,6 @@ def _exec_command(
     except OSError as err:
         os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())
         return 126
-
-
-def _end_with(parent: int) -> None:
-    """Be killed when `parent` is (prctl(2), PR_SET_PDEATHSIG), as the kernel does in a container.
-
-    After the change of user, which undoes it.
-    """
-    if parent == 1:
-        return
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _set_group(pid: int) -> None:

@@ -85,6 +85,17 @@ def hear_of_broken_pipes() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
+def end_with(parent: int) -> bool:
+    """Be killed when `parent` is (prctl(2), PR_SET_PDEATHSIG); return whether it is still there.
+
+    A change of user undoes it.
+    """
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent
+
+
 def limit_files() -> None:
     """Let the process have fewer files open than some engines allow: a thousand million.
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from launcher.model.watch import GpusAtStart, ListedGpu
-from launcher.process.fork import limit_files, write_all
+from launcher.process.fork import end_with, limit_files, write_all
 from launcher.watch import nvml, roll_call
 from launcher.watch.xid_news import Kind, XidNews
 
@@ -28,7 +26,6 @@ _ECC = 48  # the Xid that comes with a double-bit error
 _NOBODY = 0xFFFFFFFF  # instead of an instance's number
 _SETTLES = 1.0  # seconds: an Xid comes with others, and then the driver knows what it needs
 _LONGEST_WAIT = 600.0  # seconds
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class _Event(ctypes.Structure):
@@ -114,8 +111,7 @@ def listen(
         parent: the watch's pid: without it there is nobody to tell.
         writer: a descriptor.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not end_with(parent):
         return BROKEN
     limit_files()
     roll_call.ask_as_the_start_did(start)
