@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.cluster.ranks import CpuSets, Device, read_list
+from launcher.cluster.ranks import CpuSets, Device
 from launcher.detect import cgroup, sysfs
 from launcher.detect.driver import GUEST
+from launcher.model.cpu_list import read_list
 from launcher.process.bounded import Child, wait_for
 
 _PATIENCE = 60.0  # seconds; cuInit takes 30 where a fabric never gets ready

@@ -91,8 +91,7 @@ def _place(given: Given, around: Surroundings, processes: int) -> Place | None:
     places = [] if decided else [*_from_variables(given), *_from_platforms(around)]
     whole = [place for place in places if None not in (place.nodes, place.rank)]
     for place in whole:
-        if place.rank is not None and place.nodes is not None and place.rank >= place.nodes:
-            raise BadSetting(f"{place.shown}, and ranks begin at 0: one of the two is wrong")
+        _refuse_beyond(place)
     for other in whole[1:]:
         if (other.nodes, other.rank) != (whole[0].nodes, whole[0].rank):
             raise BadSetting(_both(whole[0], other))
@@ -100,8 +99,7 @@ def _place(given: Given, around: Surroundings, processes: int) -> Place | None:
     if family is None:
         return next((p for p in (*whole, *places) if p.platform != _VARIABLES), None)
     if not whole:
-        if family.rank is not None and family.nodes is not None and family.rank >= family.nodes:
-            raise BadSetting(f"{family.shown}, and ranks begin at 0: one of the two is wrong")
+        _refuse_beyond(family)
         return family
     if not master_addr.agrees(family, whole[0], processes):
         raise BadSetting(
@@ -130,6 +128,11 @@ def _from_platforms(around: Surroundings) -> Iterator[Place]:
         if row.name not in silent and (place := row.read(around)):
             silent.update(row.started_by)
             yield place
+
+
+def _refuse_beyond(place: Place) -> None:
+    if place.rank is not None and place.nodes is not None and place.rank >= place.nodes:
+        raise BadSetting(f"{place.shown}, and ranks begin at 0: one of the two is wrong")
 
 
 def _both(one: Place, other: Place) -> str:

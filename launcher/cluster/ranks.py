@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from launcher.cluster.job import Given
 from launcher.cluster.rendezvous import Choice
+from launcher.model.cpu_list import write_list
 
 THREADS = "OMP_NUM_THREADS"
 Cpus = frozenset[int]
@@ -45,29 +46,6 @@ class Seats(NamedTuple):
     bound: bool  # somebody gets less than all
 
 
-def read_list(text: str) -> Cpus:
-    """Read the kernel's "0-3,8".  Raises ValueError."""
-    found: set[int] = set()
-    for part in filter(None, text.strip().split(",")):
-        low, _, high = part.partition("-")
-        found.update(range(int(low), int(high or low) + 1))
-    return frozenset(found)
-
-
-def write_list(cpus: Iterable[int]) -> str:
-    """Write it: "0-3,8"."""
-    return ",".join(_runs(sorted(cpus)))
-
-
-def _runs(cpus: Sequence[int]) -> Iterator[str]:
-    start = 0
-    for at, cpu in enumerate(cpus):
-        if at + 1 < len(cpus) and cpus[at + 1] == cpu + 1:
-            continue
-        yield str(cpu) if start == at else f"{cpus[start]}-{cpu}"
-        start = at + 1
-
-
 def count_processes(
     given: Given, devices: Sequence[Device], cpus: CpuSets, cpu_count: int
 ) -> tuple[int, Choice]:
@@ -77,7 +55,9 @@ def count_processes(
     """
     name = "--nproc-per-node"
     if devices:
-        choice = Choice(name, str(len(devices)), f"CUDA sees {_devices(devices)}")
+        choice = Choice(
+            name, str(len(devices)), f"CUDA sees {kinds(device.name for device in devices)}"
+        )
     else:
         nodes = len(cpus.nodes)
         why = "one a NUMA node, as CUDA sees no GPU" if nodes > 1 else "CUDA sees no GPU"
@@ -96,9 +76,9 @@ def count_processes(
     return int(said.value), choice
 
 
-def _devices(devices: Sequence[Device]) -> str:
-    kinds = Counter(device.name for device in devices)
-    return ", ".join(f"{count} × {name}" for name, count in kinds.items())
+def kinds(names: Iterable[str]) -> str:
+    """Return "8 × NVIDIA H100", "" for none."""
+    return ", ".join(f"{count} × {name}" for name, count in Counter(names).items())
 
 
 def seat(processes: int, devices: Sequence[Device], cpus: CpuSets) -> Seats:
@@ -138,9 +118,7 @@ def bind(
         is_gpu: the ranks have devices, without which that option ends the job.
     """
     variables = tuple(_threads(seats, environ))
-    if not seats.bound or len(seats.cpus) < 1:
-        return Bound(variables=variables)
-    if "numa_binding" in given:
+    if not seats.bound or "numa_binding" in given:
         return Bound(variables=variables)
     if "run_path" in given:
         note = "--run-path: the ranks are not bound to CPUs; leave it out and they are"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pynvml
 
 from launcher.detect.nvml_query import field
+from launcher.model.cpu_list import write_list
 from launcher.model.machine import Gpu, NvLinkErrors, NvLinks, Pair
 
 # nvml.h, nvmlGpuTopologyLevel_t and nvmlGpuP2PStatus_t.
@@ -204,17 +205,10 @@ def parse_bus(text: str | bytes | None) -> Bus | None:
 
 def list_bits(words: Sequence[int]) -> str:
     """Return a mask of CPUs or nodes, in 64-bit words, as a kernel list: "0-51,104-155"."""
-    numbers = [
+    return write_list(
         64 * at + bit
         for at, word in enumerate(words)
         if word  # almost all are empty
         for bit in range(64)
         if word >> bit & 1
-    ]
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and ranges[-1][1] == number - 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(f"{a}-{b}" if a != b else f"{a}" for a, b in ranges)
+    )

@@ -120,11 +120,6 @@ def near_cpus(bus_id: str, root: Path = Path("/")) -> str:
     return read_text(_device(root, bus_id) / "local_cpulist") or "" if bus_id else ""
 
 
-def path_between(one: str, other: str, root: Path = Path("/")) -> str | None:
-    """Return the class of the PCIe path between two addresses."""
-    return pcie_path(_device(root, one), _device(root, other)) if one and other else None
-
-
 def numa_cpus(root: Path = Path("/")) -> tuple[str, ...]:
     """Return the CPUs of each NUMA node that has some (ABI/stable/sysfs-devices-node)."""
     nodes = (root / "sys/devices/system/node").glob("node[0-9]*")

@@ -12,7 +12,7 @@ from launcher.cluster.check.look import Here
 from launcher.cluster.check.roll_call import Came
 from launcher.cluster.check.wire import Broken, Message, decode_all, encode
 
-_A_MOMENT = 5.0  # seconds for an answer that needs no work
+A_MOMENT = 5.0  # seconds for an answer that needs no work
 
 Present = tuple[Came, ...]
 
@@ -22,7 +22,7 @@ def connect(here: Here, came: Present) -> tuple[Pair, ...]:
     seconds = min(echo.LONGEST, here.seconds)
     mine = echo.Echo(here.report.address)
     doors = {0: (here.report.address, mine.port)}
-    moment = time.monotonic() + _A_MOMENT
+    moment = time.monotonic() + A_MOMENT
     for other, answer in _ask_all(came, {"do": "listen"}, moment):
         port = answer.get("port") if answer else None
         doors[other.report.rank] = (other.report.address, port if isinstance(port, int) else 0)
@@ -34,7 +34,7 @@ def connect(here: Here, came: Present) -> tuple[Pair, ...]:
     own = echo.try_partners(0, here.report.nodes, peers, seconds)
     found = list(own)
     for one in came:
-        answer = _hear(one, finish + _A_MOMENT)
+        answer = _hear(one, finish + A_MOMENT)
         rows = decode_all(Pair, answer.get("pairs") if answer else None)
         found += [pair for pair in rows if pair.source == one.report.rank]
     mine.close()
@@ -46,12 +46,12 @@ def measure_all(here: Here, came: Present, reports: Sequence[NodeReport]) -> tup
     until = time.monotonic() + here.seconds
     address = here.report.address if came else "127.0.0.1"
     plan = measure.Plan(address, _free_port(), measure.backend_of(reports), here.seconds)
-    moment = time.monotonic() + _A_MOMENT
+    moment = time.monotonic() + A_MOMENT
     for one in came:
         _say(one, {"do": "reduce", **plan._asdict()}, moment)
     found = list(measure.run(plan, here.report, here.python, here.environ))
     for one in came:
-        answer = _hear(one, until + _A_MOMENT)
+        answer = _hear(one, until + A_MOMENT)
         rows = decode_all(Reduced, answer.get("reduced") if answer else None)
         first = one.report.rank * one.report.processes
         silent = Reduced(first, one.report.rank, "start", "the node did not answer")

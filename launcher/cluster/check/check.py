@@ -14,7 +14,6 @@ from launcher.cluster.check.facts import AFTER_REACH, Finding, Outcome, Reduced
 from launcher.cluster.check.look import Here
 from launcher.cluster.check.wire import Line
 
-_A_MOMENT = 5.0  # seconds for an answer that needs no work
 _SHOWN = 4  # strangers that are named
 
 
@@ -69,7 +68,7 @@ def _conclude(here: Here, came: ask.Present, present: roll_call.Present) -> Outc
         *_strangers(here, present.refused),
         *compare.compare(reports),
     ]
-    clocks = dict(roll_call.offsets(came, time.monotonic() + _A_MOMENT))
+    clocks = dict(roll_call.offsets(came, time.monotonic() + ask.A_MOMENT))
     found += compare.clocks(clocks, names)
     skipped = [] if here.report.nodes > 1 else ["beliefs", "clocks", "pairs"]
     reduced: tuple[Reduced, ...] = ()

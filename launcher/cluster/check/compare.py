@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.cluster.check.facts import Finding, NodeReport, Pair
+from launcher.cluster.ranks import kinds
 
 CLOCK = 2.0  # seconds apart that say that nobody sets a clock; torch takes 15 for a death
 
@@ -27,8 +28,7 @@ def _version(name: str) -> Callable[[NodeReport], object]:
 
 
 def _kinds(report: NodeReport) -> str:
-    kinds = Counter(report.gpus)
-    return ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "none"
+    return kinds(report.gpus) or "none"
 
 
 def _bytes(value: int | None, none: str) -> str:

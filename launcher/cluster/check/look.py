@@ -48,7 +48,7 @@ def look_around(given: Given, program: Torchrun, around: Around, seconds: float)
     bound = ranks.bind(seats, given, around.environ, own_option=False, is_gpu=False)
     variables = {one.name: one.value for one in (*way.set, *bound.variables)}
     return Here(
-        describe(node, program, around),
+        describe(node, program, around, way),
         choose.reach(node.network, node.job.master).is_master,
         node.job.job or "",
         program.python,
@@ -58,12 +58,15 @@ def look_around(given: Given, program: Torchrun, around: Around, seconds: float)
     )
 
 
-def describe(node: Node, program: Torchrun, around: Around) -> NodeReport:
-    """Return what this node believes and has."""
+def describe(node: Node, program: Torchrun, around: Around, way: choose.Way) -> NodeReport:
+    """Return what this node believes and has.
+
+    Args:
+        way: what is set for the run.
+    """
     limits = detect.read_limits(around.root)
     address = choose.towards_the_others(node.network) or ""
     interface = node.network.interface_of(address)
-    way = choose.choose_way(node.network, around.environ, node.job.nodes)
     environ = {**around.environ, **{one.name: one.value for one in way.set}}
     return NodeReport(
         rank=node.job.rank or 0,

@@ -17,11 +17,10 @@ from launcher.cluster.ranks import (
     Device,
     bind,
     count_processes,
-    read_list,
     seat,
-    write_list,
 )
 from launcher.detect import sysfs
+from launcher.model.cpu_list import read_list, write_list
 
 RANK = Path(__file__).parents[3] / "launcher" / "guest" / "rank.py"
 TORCH = Path(__file__).parents[3] / ".cache" / "torch"
