@@ -12,6 +12,7 @@ from pathlib import Path
 
 from launcher.detect.cgroup import read_text
 from launcher.model.machine import Gpu, GpuReport, Nic
+from launcher.model.pci_address import in_sysfs
 
 _ROOT_COMPLEX = re.compile(r"pci[0-9a-f]{4,}:[0-9a-f]{2}")
 
@@ -110,9 +111,8 @@ def _chain(device: Path) -> list[str]:
 
 
 def _device(root: Path, bus_id: str) -> Path:
-    """Return the sysfs folder of a PCI address: lower case, domain of at least four digits."""
-    domain, _, rest = bus_id.lower().partition(":")
-    return root / "sys/bus/pci/devices" / f"{domain.lstrip('0'):0>4}:{rest}"
+    """Return the sysfs folder of a PCI address."""
+    return root / "sys/bus/pci/devices" / in_sysfs(bus_id)
 
 
 def near_cpus(bus_id: str, root: Path = Path("/")) -> str:

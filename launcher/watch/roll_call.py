@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from launcher.model.pci_address import in_sysfs
 from launcher.model.watch import GpusAtStart, GpuState, ListedGpu
 from launcher.paths import walk
 from launcher.settings import environ
@@ -114,10 +115,8 @@ def may_sleep(bus: str) -> bool:
 
 
 def _power(bus: str, name: str) -> str:
-    domain, _, rest = bus.lower().partition(":")
-    path = f"{_DEVICES}/{domain.lstrip('0'):0>4}:{rest}/power/{name}"
     try:
-        with open(path, encoding="ascii") as stream:
+        with open(f"{_DEVICES}/{in_sysfs(bus)}/power/{name}", encoding="ascii") as stream:
             return stream.read().strip()
     except OSError:
         return ""
