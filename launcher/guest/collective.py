@@ -7,10 +7,8 @@ JSON line at every step that it begins, and one at the end: whoever ends what ha
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +16,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _LONGEST = 300  # characters of a reason
 _FLOAT = 4  # bytes
 _SIZES = (1 << 12, 1 << 20, 1 << 24, 1 << 28)  # bytes: NCCL has other protocols for other sizes
@@ -172,16 +169,11 @@ def _say(known: dict[str, Any]) -> None:
     print(f"\n{json.dumps(known)}", flush=True)  # a library may have printed half a line
 
 
-def _forget_own_folder() -> None:
-    """Take this folder off the module path: `import cuda` is the user's, never our cuda.py."""
-    here = os.path.dirname(os.path.realpath(__file__))
-    sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
-
-
 if __name__ == "__main__":
-    # Whoever asks may be killed, and a device that hangs would keep us for ever.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    _forget_own_folder()
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+    from launcher_child import begin
+
+    begin()
     own, count, meeting, kind, most = sys.argv[1:]
     _say(talk(int(own), int(count), meeting, kind, int(most)))
     os._exit(0)  # what a library does at exit is not asked

@@ -6,18 +6,15 @@ process holds it, when its memory has faults: only doing something tells.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 _LONGEST = 500  # characters of one warning
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 # Before 2.8 PyTorch's exceptions have no number: the words of cudaGetErrorString, and its own of
 # c10/cuda/CUDAFunctions.cpp.
@@ -119,15 +116,10 @@ def _code(err: Exception) -> int | None:
     return next((code for words, code in _CODES.items() if words in str(err)), None)
 
 
-def _forget_own_folder() -> None:
-    """Take this folder off the module path: `import cuda` is the user's, never our cuda.py."""
-    here = os.path.dirname(os.path.realpath(__file__))
-    sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
-
-
 if __name__ == "__main__":
-    # Whoever asks may be killed, and a device that hangs would keep us for ever.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    _forget_own_folder()
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+    from launcher_child import begin
+
+    begin()
     print(f"\n{json.dumps(verify())}", flush=True)  # a library may have printed half a line
     os._exit(0)  # what a library does at exit is not asked
