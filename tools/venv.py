@@ -7,6 +7,7 @@ python3 -m tools.venv test    the same, and what the tests and `make lint` need
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,7 @@ SIZES = {"run": "550 MB", "test": "900 MB", "torch": "1 GB (a CPU build) to 6 GB
 def provide(name: str) -> None:
     """Install the set into `.venv` unless its pins are installed already."""
     provide_pip()
-    install(name, SETS[name])
+    install(name, SETS[name], with_uv=True)
 
 
 def provide_pip() -> None:
@@ -46,29 +47,44 @@ def provide_pip() -> None:
         _make()
 
 
-def install(name: str, arguments: tuple[str, ...]) -> None:
-    """pip-install `arguments` into `.venv` unless that was done with the same pins."""
+def install(name: str, arguments: tuple[str, ...], with_uv: bool = False) -> None:
+    """Install `arguments` into `.venv` unless that was done with the same pins.
+
+    Args:
+        with_uv: try uv first, which takes an eighth of pip's time.  It knows nothing of pip's
+            configuration, so pip does what uv cannot.
+    """
     stamp = VENV / "installed" / name
     digest = _digest(arguments)
     if stamp.exists() and stamp.read_text() == digest:
         return
     size = f", about {SIZES[name]} on disk" if name in SIZES else ""
     print(f"installing into .venv{size}: {' '.join(arguments)}", flush=True)
-    # What pip says is for a person who waits; in a log it is a thousand lines.
-    quiet = () if sys.stdout.isatty() else ("--quiet",)
-    command = [
-        str(PYTHON),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        *quiet,
-        *arguments,
-    ]
-    if code := subprocess.run(command, cwd=PROJECT, check=False).returncode:
+    code = _install_with_uv(arguments) if with_uv else 1
+    if code:
+        code = _run("pip", "--disable-pip-version-check", "install", *_quiet(), *arguments)
+    if code:
         sys.exit(code)
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(digest)
+
+
+def _install_with_uv(arguments: tuple[str, ...]) -> int:
+    pinned = re.search(r"^uv==\S+", (PROJECT / PINS[1]).read_text(), re.MULTILINE)
+    if pinned is None or _run("pip", "--disable-pip-version-check", "install", "-q", pinned[0]):
+        return 1
+    return _run("uv", "pip", "install", *_quiet(), "--python", str(PYTHON), *arguments)
+
+
+def _run(*module_and_arguments: str) -> int:
+    return subprocess.run(
+        [str(PYTHON), "-m", *module_and_arguments], cwd=PROJECT, check=False
+    ).returncode
+
+
+def _quiet() -> tuple[str, ...]:
+    """What installers say is for a person who waits; in a log it is a thousand lines."""
+    return () if sys.stdout.isatty() else ("--quiet",)
 
 
 def _digest(arguments: tuple[str, ...]) -> str:
