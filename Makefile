@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-image run-local image image-size lock sbom wheel test test-gpu lint bench clean
+.PHONY: help run run-image run-local image image-size lock sbom wheel test test-gpu lint bench \
+    bench-containers clean
 
 help:  ## List the targets
-	@$(PYTHON) -c 'import re; [print(f"  make {n:<12} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
+	@$(PYTHON) -c 'import re; [print(f"  make {n:<16} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
 
 run:  ## Start it: in a container where a Docker Engine answers, else on this machine
 	@exec $(PYTHON) -m tools.run
@@ -56,6 +57,10 @@ lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck, actionlint, z
 bench:  ## Measure start, stop and memory beside the stock tools
 	@$(PYTHON) -m tools.venv test
 	$(VENV)/python -m bench
+
+bench-containers:  ## Measure whole containers beside jupyter lab alone and two usual start scripts
+	@$(PYTHON) -m tools.venv test
+	$(VENV)/python -m bench containers --rounds 7
 
 clean:  ## Remove what the targets made: .venv, .launcher, caches, the container tests' engine
 	rm -rf .venv .launcher build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

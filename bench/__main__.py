@@ -9,17 +9,20 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import cluster, doctor, idle, layout, results, topology
+from bench import cluster, containers, doctor, growth, idle, layout, results, topology
 from bench.measures import MEASURES, Scenario
 
 # What has a table of its own.
 TABLES = {"topology": topology.table, "doctor": doctor.table, "cluster": cluster.table}
+# These as well, but they take long, or an engine: only where they are named.
+NAMED_TABLES = {"growth": growth.table, "containers": containers.table}
 
 Measured = dict[tuple[str, str], list[float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    names = [*dict.fromkeys(measure.name for measure in MEASURES), *TABLES, "idle"]
+    measures = dict.fromkeys(measure.name for measure in MEASURES)
+    names = [*measures, *TABLES, *NAMED_TABLES, "idle"]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(names)}")
     parser.add_argument("--rounds", type=int, default=5, help="of each, besides one to warm up")
@@ -38,11 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepared = layout.prepare(Path(root))
         for scenario in dict.fromkeys(measure.scenario for measure in chosen):
             run_rounds(scenario, prepared, options.rounds, measured)
-        tables = [
-            table(prepared, options.rounds)
-            for name, table in TABLES.items()
-            if not options.names or name in options.names
-        ]
+        wanted = {name: NAMED_TABLES[name] for name in NAMED_TABLES if name in options.names}
+        wanted |= {n: TABLES[n] for n in TABLES if not options.names or n in options.names}
+        tables = [table(prepared, options.rounds) for table in wanted.values()]
         if "idle" in options.names:
             tables.append(idle.table(prepared, options.minutes))
     print(f"after:  {results.load_average()}")

@@ -71,12 +71,18 @@ def rss_megabytes(pids: list[int]) -> float:
     return _smaps_megabytes(pids, "Rss:")
 
 
+def anonymous_megabytes(pids: list[int]) -> float:
+    """Return the memory that is theirs and no file's, shared between them counted once each."""
+    return _smaps_megabytes(pids, "Pss_Anon:") + _smaps_megabytes(pids, "Pss_Shmem:")
+
+
 def _smaps_megabytes(pids: list[int], field: str) -> float:
     total = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith(field):
-                total += int(line.split()[1])
+        with contextlib.suppress(ProcessLookupError):  # ended, and not waited for yet: it has none
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith(field):
+                    total += int(line.split()[1])
     return total / 1000
 
 

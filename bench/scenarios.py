@@ -101,11 +101,11 @@ def _time_health(start: Start) -> float:
 
 def _start_idle_kernel(run: Run) -> None:
     """Start a kernel as a notebook does, and wait until it has nothing to do."""
-    path = f"/api/kernels/{_request(run, 'POST', '/api/kernels')['id']}"
+    path = f"/api/kernels/{request(run, 'POST', '/api/kernels')['id']}"
     # The server greets a kernel when the first websocket opens: only then does it get to "idle".
     with _open_websocket(run, f"{path}/channels"):
         deadline = time.monotonic() + _KERNEL_PATIENCE
-        while (state := _request(run, "GET", path)["execution_state"]) != "idle":
+        while (state := request(run, "GET", path)["execution_state"]) != "idle":
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the kernel stays {state!r}:\n{run.tail()}")
             run.read_for(0.05)
@@ -123,7 +123,7 @@ def _open_websocket(run: Run, path: str) -> socket.socket:
     return connection
 
 
-def _request(run: Run, method: str, path: str) -> dict[str, str]:
+def request(run: Run, method: str, path: str) -> dict[str, str]:
     connection = http.client.HTTPConnection("127.0.0.1", run.start.jupyter_port, timeout=30)
     try:
         connection.request(method, path, headers={"Authorization": f"token {TOKEN}"})

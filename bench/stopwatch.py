@@ -26,9 +26,11 @@ _PATIENCE = 60.0
 class Endpoint:
     """A port, what to say to it, and what a good answer starts with."""
 
-    def __init__(self, port: int, request: bytes, answer: bytes, every: float) -> None:
+    def __init__(
+        self, port: int, request: bytes, answer: bytes, every: float, host: str = "127.0.0.1"
+    ) -> None:
         self.answered: float | None = None
-        self._address = ("127.0.0.1", port)
+        self._address = (host, port)
         self._request, self._answer, self._every = request, answer, every
         self._connection: socket.socket | None = None
         self._next_try = 0.0

@@ -80,7 +80,7 @@ ONLY_IN = {
         "supervise.loop", "supervise.options", "supervise.output", "supervise.program",
     },
     "paramiko": {"watch.ready"},
-    "cryptography": {"box.certificate"},
+    "cryptography": {"box.certificate", "box.ssh_keys"},
     "torch": {"guest.all_reduce", "guest.collective", "guest.verify"},
 }  # fmt: skip
 

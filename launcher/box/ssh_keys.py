@@ -1,4 +1,4 @@
-"""What ssh-keygen does for us: makes key pairs, reads public keys.
+"""Key pairs: made, and read with ssh-keygen, as public keys are.
 
 `subprocess` and `secrets` are imported where they are used: in children, off PID 1's way.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from launcher.box.kept import Kept
+from launcher.box.kept import Kept, take_turn
 from launcher.model import state_files
-from launcher.model.plan import KeyLine
+from launcher.model.plan import KeyLine, Secret
 from launcher.model.public_key import KIND, parts, unknown_option
 from launcher.paths.folder import Folder
 from launcher.process.fork import write_all
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # A valid key that is nobody's: 32 zero bytes.
 _MARK = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"
 _SECONDS = 10.0  # for a thousand times as many keys as a team has
-_RSA_SECONDS = 300.0  # two large primes, at the lowest priority
 
 
 # --- key pairs --------------------------------------------------------------------------------
@@ -44,33 +43,56 @@ def rsa_host_key(kept: Kept, make: bool) -> str | None:
     """Return the public half of the RSA host key, where there is one.
 
     Args:
-        make: make it where there is none, which takes about a second: sshd has no other.
+        make: make it where there is none, which takes a while: sshd has no other.
     """
     public = kept_key(kept, state_files.RSA_HOST_KEY)
-    if public is None and make and _make_rsa(kept.folder):
+    if public is None and make:
+        _write_rsa(kept.folder, _make_rsa())
         public = kept_key(kept, state_files.RSA_HOST_KEY)
     return public
 
 
-def make_rsa_host_key(state_dir: str, environ: Mapping[str, str]) -> str | None:
-    """Make the RSA host key where there is none: up to some seconds of a CPU, so in a child.
+def make_rsa_host_key(state_dir: str) -> str | None:
+    """Make the RSA host key where there is none: up to a second of a CPU, so in a child.
 
-    Args:
-        environ: sshd's, in which the user has a name; ssh-keygen refuses to work for another.
-
-    Returns its public half; None where there was one, or none could be made.
+    Returns its public half; None where there was one.  Raises OSError where it cannot be written.
     """
-    name = state_files.RSA_HOST_KEY
     with Folder(state_dir) as folder:
-        if not _is_missing(folder, name) or not _make_rsa(folder, environ):
+        if not _is_missing(folder, state_files.RSA_HOST_KEY):
             return None
-        return " ".join(folder.read(f"{name}.pub").decode("ascii", "replace").split()[:2])
+        made = _make_rsa()
+        take_turn(folder)
+        if _is_missing(folder, state_files.RSA_HOST_KEY):
+            _write_rsa(folder, made)
+        # Another box of this state directory may have been faster: then it is that one's.
+        public = folder.read(f"{state_files.RSA_HOST_KEY}.pub").decode("ascii", "replace")
+        return " ".join(public.split()[:2])
 
 
-def _make_rsa(folder: Folder, environ: Mapping[str, str] | None = None) -> bool:
-    """Make it of 3072 bits, which ssh-audit asks for, and which are ssh-keygen's default."""
+class _RsaPair(NamedTuple):
+    public: bytes
+    private: Secret
+
+
+def _make_rsa() -> _RsaPair:
+    """Make it of 3072 bits, which ssh-audit asks for, and which are ssh-keygen's default.
+
+    Two large primes take ssh-keygen more than twice as long as this.
+    """
+    from cryptography.hazmat.primitives import serialization as to
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    private = key.private_bytes(to.Encoding.PEM, to.PrivateFormat.OpenSSH, to.NoEncryption())
+    public = key.public_key().public_bytes(to.Encoding.OpenSSH, to.PublicFormat.OpenSSH)
+    return _RsaPair(public, Secret(private.decode("ascii")))
+
+
+def _write_rsa(folder: Folder, pair: _RsaPair) -> None:
     name = state_files.RSA_HOST_KEY
-    return _make_pair(folder, name, "launcher", "rsa", "-b", "3072", environ=environ)
+    folder.write(f"{name}.pub", pair.public + b" launcher\n", 0o644)
+    # Last: it alone says that there is a key.
+    folder.write(name, pair.private.reveal().encode(), 0o600)
 
 
 def kept_key(kept: Kept, name: str) -> str | None:
@@ -143,22 +165,15 @@ def _is_missing(folder: Folder, name: str) -> bool:
         return True
 
 
-def _make_pair(
-    folder: Folder,
-    name: str,
-    comment: str,
-    kind: str,
-    *options: str,
-    environ: Mapping[str, str] | None = None,
-) -> bool:
+def _make_pair(folder: Folder, name: str, comment: str, kind: str) -> bool:
     """Make the pair elsewhere first: a start that is cut short leaves no half of one.
 
     ssh-keygen writes through whatever has the name of its file, so where nobody else can write.
     Raises OSError where the disk is full.
     """
     with folder.workshop() as workshop:
-        argv = ["-q", "-t", kind, *options, "-N", "", "-C", comment, "-f", name]
-        if _keygen(argv, seconds=_RSA_SECONDS, environ=environ, folder=workshop.at) is None:
+        argv = ["-q", "-t", kind, "-N", "", "-C", comment, "-f", name]
+        if _keygen(argv, folder=workshop.at) is None:
             # Its failure alone does not tell whether the disk is full.
             workshop.write(name, bytes(4096), 0o600)
             return False
@@ -239,22 +254,16 @@ def _fingerprints(texts: Sequence[str]) -> Iterator[str] | None:
 
 
 def _keygen(
-    arguments: Sequence[str],
-    stdin: bytes = b"",
-    seconds: float = _SECONDS,
-    environ: Mapping[str, str] | None = None,
-    folder: str | None = None,
+    arguments: Sequence[str], stdin: bytes = b"", folder: str | None = None
 ) -> bytes | None:
     """Run ssh-keygen; return what it printed, or None where it is not there or failed."""
-    done = _ssh_keygen(arguments, stdin, seconds, environ, folder)
+    done = _ssh_keygen(arguments, stdin, folder)
     return done.stdout if done and done.returncode == 0 else None
 
 
 def _ssh_keygen(
     arguments: Sequence[str],
     stdin: bytes = b"",
-    seconds: float = _SECONDS,
-    environ: Mapping[str, str] | None = None,
     folder: str | None = None,
     keep: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[bytes] | None:
@@ -269,8 +278,8 @@ def _ssh_keygen(
     argv = ["ssh-keygen", *arguments]
     try:
         return subprocess.run(
-            argv, input=stdin, capture_output=True, timeout=seconds, env=environ, cwd=folder,
-            pass_fds=keep, check=False,
+            argv, input=stdin, capture_output=True, timeout=_SECONDS, cwd=folder, pass_fds=keep,
+            check=False,
         )  # fmt: skip
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None

@@ -21,7 +21,6 @@ from launcher.model.plan import Plan, RenderedFile, Ssh
 from launcher.model.services import program_of
 from launcher.model.watch import JupyterDoor, Probe, WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
-from launcher.render.sshd import sshd_service
 from launcher.text import banner
 from launcher.text import text as text_text
 from launcher.watch import ready
@@ -47,7 +46,7 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     """
     plan = read_value(Plan, run_files.PLAN, box.run_dir)
     machine = read_value(Machine, run_files.MACHINE, box.run_dir)
-    rsa = RsaKey(plan, plan.ssh) if plan.ssh and not plan.ssh.rsa_host_key else None
+    rsa = RsaKey(plan) if plan.ssh and not plan.ssh.rsa_host_key else None
     probes = await_services(plan, box.jupyter, lambda probes: tell(probes, False), rsa)
     plan = _with_rsa(plan, rsa)
     now = time.monotonic()
@@ -163,23 +162,20 @@ def verify(plan: Plan, machine: Machine) -> str:
 class RsaKey:
     """An RSA host key, for clients that know no ed25519, made while the box already starts.
 
-    In a child of the lowest priority: it takes about a second of a CPU.  Where that outlasts the
+    In a child of the lowest priority: it takes up to a second of a CPU.  Where that outlasts the
     start, `host_key` offers it later.
     """
 
-    def __init__(self, plan: Plan, ssh: Ssh) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._run_dir = plan.paths.run
         self._public = ""
         self.offered = False  # sshd was told
-        state, environ = plan.paths.state, dict(sshd_service(plan, ssh).env)
+        state = plan.paths.state
 
         def make(writer: int) -> int:
             os.nice(19)
-            with contextlib.suppress(
-                OSError, BadSetting
-            ):  # a full disk: the next start tries again
-                key = ssh_keys.make_rsa_host_key(state, environ)
-                write_all(writer, (key or "").encode())
+            with contextlib.suppress(OSError):  # a full disk: the next start tries again
+                write_all(writer, (ssh_keys.make_rsa_host_key(state) or "").encode())
             return 0
 
         self._pid, self._reader = fork_to_answer(make)

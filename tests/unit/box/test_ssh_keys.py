@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -202,11 +203,19 @@ def test_a_key_with_a_passphrase_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_the_rsa_host_key(tmp_path: Path) -> None:
-    ssh_keys.make_rsa_host_key(str(tmp_path), os.environ)
+    ssh_keys.make_rsa_host_key(str(tmp_path))
     path = tmp_path / state_files.RSA_HOST_KEY
     made = kept(tmp_path, state_files.RSA_HOST_KEY)
-    ssh_keys.make_rsa_host_key(str(tmp_path), os.environ)
+    ssh_keys.make_rsa_host_key(str(tmp_path))
     assert kept(tmp_path, state_files.RSA_HOST_KEY) == made
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     shown = subprocess.run(["ssh-keygen", "-l", "-f", path], capture_output=True, text=True)
     assert int(shown.stdout.split()[0]) >= 3072
+    held = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True)
+    assert held.stdout.split()[:2] == made.split()[:2], "sshd reads the private half"
+
+
+def test_boxes_of_one_state_directory_agree_on_the_rsa_host_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as boxes:
+        made = set(boxes.map(ssh_keys.make_rsa_host_key, [str(tmp_path)] * 4)) - {None}
+    assert made == {kept(tmp_path, state_files.RSA_HOST_KEY)}

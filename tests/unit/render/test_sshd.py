@@ -65,7 +65,7 @@ def test_sshd_accepts_it(tmp_path: Path, rsa: bool) -> None:
     box_state.prepare_sshd(0)
     state = box_state.open_state(str(tmp_path / "a b"), [], login_key=False)
     if rsa:
-        ssh_keys.make_rsa_host_key(str(tmp_path / "a b"), {"PATH": "/usr/bin"})
+        ssh_keys.make_rsa_host_key(str(tmp_path / "a b"))
         state = box_state.open_state(str(tmp_path / "a b"), [], login_key=False)
     made = plan(state, {"LAUNCHER_STATE_DIR": str(tmp_path / "a b"), "HF_TOKEN": 'a "b" # c'})
     path = tmp_path / "sshd_config"
