@@ -53,8 +53,8 @@ USES = {
     "cluster": {"detect", "model", "process"},
     "supervise": {"box", "detect", "model", "process", "settings"},
     "watch": {
-        "box", "checks", "detect", "doctor", "gpus", "model", "paths", "process", "render",
-        "settings", "supervise", "text",
+        "box", "checks", "detect", "doctor", "gpus", "model", "paths", "process", "settings",
+        "supervise", "text",
     },
     "pid1": {
         "box", "checks", "detect", "doctor", "model", "plan", "process", "render", "settings",
