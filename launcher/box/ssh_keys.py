@@ -8,17 +8,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from launcher.box.kept import Kept, take_turn
 from launcher.model import state_files
-from launcher.model.plan import KeyLine, Secret
+from launcher.model.plan import KeyLine
 from launcher.model.public_key import KIND, parts, unknown_option
 from launcher.paths.folder import Folder
 from launcher.process.fork import write_all
 
 if TYPE_CHECKING:
     import subprocess
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 # A valid key that is nobody's: 32 zero bytes.
 _MARK = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"
@@ -69,30 +71,24 @@ def make_rsa_host_key(state_dir: str) -> str | None:
         return " ".join(public.split()[:2])
 
 
-class _RsaPair(NamedTuple):
-    public: bytes
-    private: Secret
-
-
-def _make_rsa() -> _RsaPair:
+def _make_rsa() -> RSAPrivateKey:
     """Make it of 3072 bits, which ssh-audit asks for, and which are ssh-keygen's default.
 
     Two large primes take ssh-keygen more than twice as long as this.
     """
-    from cryptography.hazmat.primitives import serialization as to
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    return rsa.generate_private_key(public_exponent=65537, key_size=3072)
+
+
+def _write_rsa(folder: Folder, key: RSAPrivateKey) -> None:
+    from cryptography.hazmat.primitives import serialization as to
+
     private = key.private_bytes(to.Encoding.PEM, to.PrivateFormat.OpenSSH, to.NoEncryption())
     public = key.public_key().public_bytes(to.Encoding.OpenSSH, to.PublicFormat.OpenSSH)
-    return _RsaPair(public, Secret(private.decode("ascii")))
-
-
-def _write_rsa(folder: Folder, pair: _RsaPair) -> None:
     name = state_files.RSA_HOST_KEY
-    folder.write(f"{name}.pub", pair.public + b" launcher\n", 0o644)
-    # Last: it alone says that there is a key.
-    folder.write(name, pair.private.reveal().encode(), 0o600)
+    folder.write(f"{name}.pub", public + b" launcher\n", 0o644)
+    folder.write(name, private, 0o600)  # last: it alone says that there is a key
 
 
 def kept_key(kept: Kept, name: str) -> str | None:
