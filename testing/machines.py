@@ -105,7 +105,7 @@ def machine(
         report=report,
         hardware=hardware or cards(len(report.gpus) + len(report.lost)),
         limits=Limits(CpuBudget(128, 128, 16.0), 256 * GIB, shm, None, None),
-        host=found._replace(**host),  # type: ignore[arg-type]
+        host=found._replace(**{"tensorboard": True, **host}),  # type: ignore[arg-type]
     )
 
 

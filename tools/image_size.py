@@ -24,7 +24,7 @@ PARTS = {
 BASE, REST = "base image", "everything else"
 FIRST_OF_OURS = "COPY image/dpkg-excludes"
 NOT_OURS = (BASE, "PyTorch")
-MOST_MEGABYTES = 860
+MOST_MEGABYTES = 920
 
 
 def sizes_by_part(history: str) -> dict[str, int]:

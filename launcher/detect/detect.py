@@ -13,7 +13,7 @@ import resource
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from launcher.detect import accounts, hosts, mounts
+from launcher.detect import accounts, hosts, mounts, user_python
 from launcher.detect.cgroup import attempt, cpu_quota, memory_limit, read_text, smallest
 from launcher.detect.sharing import read_sharing
 from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host
@@ -141,6 +141,7 @@ def read_host(
         extra_groups=accounts.extra_groups(me),
         device_groups=accounts.device_groups(root) if image else (),
         python_gid=accounts.group_of_python(python) if image else None,
+        tensorboard=user_python.has(python, "tensorboard/main.py"),
         rootless=accounts.is_rootless(root),
         first_open_port=accounts.first_open_port(root),
         ca_certificates=any((root / CA_CERTIFICATES[1:]).glob("*.crt")),

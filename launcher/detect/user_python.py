@@ -38,6 +38,11 @@ def package_files(prefix: Path, name: str) -> Iterator[Path]:
         yield from sorted(prefix.glob(f"{pattern}/{name}"))
 
 
+def has(python: str, name: str) -> bool:
+    """Return whether a file of a package is in the environment of an interpreter."""
+    return any(package_files(Path(python).parent.parent, name))
+
+
 def _python(prefix: Path) -> str | None:
     """Return what pyvenv.cfg says, else what the library's folder is called."""
     with contextlib.suppress(OSError):

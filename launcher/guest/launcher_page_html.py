@@ -55,8 +55,8 @@ _END = "</main>\n</body>\n</html>\n"
 def page(facts: Mapping[str, Any]) -> str:
     """Return the page; without facts that of a Jupyter which the launcher did not configure."""
     seen = "".join(_what_cuda_sees(facts)) if facts else ""
-    parts = (_HEAD, *_notes(facts), _LIVE, _TOPOLOGY, seen, _DOCTOR, _LOG, *_ways_in(facts), _END)
-    return "".join(parts)
+    parts = (_HEAD, *_notes(facts), _LIVE, *_programs(facts), _TOPOLOGY, seen, _DOCTOR, _LOG)
+    return "".join((*parts, *_ways_in(facts), _END))
 
 
 def _notes(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -69,6 +69,17 @@ def _notes(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f'<div class="note"><p><strong>{_text(note["what"])}</strong>: '
         yield f"{_text(note['means'])}</p>{_copied('fix', note['fix'])}</div>\n"
     yield "</section>\n"
+
+
+def _programs(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield links to what runs, or starts when it is opened, below Jupyter's own address."""
+    if not facts.get("programs"):
+        return
+    yield '<section aria-labelledby="h-programs"><h2 id="h-programs">Programs</h2>\n<ul>\n'
+    for program in facts["programs"]:
+        link = f'<a href="../{_text(program["path"])}">{_text(program["title"])}</a>'
+        yield f"<li>{link}</li>\n"
+    yield "</ul></section>\n"
 
 
 def _what_cuda_sees(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -113,6 +113,7 @@ class Host(NamedTuple):
     sharing: Sharing = Sharing()
     loopback: str = ""  # "127.0.1.1": hosts(5) gives our host name this address alone
     interface: str = ""  # of the default route: "eth0"
+    tensorboard: bool = False  # the user environment has it
     starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:

@@ -21,6 +21,13 @@ class GpuRequest(NamedTuple):
     none: bool = False
 
 
+class NamedPort(NamedTuple):
+    """A port of the loopback interface where a program of the user's listens, and its name."""
+
+    port: int
+    name: str  # any printable text
+
+
 class KeyLine(NamedTuple):
     """One line of an authorized_keys source."""
 
@@ -130,6 +137,8 @@ class Jupyter(NamedTuple):
     origins: tuple[str, ...] = ()  # whose pages may use it, besides its own; "*" = any
     page: bool = True  # beside it a page about the box (guest/launcher_page.py)
     metrics_token: Secret | None = None  # opens the page's metrics alone; None = there is none
+    ports: tuple[NamedPort, ...] = ()  # programs of the user's with a card and a link
+    tensorboard: bool = False  # started when somebody opens it; it is in our image
 
 
 class Ssh(NamedTuple):

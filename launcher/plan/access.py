@@ -116,6 +116,8 @@ def plan_jupyter(
         origins=_origins(settings, at, place, encrypted=certificate is not None),
         page=settings.page,
         metrics_token=settings.metrics_token,
+        ports=settings.ports,
+        tensorboard=machine.host.tensorboard,
     )
     return jupyter, None
 

@@ -12,7 +12,16 @@ from launcher.model import run_files
 from launcher.model.errors import NoUsableGpu
 from launcher.model.host import Host
 from launcher.model.machine import GpuReport, Machine
-from launcher.model.plan import EnvVar, Finding, Identity, Paths, Plan, State, Supervision
+from launcher.model.plan import (
+    EnvVar,
+    Finding,
+    Identity,
+    Jupyter,
+    Paths,
+    Plan,
+    State,
+    Supervision,
+)
 from launcher.model.services import program_of
 from launcher.plan.access import check_ports, plan_jupyter, plan_ssh
 from launcher.plan.caches import plan_caches
@@ -52,6 +61,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         *plan_account(identity),
         *plan_workspace(machine, settings),
         *(plan_runtime(settings) if jupyter else ()),
+        *(plan_tensorboard(jupyter, settings.environ) if jupyter else ()),
         *plan_pip(machine.host, settings.environ),
         *name_variables(identity, machine.host, settings),
         *plan_path(settings),
@@ -163,6 +173,16 @@ def plan_runtime(settings: Settings) -> tuple[EnvVar, ...]:
         return ()
     place = f"{settings.run_dir}/{run_files.JUPYTER}"
     return (EnvVar("JUPYTER_RUNTIME_DIR", place, "where our Jupyter says that it runs"),)
+
+
+def plan_tensorboard(jupyter: Jupyter, environ: Mapping[str, str]) -> tuple[EnvVar, ...]:
+    """Let `%tensorboard` in a notebook find its pages: the browser reaches no port but ours."""
+    name = "TENSORBOARD_PROXY_URL"
+    if not jupyter.tensorboard or environ.get(name):
+        return ()
+    # A JupyterHub's prefix is in base_url, too.
+    address = f"{jupyter.base_url}proxy/%PORT%/"
+    return (EnvVar(name, address, "%tensorboard in a notebook shows it below Jupyter's address"),)
 
 
 def plan_pip(host: Host, environ: Mapping[str, str]) -> tuple[EnvVar, ...]:

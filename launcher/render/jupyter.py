@@ -7,6 +7,7 @@ import re
 from launcher.model import run_files
 from launcher.model.plan import Certificate, Jupyter, Plan, Service
 from launcher.render.page import page_facts
+from launcher.render.programs import proxied_servers
 
 _CULL_INTERVAL = 300  # seconds between two looks at the kernels: Jupyter's default
 
@@ -40,6 +41,7 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
                 "news_url": None,
                 "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
             },
+            "ServerProxy": {"servers": proxied_servers(plan, jupyter)},
         },
         "final": {
             "ServerApp": {
@@ -48,6 +50,8 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
                 "jpserver_extensions": {
                     "jupyterlab": True,
                     "launcher_page": jupyter.page,
+                    "launcher_proxy": True,
+                    "jupyter_server_proxy": False,  # which launcher_proxy loads when it is used
                     **dict.fromkeys(jupyter.left_out, False),
                 },
                 # A hub's own extension of Jupyter sets the rest from the hub's variables.

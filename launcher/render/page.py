@@ -10,6 +10,7 @@ from launcher.model.masking import mask, mask_text
 from launcher.model.plan import Plan, Ssh
 from launcher.model.printable import printable
 from launcher.model.public_key import fingerprint
+from launcher.render.programs import programs
 
 
 def page_facts(plan: Plan) -> dict[str, object]:
@@ -32,6 +33,9 @@ def page_facts(plan: Plan) -> dict[str, object]:
             {name: printable(mask_text(text)) for name, text in note._asdict().items()}
             for note in plan.notes
         ],
+        "programs": [program._asdict() for program in programs(plan.jupyter)]
+        if plan.jupyter
+        else [],
         "ssh": _ssh(plan.ssh) if plan.ssh else {"off": plan.ssh_off or ""},
     }
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
-from launcher.model.plan import GpuRequest, KeyLine, Secret
-from launcher.settings import accepts, chown
+from launcher.model.plan import GpuRequest, KeyLine, NamedPort, Secret
+from launcher.settings import accepts, chown, ports
 
 Value = TypeVar("Value")
 Default = TypeVar("Default")
@@ -89,6 +89,8 @@ class Settings(NamedTuple):
     metrics_token_file: str | None = setting("LAUNCHER_METRICS_TOKEN_FILE", None,
         accepts.absolute,
         "File that holds it (white space around it is ignored).")
+    ports: tuple[NamedPort, ...] = setting("LAUNCHER_PORTS", (), ports.named_ports,
+        "Programs of yours to show in JupyterLab and on the page: 7860=Gradio,6006=TensorBoard.")
     jupyter_idle: int = setting("LAUNCHER_JUPYTER_CULL_IDLE", 0, accepts.idle_time,
         "End kernels that have computed nothing for this long, such as 12h. 0: never.",
         ("SHUTDOWN_INACTIVE_KERNELS",))  # seconds

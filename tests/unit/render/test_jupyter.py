@@ -242,3 +242,34 @@ def test_a_hubs_url_that_is_none_is_named(url: str) -> None:
 def test_a_hubs_port_that_ssh_wants_is_named() -> None:
     with pytest.raises(BadSetting, match="JUPYTERHUB_SERVICE_URL and SSH_PORT are both 8765"):
         plan({**HUB, "SSH_PORT": "8765"})
+
+
+# --- other programs of the user's ------------------------------------------------------------
+
+
+def test_programs_have_cards_and_braces_of_a_folder_are_no_places_to_fill() -> None:
+    made = plan({"LAUNCHER_PORTS": "7860=Gradio"})
+    made = replace(made, paths=replace(made.paths, guest="/a {b}", python="/{x}/python"))
+    servers = configuration(made)["default"]["ServerProxy"]["servers"]
+    assert servers["proxy-7860"]["launcher_entry"]["path_info"] == "proxy/7860/"
+    command = servers["tensorboard"]["command"]
+    assert [word.format(port=1) for word in command] == [
+        "/{x}/python", "/a {b}/launcher_tensorboard.py", "1",
+    ]  # fmt: skip
+
+
+def test_a_tensorboard_of_the_users_own_takes_the_place_of_ours() -> None:
+    servers = configuration(plan({"LAUNCHER_PORTS": "6006=TensorBoard"}))["default"]["ServerProxy"]
+    assert list(servers["servers"]) == ["proxy-6006"]
+
+
+def test_a_notebooks_tensorboard_is_shown_below_the_address() -> None:
+    name = "TENSORBOARD_PROXY_URL"
+    given = plan({"NB_PREFIX": "/lab-7"}).user_environment()
+    assert given[name] == "/lab-7/proxy/%PORT%/"
+    assert plan({name: "mine"}).user_environment()[name] == "mine"
+
+
+def test_the_proxy_is_loaded_by_ours_alone() -> None:
+    extensions = configuration(plan())["final"]["ServerApp"]["jpserver_extensions"]
+    assert (extensions["launcher_proxy"], extensions["jupyter_server_proxy"]) == (True, False)
