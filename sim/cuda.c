@@ -162,20 +162,20 @@ API cuDeviceGetName(char *name, int size, int device) {
     int code = enter_device(__func__, device, name);
     if (code) return code;
     if (size < 1) return INVALID_VALUE;
-    snprintf(name, (size_t)size, "%s", own(device)[F_name].text);
+    snprintf(name, (size_t)size, "%s", text_of(&own(device)[F_name]));
     return SUCCESS;
 }
 
 API cuDeviceGetUuid(unsigned char uuid[16], int device) {
     int code = enter_device(__func__, device, uuid);
-    if (!code) parse_uuid(gpu(device)[F_uuid].text, uuid);
+    if (!code) parse_uuid(text_of(&gpu(device)[F_uuid]), uuid);
     return code;
 }
 
 /* The second version gives a MIG instance its own UUID. */
 API cuDeviceGetUuid_v2(unsigned char uuid[16], int device) {
     int code = enter_device(__func__, device, uuid);
-    if (!code) parse_uuid(own(device)[F_uuid].text, uuid);
+    if (!code) parse_uuid(text_of(&own(device)[F_uuid]), uuid);
     return code;
 }
 
@@ -196,7 +196,7 @@ API cuDeviceComputeCapability(int *major, int *minor, int device) {
 API cuDeviceGetPCIBusId(char *bus_id, int size, int device) {
     int code = enter_device(__func__, device, bus_id);
     if (code) return code;
-    const char *text = gpu(device)[F_pci_bus_id].text;
+    const char *text = text_of(&gpu(device)[F_pci_bus_id]);
     if (!*text) return NOT_SUPPORTED;
     return snprintf(bus_id, (size_t)size, "%s", text + 4) < size ? SUCCESS : INVALID_VALUE;
 }
@@ -207,7 +207,7 @@ API cuDeviceGetByPCIBusId(int *device, const char *bus_id) {
     if (!device || !bus_id) return INVALID_VALUE;
     size_t length = strlen(bus_id);
     for (int i = 0; i < devices; i++) {
-        const char *text = gpu(i)[F_pci_bus_id].text;
+        const char *text = text_of(&gpu(i)[F_pci_bus_id]);
         if (length >= 12 && length <= strlen(text) &&
             !strcasecmp(text + strlen(text) - length, bus_id))
             return *device = i, SUCCESS;
@@ -245,7 +245,7 @@ enum {
 
 static long long attribute_value(int attribute, int device) {
     unsigned domain = 0, bus = 0, slot = 0;
-    sscanf(gpu(device)[F_pci_bus_id].text, "%x:%x:%x", &domain, &bus, &slot);
+    sscanf(text_of(&gpu(device)[F_pci_bus_id]), "%x:%x:%x", &domain, &bus, &slot);
     switch (attribute) {
     case 13: return own(device)[F_clock_sm_max].number * 1000;       /* CLOCK_RATE, kHz */
     case 16: return own(device)[F_multiprocessors].number;           /* MULTIPROCESSOR_COUNT */

@@ -23,7 +23,7 @@ static bool contains(const struct list *list, const struct device *device) {
 
 static int by_bus_id(const void *one, const void *two) {
     const struct device *a = *(struct device *const *)one, *b = *(struct device *const *)two;
-    return strcasecmp(a->value[F_pci_bus_id].text, b->value[F_pci_bus_id].text);
+    return strcasecmp(text_of(&a->value[F_pci_bus_id]), text_of(&b->value[F_pci_bus_id]));
 }
 
 /* The guide calls it "a simple heuristic": here multiprocessors times clock, then PCI order. */
@@ -76,9 +76,9 @@ static struct list pick_ordinals(const struct list *gpus, char *mask) {
 static bool is_named(struct device *device, const char *name) {
     char old_style[TEXT_SIZE +
                    32]; /* MIG-GPU-<uuid>/<GPU instance>/<compute instance>, before R470 */
-    if (!strncmp(device->value[F_uuid].text, name, strlen(name))) return true;
+    if (!strncmp(text_of(&device->value[F_uuid]), name, strlen(name))) return true;
     if (!device->parent) return false;
-    snprintf(old_style, sizeof old_style, "MIG-%s/%lld/%lld", device->parent->value[F_uuid].text,
+    snprintf(old_style, sizeof old_style, "MIG-%s/%lld/%lld", text_of(&device->parent->value[F_uuid]),
              device->value[F_gpu_instance].number, device->value[F_compute_instance].number);
     return !strcmp(old_style, name);
 }

@@ -67,8 +67,7 @@ static bool parse_value(struct reader *r, const struct key *key, char *text, str
     if (value->given && !value->inherited) return fail(r, "%s is given twice", key->name);
     if (!*text && key->type != SET) return fail(r, "%s has no value", key->name);
     if (strlen(text) >= TEXT_SIZE) return fail(r, "%s is longer than %d", key->name, TEXT_SIZE - 1);
-    *value = (struct value){.given = true};
-    strcpy(value->text, text);
+    *value = (struct value){.given = true, .text = text};
     long long minor;
     switch (key->type) {
     case TEXT: return true;
@@ -363,29 +362,38 @@ static bool matrices_are_complete(struct reader *r) {
     return true;
 }
 
+static char *read_file(const char *path) {
+    FILE *file = fopen(path, "re");
+    char *text = NULL;
+    size_t room = 0;
+    if (!file) return NULL;
+    bool is_read = getdelim(&text, &room, 0, file) >= 0;
+    if (!is_read && !ferror(file)) *text = 0, is_read = true; /* it is empty */
+    if (!is_read) free(text), text = NULL;
+    fclose(file);
+    return text;
+}
+
 bool machine_read(struct machine *machine, const char *path, char *error, size_t size) {
+    free(machine->source);
     memset(machine, 0, sizeof *machine);
     for (int i = 0; i < MAX_GPUS; i++)
         for (int j = 0; j < MAX_GPUS; j++) {
             machine->pcie_level[i][j] = UNKNOWN;
             for (int kind = 0; kind < P2P_KINDS; kind++) machine->p2p[kind][i][j] = UNKNOWN;
         }
-    FILE *file = fopen(path, "re");
-    if (!file) return snprintf(error, size, "%s: %s", path, strerror(errno)), false;
+    char *rest = machine->source = read_file(path);
+    if (!rest) return snprintf(error, size, "%s: %s", path, strerror(errno)), false;
     struct reader *reader = calloc(1, sizeof *reader);
     if (!reader) return snprintf(error, size, "out of memory"), false;
     reader->machine = machine;
-    char *line = NULL;
-    size_t room = 0;
     bool good = true;
-    while (good && getline(&line, &room, file) >= 0) {
+    while (good && rest && *rest) {
         reader->line++;
-        good = parse_line(reader, trim(line));
+        good = parse_line(reader, trim(strsep(&rest, "\n")));
     }
     good = good && matrices_are_complete(reader);
     if (!good) snprintf(error, size, "%s:%d: %s", path, reader->line, reader->error);
-    free(line);
     free(reader);
-    fclose(file);
     return good;
 }

@@ -4,9 +4,11 @@
 #include <ctype.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,16 +44,32 @@ bool machine_reload(struct machine *machine, struct looks *looks) {
     looks->last = stamp;
     if (!settled || is_same(&stamp, &looks->read)) return false;
     looks->read = stamp;
-    struct machine *read = malloc(sizeof *read);
+    struct machine *read = calloc(1, sizeof *read);
     bool good = read && machine_read(read, path, error, sizeof error);
     if (good) {
+        free(machine->source);
         *machine = *read;
         for (int gpu = 0; gpu < MAX_GPUS; gpu++)
             for (int mig = 0; mig < machine->migs[gpu]; mig++)
                 machine->mig[gpu][mig].parent = &machine->gpu[gpu];
     }
+    if (read && !good) free(read->source);
     free(read);
     return good;
+}
+
+enum { LOOK_MS = 20 }; /* until it is looked at, where nobody tells of a change */
+
+void machine_await_change(int *watch, long long milliseconds) {
+    const unsigned CHANGES = IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF;
+    char path[4096], told[4096];
+    if (*watch < 0) *watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    bool hears = *watch >= 0 && find_description(path, sizeof path) &&
+                 inotify_add_watch(*watch, path, CHANGES) >= 0;
+    struct pollfd pipe = {*watch, POLLIN, 0};
+    int most = hears ? 1000 : LOOK_MS;
+    poll(&pipe, hears, (int)(milliseconds < most ? milliseconds : most));
+    while (hears && read(*watch, told, sizeof told) > 0) {}
 }
 
 /* A fault on nvmlInit also covers nvmlInit_v2 and nvmlInitWithFlags: callers differ. */

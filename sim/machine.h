@@ -146,14 +146,14 @@ struct value {
     bool given, inherited; /* inherited: from [gpu *], so a GPU may say otherwise */
     long long number; /* NUMBER and what reduces to one; VERSION is 1000 * major + 10 * minor */
     long long most;   /* of a quantity that moves between `number` and this; 0 where it stays */
-    char text[TEXT_SIZE];
+    const char *text; /* as it is written, in `source`; NULL where it is not given */
 };
 
 struct link {
     bool given, inherited, enabled, p2p, atomics;
     int version;     /* NVML_NVLINK_VERSION_* */
     int remote_type; /* NVML_NVLINK_DEVICE_TYPE_*: 0 GPU, 1 IBM NPU, 2 switch, 255 unknown */
-    char remote_bus_id[TEXT_SIZE];
+    char remote_bus_id[17]; /* "": it is hidden */
 };
 
 struct process {
@@ -184,6 +184,7 @@ struct event { /* what whoever waits for `type` on that GPU hears */
 };
 
 struct machine {
+    char *source; /* the description, cut up: what the texts point into */
     struct value value[MACHINE_KEY_COUNT];
     struct device gpu[MAX_GPUS], mig[MAX_GPUS][MAX_MIG];
     int gpus, migs[MAX_GPUS];
@@ -195,7 +196,13 @@ struct machine {
     int events;
 };
 
-/* Read PATH into `machine`; on failure return false with "PATH:LINE: what is wrong" in `error`. */
+/* What a key says as text; "" where it says none. */
+static inline const char *text_of(const struct value *value) {
+    return value->text ? value->text : "";
+}
+
+/* Read PATH into `machine`, which is zeroed or was read before; on failure return false with
+ * "PATH:LINE: what is wrong" in `error`. */
 bool machine_read(struct machine *machine, const char *path, char *error, size_t size);
 
 /* Find the description: $NVSIM_MACHINE, else `nvsim.machine` beside this library.  A description
@@ -211,6 +218,11 @@ struct looks {
     struct stamp last, read;
 };
 bool machine_reload(struct machine *machine, struct looks *looks);
+
+/* Sleep until somebody writes the description, or puts another in its place; a second at most, for
+ * what came before.  Where the kernel has no room for one more watch, a short while.  `watch` is -1
+ * the first time. */
+void machine_await_change(int *watch, long long milliseconds);
 
 /* Suffer the faults set for `function` (it may not return); the code to return, or UNKNOWN. */
 int machine_suffer(const struct machine *machine, const char *function, int gpu);

@@ -116,7 +116,7 @@ __attribute__((visibility("default"))) const char *nvmlErrorString(int code) {
 static int system_text(const char *function, enum machine_key key, char *buffer, uint size) {
     int code = enter(function);
     if (code) return code;
-    return machine.value[key].given ? copy_text(machine.value[key].text, buffer, size)
+    return machine.value[key].given ? copy_text(text_of(&machine.value[key]), buffer, size)
                                     : NOT_SUPPORTED;
 }
 
@@ -171,10 +171,10 @@ API nvmlDeviceGetHandleByUUID(const char *uuid, handle *out) {
     if (!sessions) return UNINITIALIZED;
     if (!uuid || !out) return INVALID_ARGUMENT;
     for (int gpu = 0; gpu < machine.gpus; gpu++) {
-        if (!strcmp(machine.gpu[gpu].value[F_uuid].text, uuid) && *uuid)
+        if (!strcmp(text_of(&machine.gpu[gpu].value[F_uuid]), uuid) && *uuid)
             return give_handle(__func__, &machine.gpu[gpu], out);
         for (int mig = 0; mig < machine.migs[gpu]; mig++)
-            if (!strcmp(machine.mig[gpu][mig].value[F_uuid].text, uuid) && *uuid)
+            if (!strcmp(text_of(&machine.mig[gpu][mig].value[F_uuid]), uuid) && *uuid)
                 return give_handle(__func__, &machine.mig[gpu][mig], out);
     }
     return NOT_FOUND;
@@ -192,7 +192,7 @@ API nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, handle *out) {
     uint wanted[4], own[4];
     if (!bus_id || !out || !split_bus_id(bus_id, wanted)) return INVALID_ARGUMENT;
     for (int gpu = 0; gpu < machine.gpus; gpu++)
-        if (split_bus_id(machine.gpu[gpu].value[F_pci_bus_id].text, own) &&
+        if (split_bus_id(text_of(&machine.gpu[gpu].value[F_pci_bus_id]), own) &&
             !memcmp(own, wanted, sizeof own))
             return give_handle(__func__, &machine.gpu[gpu], out);
     return NOT_FOUND;

@@ -66,7 +66,7 @@ SAMPLE_GETTER(nvmlDeviceGetDecoderUtilization, utilization_decoder)
     API function(handle device, char *buffer, uint size) { \
         long long unused; \
         int code = read_number(__func__, device, F_##key, buffer, &unused); \
-        return code ? code : copy_text(device->value[F_##key].text, buffer, size); \
+        return code ? code : copy_text(text_of(&device->value[F_##key]), buffer, size); \
     }
 TEXT_GETTER(nvmlDeviceGetName, name)
 TEXT_GETTER(nvmlDeviceGetUUID, uuid)
@@ -103,7 +103,7 @@ API nvmlDeviceGetPciInfo_v3(handle device, struct pci_info *info) {
     if (!info) return INVALID_ARGUMENT;
     if (!value[F_pci_bus_id].given) return NOT_SUPPORTED;
     memset(info, 0, sizeof *info);
-    fill_pci(info, value[F_pci_bus_id].text);
+    fill_pci(info, text_of(&value[F_pci_bus_id]));
     info->pci_device_id = (uint)value[F_pci_device_id].number;
     info->pci_subsystem_id = (uint)value[F_pci_subsystem_id].number;
     return SUCCESS;

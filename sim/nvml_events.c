@@ -1,11 +1,12 @@
 /* NVML's events: whoever waits hears what is appended to the description's [events]. */
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "nvml_private.h"
 
 enum {
-    LOOK_MS = 20,           /* between two looks at the description */
+    SETTLE_MS = 20,         /* until whoever writes the description has ended */
     XID_CRITICAL_ERROR = 8, /* nvmlEventTypeXidCriticalError */
 };
 
@@ -13,6 +14,7 @@ struct event_set {
     ullong types[MAX_GPUS]; /* that are waited for, by GPU */
     int heard;              /* how many events of the description it knows */
     struct looks looks;
+    int watch; /* of the description */
     bool untold[MAX_GPUS]; /* has an `xid`, which the first wait is to tell */
     struct event told;
 };
@@ -41,13 +43,16 @@ API nvmlEventSetCreate(event_set *set) {
     if (code) return code;
     if (!set || !(*set = calloc(1, sizeof **set))) return INVALID_ARGUMENT;
     (*set)->heard = machine.events;
+    (*set)->watch = -1;
     return SUCCESS;
 }
 
 API nvmlEventSetFree(event_set set) {
     int code = enter(__func__);
-    if (!code) free(set);
-    return code;
+    if (code) return code;
+    if (set && set->watch >= 0) close(set->watch);
+    free(set);
+    return SUCCESS;
 }
 
 API nvmlDeviceRegisterEvents(handle device, ullong types, event_set set) {
@@ -84,9 +89,13 @@ static int await(const char *function, event_set set, uint timeout, const struct
     if (!set) return INVALID_ARGUMENT;
     long long end = milliseconds() + timeout;
     while (!(*found = next(set))) {
-        if (milliseconds() >= end) return TIMEOUT;
-        nanosleep(&(struct timespec){0, LOOK_MS * 1000000L}, NULL);
-        machine_reload(&machine, &set->looks);
+        long long left = end - milliseconds();
+        if (left <= 0) return TIMEOUT;
+        machine_await_change(&set->watch, left);
+        for (int look = 0; look < 2; look++) { /* the second knows that it is whole */
+            nanosleep(&(struct timespec){0, SETTLE_MS * 1000000L}, NULL);
+            machine_reload(&machine, &set->looks);
+        }
     }
     return SUCCESS;
 }

@@ -48,7 +48,7 @@ static int read_set(const char *function, handle device, enum device_key key, ui
     long long unused;
     if (is_handle(device)) device = gpu_of(device);
     int code = read_number(function, device, key, words ? bits : NULL, &unused);
-    if (!code) parse_set(device->value[key].text, bits, words);
+    if (!code) parse_set(text_of(&device->value[key]), bits, words);
     return code;
 }
 
@@ -162,7 +162,7 @@ static int read_fabric(const char *function, handle device, const void *out,
     int code = read_number(function, device, F_fabric_state, out, &state);
     if (code) return code;
     struct value *value = device->value;
-    parse_uuid(value[F_fabric_cluster_uuid].text, fabric->cluster_uuid);
+    parse_uuid(text_of(&value[F_fabric_cluster_uuid]), fabric->cluster_uuid);
     fabric->status = (int)value[F_fabric_status].number;
     fabric->clique_id = (uint)value[F_fabric_clique_id].number;
     fabric->state = (unsigned char)state;
