@@ -104,10 +104,10 @@ LONGEST = 300  # lines of a file; near 250 is meant
 # On the way from exec to the banner each of these would cost more than it gives, or is another
 # process's business (tens of milliseconds each, `python -X importtime`).
 NOT_IN_PID_1 = {
-    "argparse", "asyncio", "concurrent", "ctypes", "difflib", "email", "hashlib", "http",
-    "importlib.metadata", "logging", "multiprocessing", "paramiko", "pynvml", "random", "secrets",
-    "socket", "ssl", "subprocess", "supervisor", "tempfile", "threading", "torch", "urllib.request",
-    "xml",
+    "argparse", "asyncio", "concurrent", "ctypes", "dataclasses", "difflib", "email", "hashlib",
+    "http", "importlib.metadata", "inspect", "logging", "multiprocessing", "paramiko", "pynvml", "random",
+    "secrets", "socket", "ssl", "subprocess", "supervisor", "tempfile", "threading", "torch",
+    "urllib.request", "xml",
 }  # fmt: skip
 MOST_IN_PID_1 = 175  # modules, with ours: each is a third of a millisecond
 

@@ -6,6 +6,8 @@ import contextlib
 import gc
 import os
 import signal
+import sys
+from types import ModuleType
 
 from launcher.process import init
 from launcher.process.init import Init
@@ -31,12 +33,23 @@ def _supervise(parent: int, go_reader: int, go_writer: int) -> int:
     os.close(go_writer)
     os.setpgid(0, 0)  # Ctrl-C is PID 1's to hear
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until supervisor hears it, no reason to end
-    from launcher.supervise import loop
-
+    loop = _import_loop()
     gc.enable()
     run_dir = os.read(go_reader, 4096).decode()
     os.close(go_reader)
     return loop.supervise(run_dir, parent) if run_dir else 0
+
+
+def _import_loop() -> ModuleType:
+    """Import supervisor without TLS, a megabyte and some milliseconds that it has no use for.
+
+    Its clients come by a Unix socket; http.client, which it brings along, does without.
+    """
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # an ImportError for whoever asks
+    from launcher.supervise import loop
+
+    del sys.modules["ssl"]
+    return loop
 
 
 def describe_end(status: int) -> str:

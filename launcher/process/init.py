@@ -13,7 +13,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from launcher.model.errors import BadSetting, LauncherError, Stopped, reason, shortage
@@ -43,14 +42,14 @@ _EVERY = signal.valid_signals() - {
 }  # fmt: skip
 
 
-@dataclass
 class Child:
     """A forked child whose answer is read while it runs."""
 
-    pid: int
-    pipe: int
-    answer: bytearray = field(default_factory=bytearray)
-    status: int | None = None  # wait status, once it has ended
+    def __init__(self, pid: int, pipe: int) -> None:
+        self.pid = pid
+        self.pipe = pipe
+        self.answer = bytearray()
+        self.status: int | None = None  # wait status, once it has ended
 
     def read(self) -> None:
         """Take what is there: a pipe holds 64 KiB, and a child that fills it would wait."""

@@ -24,6 +24,16 @@ _TO_JUDGE = 10.0  # seconds for the checks, which ask nobody
 _GRACE = 1.0  # seconds for a kill; what is there after that is held by the kernel
 
 
+def _load_what_children_need() -> None:
+    """Import once what each look, and who listens, would import for itself.
+
+    It is shared memory then, and a third of what a look costs.  The driver's library is none of it.
+    """
+    import ctypes  # noqa: F401
+
+    from launcher.watch import gpu_events, roll_call, soundness  # noqa: F401
+
+
 class GpuWatch:
     """Knows what the log says of the GPUs, and when to look again."""
 
@@ -32,6 +42,7 @@ class GpuWatch:
         place: str = "docker",
     ) -> None:  # fmt: skip
         """Watch those of the start; `record` is what a watch before this one knew."""
+        _load_what_children_need()
         self.record = record or GpuRecord()
         self._run_dir = run_dir
         self._start = start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.services import SERVICES, program_of, service_of
 from launcher.model.watch import Probe
@@ -84,8 +84,7 @@ def not_running(name: str, program: Program) -> str | None:
     }.get(program.state)
 
 
-@dataclass(frozen=True)
-class GpuNews:
+class GpuNews(NamedTuple):
     """What the log says of the GPUs, and what the last look saw instead.
 
     What is seen is one line: what is lost, and "" where all is as at the start.  It is believed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from launcher.gpus.xid import is_worth_repeating
@@ -26,11 +25,10 @@ class Again(NamedTuple):
     seconds: float  # in so long
 
 
-@dataclass
-class _Said:
+class _Said(NamedTuple):
     since: float  # when it was said last: CLOCK_MONOTONIC, seconds
     pause: float = _PAUSE
-    count: int = 0  # that came meanwhile
+    count: int = 0  # type: ignore[assignment]  # that came meanwhile
 
 
 class XidNews:
@@ -45,7 +43,8 @@ class XidNews:
         if kind not in self._said:
             self._said[kind] = _Said(now, count=count - 1)
             return True
-        self._said[kind].count += count
+        said = self._said[kind]
+        self._said[kind] = said._replace(count=said.count + count)
         return False
 
     def due(self, now: float) -> list[Again]:

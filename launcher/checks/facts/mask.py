@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.model.evidence import CLEAN, NO_MASKS, Evidence
 
@@ -23,8 +23,7 @@ _NEGATIVE = re.compile(r"\s*-[0-9]")
 _RANGE = re.compile(r"([0-9]{1,3})-([0-9]{1,3})")
 
 
-@dataclass(frozen=True)
-class Mask:
+class Mask(NamedTuple):
     """What CUDA_VISIBLE_DEVICES does to the GPUs that NVML lists."""
 
     left: int  # devices that CUDA sees under it

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Capability = tuple[int, int]
 
@@ -51,8 +51,7 @@ _BY_DEFAULT = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Wheel:
+class Wheel(NamedTuple):
     """One published build of PyTorch."""
 
     release: str  # "2.6.0"
