@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launcher.checks.check import CPU_ONLY, Check
+from launcher.checks.facts import preloads
 from launcher.checks.facts.device_nodes import cuda_works
 from launcher.checks.facts.how_to_run import tell
 from launcher.checks.facts.library_files import (
@@ -231,6 +232,15 @@ CHECKS: tuple[Check, ...] = (
         "libraries.broken_nvml",
         lambda seen: _broken(seen, NVML) if cuda_works(seen) else None,
         "CUDA works, GPUs cannot be listed or ordered", _mend, warning=True,
+    ),
+    Check(
+        "libraries.system_preload", preloads.in_the_way,
+        f"no trial can leave it out: {CPU_ONLY}", preloads.take_out,
+    ),
+    Check(
+        "libraries.preload_broken", preloads.not_loaded,
+        "every program says so on standard error, and goes on without it", preloads.mend,
+        warning=True,
     ),
     Check(
         "libraries.several", _several, "which one is taken depends on the order of folders",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from launcher.checks.check import Check, plural
+from launcher.checks.facts import forbidden
 from launcher.checks.facts.how_to_run import place_of, tell
 from launcher.checks.facts.taken import devices_of, holders, in_use, memory_full
 from launcher.model.evidence import Evidence
@@ -221,6 +222,9 @@ CHECKS: tuple[Check, ...] = (
           warning=True),
     Check("resources.threads", _threads,
           'DataLoader workers fail: "can\'t start new thread"', _told("pids"), warning=True),
+    Check("resources.system_calls", forbidden.others,
+          "programs that fall back where a kernel is older fail here: threads, test -w, make",
+          forbidden.update, warning=True),
     Check("resources.files", _files,
           "programs that close each one that might be open take half a minute for it, the NVIDIA "
           "driver among them", _told("nofile"), warning=True),

@@ -18,6 +18,7 @@ from launcher.checks.facts.device_nodes import (
     refused,
     uvm_missing,
 )
+from launcher.checks.facts.forbidden import THREADS_MEAN, threads, update
 from launcher.checks.facts.how_to_run import (
     anew,
     give_gpus,
@@ -32,6 +33,7 @@ from launcher.checks.facts.injection import (
     asked_for,
     gvisor_refuses,
     is_jetson,
+    leak,
     none_asked_for,
     not_followed,
     not_injected,
@@ -130,20 +132,6 @@ def _imex_channel(seen: Evidence) -> str | None:
 
 
 # --- warnings ------------------------------------------------------------------------------------
-
-
-def _leak(seen: Evidence) -> str | None:
-    """Return whether there are more GPUs than the list of devices asks for.
-
-    Names of other kinds say nothing of a number: CDI names, and the folder that the Kubernetes
-    device plugin mounts instead of a list.
-    """
-    listed = {name for name in (asked_for(seen) or "").split(",") if name}
-    plain = all(name.isdecimal() or name.startswith(("GPU-", "MIG-")) for name in listed)
-    count = len(seen.gpus) + len(seen.lost)
-    if listed and plain and count > len(listed):
-        return f"{count} GPUs are here, NVIDIA_VISIBLE_DEVICES lists {len(listed)}"
-    return None
 
 
 def _stay_with_own(seen: Evidence) -> str:
@@ -283,12 +271,13 @@ CHECKS: tuple[Check, ...] = (
         lambda seen: tell(seen.machine.host, "variable", "NVIDIA_IMEX_CHANNELS=0")
         + ", under the NVIDIA runtime (Kubernetes: a ComputeDomain)",
     ),
+    Check("runtime.threads_forbidden", threads, THREADS_MEAN, update),
     Check(
         "runtime.no_management", lambda seen: _no_utility(seen) if cuda_works(seen) else None,
         "CUDA works, GPUs cannot be listed or ordered", with_capabilities, warning=True,
     ),
     Check(
-        "runtime.leak", _leak, "CUDA may take GPUs that others use", _stay_with_own, warning=True,
+        "runtime.leak", leak, "CUDA may take GPUs that others use", _stay_with_own, warning=True,
     ),
     Check(
         "runtime.sysfs_hidden", _sysfs_hidden, "how the GPUs are connected cannot be seen",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from launcher.detect import accounts, hosts, mounts, user_python
 from launcher.detect.cgroup import attempt, cpu_quota, memory_limit, read_text, smallest
+from launcher.detect.preload import read_preloads
 from launcher.detect.sharing import read_sharing
 from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host
 from launcher.model.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
@@ -149,6 +150,7 @@ def read_host(
         # A machine of one's own may be called what it likes.
         loopback=hosts.loopback_of(os.uname().nodename, root) if contained else "",
         interface=hosts.default_interface(root),
+        preloads=read_preloads(root),
         starter=_starter(environ, root),
     )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from launcher import __version__, checks
 from launcher.checks import CHECKS, COLLECTIVE, LAYERS
 from launcher.checks.check import Check
-from launcher.detect import driver
+from launcher.detect import driver, system_calls
 from launcher.doctor import collect as doctor_collect
 from launcher.doctor import collective, report
 from launcher.doctor.trials import Listener, Programs
@@ -109,8 +109,11 @@ def collect(
     plan = box[0] if box else None
     worked_before = bool(box and box[1].report.gpus)
 
+    refused = system_calls.refused()
+
     def known(seen: Evidence, layer: str) -> None:
-        listener.known(seen._replace(worked_before=worked_before), layer)
+        known_now = seen._replace(worked_before=worked_before, refused_calls=refused)
+        listener.known(known_now, layer)
 
     machine = driver.detect_machine(settings, root)
     user = plan.identity.account if plan else machine.host.me
@@ -125,7 +128,7 @@ def collect(
         cpu_only=plan.cpu_only if plan else settings.cpu_only,
         root=root,
     )
-    seen = seen._replace(worked_before=worked_before)
+    seen = seen._replace(worked_before=worked_before, refused_calls=refused)
     return _with_collective(seen, programs, environ, root) if asked.talk else seen
 
 

@@ -93,6 +93,7 @@ class Evidence(NamedTuple):
     user: Account | None = None  # who the user's programs run as; None = who collected this
     cpu_only: bool = False  # LAUNCHER_GPUS=none: that there is no usable GPU is no failure
     collective: Collective | None = None  # None = it was not asked for
+    refused_calls: tuple[str, ...] = ()  # new system calls that a filter forbids: "clone3" …
     extra: dict[str, str] = {}  # noqa: RUF012  # more facts for a report; nobody changes it
 
     @property

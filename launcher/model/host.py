@@ -80,6 +80,13 @@ class Sharing(NamedTuple):
     limits: tuple[str, ...] = ()  # "CUDA_DEVICE_MEMORY_LIMIT_0=4096m", of a library that divides
 
 
+class Preload(NamedTuple):
+    """A library that /etc/ld.so.preload puts into every program (ld.so(8))."""
+
+    path: str
+    fault: str = ""  # why the loader passes it by, and each program says so; "" = it is loaded
+
+
 class Host(NamedTuple):
     """The box we run in."""
 
@@ -114,6 +121,7 @@ class Host(NamedTuple):
     loopback: str = ""  # "127.0.1.1": hosts(5) gives our host name this address alone
     interface: str = ""  # of the default route: "eth0"
     tensorboard: bool = False  # the user environment has it
+    preloads: tuple[Preload, ...] = ()
     starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"
 
     def account_of(self, uid: int) -> Account | None:

@@ -12,7 +12,9 @@ import signal
 from launcher.box import files, home, ownership, sshd
 from launcher.box import state as box_state
 from launcher.box.ca_bundle import write_ca_bundle
-from launcher.model.errors import LauncherError
+from launcher.checks.facts import forbidden
+from launcher.detect import system_calls
+from launcher.model.errors import BadSetting, LauncherError
 from launcher.model.host import Host
 from launcher.model.machine import Machine
 from launcher.model.plan import Identity, Plan, State
@@ -54,6 +56,8 @@ def for_a_command(plan: Plan, host: Host) -> bytes:
         with contextlib.suppress(OSError):
             home.give_workspace(plan.identity, plan.paths.workspace)
     ownership.give_extra(plan.identity, say)
+    if system_calls.are_threads_refused():
+        say(forbidden.in_words(host))
     with contextlib.suppress(OSError):
         home.make_home(plan.identity, say=say)
     write_ca_bundle(plan.ca_sources, plan.paths.run)
@@ -105,7 +109,12 @@ def open_state(settings: Settings, host: Host, who: Identity, mend: bool = True)
 
 
 def write_files(plan: Plan, machine: Machine, settings: Settings) -> bytes:
-    """Write whatever the services read, and set the password."""
+    """Write whatever the services read, and set the password.
+
+    Raises BadSetting where nothing of that could run.
+    """
+    if plan.jupyter and system_calls.are_threads_refused():
+        raise BadSetting(forbidden.in_words(machine.host))
     _become_able_to_run_programs()
     files.check_temporary_directory()
     if plan.ssh:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -55,6 +56,29 @@ def test_a_file_that_is_no_certificate_is_named(box: Boxes, tmp_path: Path) -> N
     started = box("-v", f"{tmp_path}:/usr/local/share/ca-certificates:ro")
     assert started.wait() == 78
     assert f"certificate authority {CERTIFICATES}: no certificate in PEM" in started.logs()
+
+
+def test_an_engine_that_forbids_clone3_is_named(box: Boxes, tmp_path: Path) -> None:
+    """As Docker's before 20.10.10: no thread can be started, so Jupyter cannot run."""
+    profile = tmp_path / "old.json"
+    refused = {"names": ["clone3"], "action": "SCMP_ACT_ERRNO"}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}))
+    old = ("--security-opt", f"seccomp={profile}")
+    done = box.run(options=old)
+    assert done.returncode == 78
+    assert b"can start a thread" in done.stdout
+    assert b"update docker, to 20.10.10 at least" in done.stdout
+    done = box.run("echo", "clean", options=old)
+    assert (done.returncode, done.stdout) == (0, b"clean\n")
+    assert b"can start a thread" in done.stderr
+
+
+def test_what_every_program_is_to_load_and_is_not_there(box: Boxes, tmp_path: Path) -> None:
+    (tmp_path / "preload").write_text("/usr/local/vgpu/libvgpu.so\n")
+    mounted = ("-v", f"{tmp_path}/preload:/etc/ld.so.preload:ro")
+    done = box.run("launcher", "doctor", "libraries", options=mounted)
+    said = b" ".join(done.stdout.split())
+    assert b"/etc/ld.so.preload names /usr/local/vgpu/libvgpu.so, which is not there" in said
 
 
 def test_a_box_that_nobody_uses_ends_in_good_order(box: Boxes) -> None:

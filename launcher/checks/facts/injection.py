@@ -85,3 +85,20 @@ def not_followed(seen: Evidence) -> str | None:
 def not_requested(seen: Evidence) -> str | None:
     what = not_injected(seen) if seen.platform == "kubernetes" else None
     return f"the pod requests no nvidia.com/gpu: {what}" if what else None
+
+
+# --- more was given than was asked for ----------------------------------------------------------
+
+
+def leak(seen: Evidence) -> str | None:
+    """Return whether there are more GPUs than the list of devices asks for.
+
+    Names of other kinds say nothing of a number: CDI names, and the folder that the Kubernetes
+    device plugin mounts instead of a list.
+    """
+    listed = {name for name in (asked_for(seen) or "").split(",") if name}
+    plain = all(name.isdecimal() or name.startswith(("GPU-", "MIG-")) for name in listed)
+    count = len(seen.gpus) + len(seen.lost)
+    if listed and plain and count > len(listed):
+        return f"{count} GPUs are here, NVIDIA_VISIBLE_DEVICES lists {len(listed)}"
+    return None

@@ -30,6 +30,7 @@ class Place(NamedTuple):
     memory: str
     mps: str  # share the host's MPS
     seccomp: str  # fewer system calls forbidden
+    newer: str  # an engine that knows newer system calls
     group: str  # the group {0} beside the user's own
     option: str  # {0}, an option of docker run with no form of its own here
 
@@ -58,6 +59,8 @@ DOCKER = Place(
     memory="docker run --memory=… with a higher limit",
     mps="docker run --ipc=host -v /tmp/nvidia-mps:/tmp/nvidia-mps …",
     seccomp="docker run --security-opt seccomp=unconfined …",
+    newer="on the host: update docker, to 20.10.10 at least; until then: "
+    "docker run --security-opt seccomp=unconfined …",
     group="docker run --group-add {0} …",
     option="docker run {0} …",
 )  # fmt: skip
@@ -88,6 +91,8 @@ def _podman(rootless: str = "") -> Place:
         engine=f"{generate}podman run --device nvidia.com/gpu={{0}} {options}…",
         capabilities=f"podman run --device nvidia.com/gpu=all {options}-e {{0}} …",
         group="podman run --group-add keep-groups …" if rootless else words.group,
+        newer="on the host: update podman, containers-common and libseccomp; until then: "
+        f"podman run --security-opt seccomp=unconfined {options}…",
     )
 
 
@@ -109,6 +114,7 @@ _PLAIN = DOCKER._replace(
     memory="raise MemoryMax= of the unit that this runs in",
     mps="start it as the user whose MPS server that is",
     seccomp="leave out the SystemCallFilter= of the unit that this runs in",
+    newer="SystemCallErrorNumber=ENOSYS in the unit that this runs in",
     group="sudo usermod -aG {0} $USER, and log in again",
     option="start it without what forbids this",
 )  # fmt: skip
@@ -131,6 +137,7 @@ _LXC = _PLAIN._replace(
     cpus="on the LXC host: {0} cores in the container's configuration",
     memory="on the LXC host: more memory in the container's configuration",
     seccomp="on the LXC host: another lxc.seccomp.profile",
+    newer="on the LXC host: update LXC and libseccomp, or another lxc.seccomp.profile",
     option="on the LXC host, in the container's configuration: what forbids this",
 )  # fmt: skip
 
@@ -140,7 +147,7 @@ _WSL = _PLAIN._replace(
     engine="on Windows: update the NVIDIA driver, then wsl --update",
     capabilities="on Windows: update the NVIDIA driver, then wsl --update",
     anew="on Windows: wsl --shutdown, then start it again",
-    recreate="restart WSL (wsl --shutdown on Windows)",
+    recreate="restart WSL (wsl --shutdown on Windows)", newer="on Windows: wsl --update",
     memory="on Windows: a higher memory= in .wslconfig",
 )  # fmt: skip
 
@@ -165,6 +172,8 @@ _KUBERNETES = DOCKER._replace(
     memory="in the pod: a higher resources.limits.memory",
     mps="in the pod: hostIPC: true, and a hostPath volume /tmp/nvidia-mps",
     seccomp="in the pod: securityContext: {{seccompProfile: {{type: Unconfined}}}}",
+    newer="on the node: update containerd, to 1.5.6 at least; until then, in the pod: "
+    "securityContext: {{seccompProfile: {{type: Unconfined}}}}",
     group="in the pod: securityContext: {{supplementalGroups: [{0}]}}",
     option="in the pod's securityContext what {0} is to other engines",
 )  # fmt: skip
@@ -189,6 +198,7 @@ def _rented(host: str, console: str, other: str, variable: str, restart: str) ->
         memory=f"{more} memory",
         mps="start no MPS server, and unset CUDA_MPS_PIPE_DIRECTORY",
         seccomp=f"{host}: a seccomp profile that allows it",
+        newer=f"{console}: {other}, on a machine with a newer engine",
         group=f"{host}: device nodes of mode 0666, not of group {{0}}",
         option=f"{host}: what {{0}} is to other engines",
     )  # fmt: skip
@@ -224,6 +234,7 @@ _SLURM = _PLAIN._replace(
     pids="the cluster's admins: a higher TasksMax= for slurmd",
     cpus="in the job: srun --cpus-per-task={0} …",
     memory="in the job: srun --mem=… with a higher limit",
+    newer="the cluster's admins: a newer libseccomp, and Apptainer or enroot",
     group="the cluster's admins: the group {0} for this account",
     option="the cluster's admins: what forbids this",
 )  # fmt: skip
@@ -251,6 +262,7 @@ def _hub(host: str, settings: dict[str, str]) -> Place:
         memory=f"{who}: a higher c.Spawner.mem_limit",
         mps=f"{who}: the host's IPC namespace and /tmp/nvidia-mps for this box",
         seccomp=f"{who}: a seccomp profile that allows it",
+        newer=f"{who}: a newer engine, whose seccomp profile knows newer system calls",
         group=f"{who}: {settings['group']}",
         option=f"{who}: what {{0}} is to the engine",
     )  # fmt: skip

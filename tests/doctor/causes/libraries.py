@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from testing.doctor.scenario import Scenario
+import sys
+
+from testing.doctor.scenario import SHORT, Scenario
 from testing.doctor.tree import (
     LIBRARIES,
     answering,
     libraries_in,
+    linked,
     of_wrong_class,
     only_libcuda_in,
     removed,
@@ -16,6 +19,8 @@ from testing.doctor.tree import (
 COMPAT = "usr/local/cuda-12.6/compat"
 STUBS = "usr/local/cuda/lib64/stubs"
 OLD = "opt/old-driver/lib"
+VGPU = "/usr/local/vgpu/libvgpu.so"
+FOREIGN = "\x7fELF\1\1\1" + 11 * "\0" + "\x28\0"  # 32 bits, Arm
 
 LIBRARY = (
     Scenario(
@@ -52,6 +57,24 @@ LIBRARY = (
         tree=(libraries_in(OLD, "545.23.08", {"faults": {"cuInit": "return 803"}}),),
         environ={"LD_LIBRARY_PATH": f"/{OLD}:/{LIBRARIES}"}, seen=(OLD,),
         names=("export LD_LIBRARY_PATH=",), dropped=(OLD,),
+    ),
+    Scenario(
+        "preload-hangs", "A library of /etc/ld.so.preload hangs in the first call of CUDA.",
+        "libraries.system_preload", changes={"faults": {"cuInit": "hang"}}, environ=SHORT,
+        tree=(written("etc/ld.so.preload", f"{VGPU}\n"), linked(VGPU[1:], sys.executable)),
+        seen=(VGPU, "hangs"), names=(VGPU, "/etc/ld.so.preload", "HAMi"),
+    ),
+    Scenario(
+        "preload-missing", "/etc/ld.so.preload names a library that nobody mounted.",
+        tree=(written("etc/ld.so.preload", f"{VGPU}\n"),),
+        warns=("libraries.preload_broken",), seen=(VGPU, "is not there"),
+        names=(VGPU, "/etc/ld.so.preload", "HAMi"),
+    ),
+    Scenario(
+        "preload-foreign", "/etc/ld.so.preload names a library of another architecture.",
+        tree=(written("etc/ld.so.preload", f"{VGPU}\n"), written(VGPU[1:], FOREIGN)),
+        warns=("libraries.preload_broken",), seen=(VGPU, "another kind of machine"),
+        names=(VGPU, "/etc/ld.so.preload"),
     ),
     Scenario(
         "preload", "LD_PRELOAD brings another libcuda.", "libraries.preload",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from testing import forbidden
 from testing.doctor.scenario import Scenario
 from testing.doctor.tree import (
     CONTROL,
@@ -23,7 +26,17 @@ from tests.doctor.causes.hardware import NO_GPU_ANSWERS, NOTHING_INJECTED
 # root without the capability that lets it open everything: what a rootless container's root is.
 NOT_ALMIGHTY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
+
+def below_a_filter(*calls: str) -> tuple[str, ...]:
+    return (sys.executable, forbidden.__file__, ",".join(calls))
+
+
 RUNTIME = (
+    Scenario(
+        "clone3-forbidden", "An engine whose seccomp filter is older than clone3.",
+        "runtime.threads_forbidden", wrapper=below_a_filter("clone3"),
+        seen=("clone3", "EPERM"), names=("20.10.10", "seccomp=unconfined"),
+    ),
     Scenario(
         "not-injected", "The container was started without its GPU.", "runtime.not_injected",
         tree=(NOTHING_INJECTED,), seen=("RTX 3090", "550.127"), names=("--gpus all",),

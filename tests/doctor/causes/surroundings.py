@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from sim import description, driver
+from testing import forbidden
 from testing.doctor.scenario import Scenario
 from testing.doctor.tree import written
 
@@ -183,6 +185,11 @@ RESOURCES = (
     Scenario(
         "many-files", "A process may have a thousand million files open.", wrapper=MANY_FILES,
         warns=("resources.files",), names=("--ulimit nofile=65536",),
+    ),
+    Scenario(
+        "faccessat2-forbidden", "An engine whose seccomp filter is older than faccessat2.",
+        wrapper=(sys.executable, forbidden.__file__, "faccessat2,openat2"),
+        warns=("resources.system_calls",), seen=("openat2, faccessat2",), names=("20.10.10",),
     ),
     Scenario(
         "own-name-is-loopback", "With the host's network, the host's name is 127.0.1.1.",

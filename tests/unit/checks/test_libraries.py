@@ -14,6 +14,7 @@ from launcher.model.evidence import (
     Evidence,
     Library,
 )
+from launcher.model.host import Preload
 from launcher.model.machine import DriverFailure, GpuReport, Hardware
 from testing.evidences import NO_NVML, fails, full, healthy, ids, nvml_fails, real, works
 from testing.machines import answering, cards, gpu
@@ -74,7 +75,23 @@ WSL = Hardware(pci_hidden=True, device_nodes=("/dev/dxg",))
 SECOND_NVML = library(f"/opt/lib/{NVML}", "ld.so.cache", "real", "565.57.01", taken=True)
 
 # (the check, evidence, words of what was seen, words of the fix)
+VGPU = "/usr/local/vgpu/libvgpu.so"
+
+
+def with_preloads(seen: Evidence, *preloads: Preload) -> Evidence:
+    host = seen.machine.host._replace(preloads=preloads)
+    return seen._replace(machine=seen.machine._replace(host=host))
+
+
+def hung_with(*preloads: Preload, outcome: str = "hung") -> Evidence:
+    """Return evidence in which CUDA hangs in each trial."""
+    hung = tuple(CudaTrial(how, outcome, reason="no answer") for how in (AS_GIVEN, CLEAN))
+    return with_preloads(replace(healthy(), trials=hung, torch=None), *preloads)
+
+
 FAILURES = [
+    ("system_preload", hung_with(Preload(VGPU)), VGPU, "/etc/ld.so.preload"),
+    ("system_preload", hung_with(Preload(VGPU), outcome="crashed"), "CUDA crashes", "HAMi"),
     (
         "stub",
         cured(34, "CUDA_ERROR_STUB_LIBRARY", STUB, environ=PATHS),
@@ -213,6 +230,12 @@ FAILURES = [
 BROKEN_NVML = GpuReport(failure=DriverFailure("library", f"{FOLDER}/{NVML}: file too short"))
 WARNINGS = [
     (
+        "preload_broken",
+        with_preloads(healthy(), Preload(VGPU, "is not there"), Preload("/opt/well.so")),
+        f"names {VGPU}, which is not there",
+        f"take {VGPU} out",
+    ),
+    (
         "broken_nvml",
         replace(full(BROKEN_NVML, cards(2)), trials=(works(GPUS),)),
         "file too short",
@@ -251,6 +274,12 @@ def test_every_check_has_its_scenario() -> None:
     warnings = {check.id for check in libraries.CHECKS if check.warning}
     assert {f"libraries.{name}" for name in ids(FAILURES)} == failures
     assert {f"libraries.{name}" for name in ids(WARNINGS)} == warnings
+
+
+def test_a_library_that_is_passed_by_does_not_hang() -> None:
+    failure = judge(hung_with(Preload(VGPU, "is not there"))).failure
+    assert failure is not None
+    assert failure.id == "cuda.hung"
 
 
 def seen_of_libraries(evidence: Evidence) -> set[str]:

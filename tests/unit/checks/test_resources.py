@@ -309,6 +309,20 @@ def test_without_gpus_only_the_boxs_own_limits_count() -> None:
     assert [one.id for one in found] == ["resources.shm"]
 
 
+@pytest.mark.parametrize(
+    ("seen", "named"),
+    [
+        (healthy(refused_calls=("clone3",)), []),  # a failure says it
+        (healthy(refused_calls=("clone3", "faccessat2")), ["faccessat2"]),
+        (healthy(refused_calls=("clone3",), cpu_only=True), ["clone3"]),
+        (cheap(answering(), NO_CARD)._replace(refused_calls=("clone3",)), ["clone3"]),
+    ],
+)
+def test_forbidden_system_calls(seen: Evidence, named: list[str]) -> None:
+    found = [one for one in warnings(seen) if one.id == "resources.system_calls"]
+    assert [one.what.partition(":")[0] for one in found] == named
+
+
 # --- all of them ------------------------------------------------------------------------------
 
 
@@ -321,7 +335,9 @@ def test_every_warning_has_a_fix_everywhere(platform: str) -> None:
     report = answering(taken, *others)
     host = replace(seen.machine.host, loopback="127.0.1.1")
     small = replace(seen.machine, report=report, host=host)
-    found = warnings(with_rdma(replace(seen, machine=small, torch=None, trials=())))
+    calls = ("clone3", "faccessat2")
+    seen = replace(seen, machine=small, torch=None, trials=(), refused_calls=calls)
+    found = warnings(with_rdma(seen))
     assert {one.id for one in found} == {check.id for check in CHECKS if check.warning}
     assert all(one.fix and one.what for one in found)
     assert not any("docker" in one.fix for one in found) or platform == "docker"

@@ -234,6 +234,10 @@ FAILURES = [
     ),
 ]
 
+FAILURES.append(
+    ("threads_forbidden", healthy(refused_calls=("clone3",)), "clone3", "20.10.10 at least")
+)
+
 LEAKING = {"NVIDIA_VISIBLE_DEVICES": gpu(0).uuid}
 WARNINGS = [
     ("no_management", replace(ONLY_CUDA, trials=(works((gpu(0),)),)), "libnvidia-ml", "utility"),
