@@ -168,7 +168,10 @@ def main() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     if here not in sys.path:  # PYTHONSAFEPATH: our extension is found all the same
         sys.path.append(here)
-    app = starter(Server.configuration["hub"])
+    from launcher_late import late_libraries
+
+    with late_libraries():
+        app = starter(Server.configuration["hub"])
     app.serverapp_class = Server
     app.launch_instance(argv=Server.configuration["arguments"])
     if Server.unused:
@@ -230,13 +233,13 @@ def choose_folder(server: dict[str, Any]) -> None:
 
 def starter(hub: bool) -> Any:
     """Return the application to launch: JupyterLab, or a hub's, which loads JupyterLab too."""
-    if hub:
-        from jupyterhub.singleuser.extension import JupyterHubSingleUser
-
-        return JupyterHubSingleUser
     from jupyterlab.labapp import LabApp
 
-    return LabApp
+    if not hub:
+        return LabApp
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser
+
+    return JupyterHubSingleUser
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The order of things: detect → plan → render → run.  What PID 1 does first, and what it ends with.
 
-What takes time starts before anything else is even imported: the driver is asked in one child, and
-supervisor imported in another.  `start` goes on from there.
+What takes time starts before anything else is even imported: the driver is asked in one child,
+supervisor imported in another, and the state directory opened in a third.  `start` goes on there.
 """
 
 from __future__ import annotations
@@ -37,13 +37,19 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
     box = Init(out)
     try:
         asked = driver.ask(box)
-        supervisor = Supervisor(box) if meant.services else None
-        from launcher.pid1 import start  # while the children work
+        if not meant.services:
+            from launcher.pid1 import start  # while the child works
+
+            return start.command(box, asked, list(meant.command), started)
+        supervisor = Supervisor(box)
+        from launcher.pid1.begin import begin
+
+        begun = begin(box)
+        from launcher.pid1 import start  # while three children work
         from launcher.pid1.beside import Beside
 
-        if supervisor is None:
-            return start.command(box, asked, list(meant.command), started)
-        return start.services(box, asked, supervisor, started, Beside(meant.command, here))
+        children = start.Children(asked, supervisor, begun)
+        return start.services(box, children, started, Beside(meant.command, here))
     except Stopped as stop:
         return 0 if meant.services else 128 + stop.number
     except LauncherError as err:

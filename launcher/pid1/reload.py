@@ -9,6 +9,7 @@ from launcher.detect.adopted import adopt
 from launcher.detect.driver import GUEST
 from launcher.model.errors import LauncherError, StartFailed, reason
 from launcher.pid1 import prepare
+from launcher.pid1.state import open_state
 from launcher.plan.outset import Outset, set_out
 from launcher.plan.plan import make_plan
 from launcher.process.pump import Pump
@@ -26,7 +27,7 @@ def reload(before: Outset, supervise_pid: int) -> int:
     try:
         settings = adopt(load.load_settings())
         outset = set_out(machine, settings, GUEST, before.started, container=before.container)
-        state = prepare.open_state(settings, idle, outset.identity, mend=False)
+        state = open_state(settings, idle, outset.identity, mend=False)
         plan = make_plan(outset, state)
         prepare.write_files(plan, machine, settings)
     except (LauncherError, OSError) as err:

@@ -24,11 +24,11 @@ from launcher.model.machine import Machine
 from launcher.model.plan import Finding, Identity, Plan, State
 from launcher.pid1 import command as commands
 from launcher.pid1 import prepare
+from launcher.pid1.begin import Begun, begin
 from launcher.pid1.beside import NONE, Beside
 from launcher.pid1.supervisor import Supervisor, describe_end
 from launcher.plan import environment
 from launcher.plan.access import idle_line
-from launcher.plan.identity import plan_identity
 from launcher.plan.outset import Outset, set_out
 from launcher.plan.plan import make_plan, too_few_gpus
 from launcher.process import become, init
@@ -43,12 +43,18 @@ _PATIENCE = 0.12
 _DISK_TIMEOUT = 20.0
 
 
-def services(
-    box: Init, asked: Child, supervisor: Supervisor, started: float, beside: Beside = NONE
-) -> int:
+class Children(NamedTuple):
+    """What works while PID 1 imports and plans."""
+
+    asked: Child  # the driver
+    supervisor: Supervisor
+    begun: Begun
+
+
+def services(box: Init, children: Children, started: float, beside: Beside = NONE) -> int:
     """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
+    asked, supervisor, begun = children
     container = environ.own()
-    begun = _begin(box)
     run_dir.claim(begun.settings.run_dir)
     machine = _read_machine(box, asked, begun.settings, begun.host, started, _PATIENCE)
     outset = _set_out(begun, machine, started, container)
@@ -58,7 +64,7 @@ def services(
     waited = time.monotonic()
     if _run_hooks(box, begun.settings, for_a_command=False):
         started += time.monotonic() - waited  # from here on the services have their time
-        begun = _begin(box, said=begun.settings.warnings)
+        begun = begin(box, said=begun.settings.warnings)
         machine = _after_hooks(box, machine, cpu_only, begun.settings, begun.host)
         outset = _set_out(begun, machine, started, container)
         plan = _make_real(box, begun, outset)
@@ -117,29 +123,6 @@ def command(box: Init, asked: Child, argv: list[str], started: float) -> int:
     return commands.run_command(box, argv, env, lambda: become.drop_to_user(plan))
 
 
-class _Begun(NamedTuple):
-    """What is asked for and where, while a child opens the state."""
-
-    settings: Settings
-    host: Host
-    identity: Identity
-    opening: Child
-
-
-def _begin(box: Init, said: tuple[str, ...] = ()) -> _Begun:
-    """Read the settings and the box; say every warning that was not `said`."""
-    settings = adopt(load.load_settings())
-    box.stop_timeout = settings.stop_timeout
-    files.take_run_dir(settings.run_dir)
-    for warning in settings.warnings:
-        if warning not in said:
-            box.out.say(f"launcher: {warning}")
-    host = read_host(settings)
-    identity = plan_identity(host, settings)
-    opening = box.fork(lambda: _encode(prepare.open_state(settings, host, identity)))
-    return _Begun(settings, host, identity, opening)
-
-
 def _read_machine(
     box: Init, asked: Child, settings: Settings, host: Host, started: float, silence: float
 ) -> Machine:
@@ -160,12 +143,12 @@ def _after_hooks(
 
 
 def _set_out(
-    begun: _Begun, machine: Machine, started: float, container: Mapping[str, str]
+    begun: Begun, machine: Machine, started: float, container: Mapping[str, str]
 ) -> Outset:
     return set_out(machine, begun.settings, GUEST, started, begun.identity, container)
 
 
-def _make_real(box: Init, begun: _Begun, outset: Outset) -> Plan:
+def _make_real(box: Init, begun: Begun, outset: Outset) -> Plan:
     """Plan the services and write everything that they read."""
     settings = outset.settings
     answer = _answer(box, begun.opening, "open its state", _patience(begun.identity))

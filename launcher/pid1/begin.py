@@ -1,0 +1,48 @@
+"""What a start of the services knows before it knows the GPUs: settings, box, identity.
+
+Imports little, so that the child that opens the state directory is under way while PID 1 imports
+what plans.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from launcher.box import files
+from launcher.detect.adopted import adopt
+from launcher.detect.driver import read_host
+from launcher.model.host import Host
+from launcher.model.plan import Identity
+from launcher.plan.identity import plan_identity
+from launcher.process.init import Child, Init
+from launcher.settings import load
+from launcher.settings.table import Settings
+
+
+class Begun(NamedTuple):
+    """What is asked for and where, while a child opens the state."""
+
+    settings: Settings
+    host: Host
+    identity: Identity
+    opening: Child
+
+
+def begin(box: Init, said: tuple[str, ...] = ()) -> Begun:
+    """Read the settings and the box; say every warning that was not `said`."""
+    settings = adopt(load.load_settings())
+    box.stop_timeout = settings.stop_timeout
+    files.take_run_dir(settings.run_dir)
+    for warning in settings.warnings:
+        if warning not in said:
+            box.out.say(f"launcher: {warning}")
+    host = read_host(settings)
+    identity = plan_identity(host, settings)
+    return Begun(settings, host, identity, box.fork(lambda: _open_state(settings, host, identity)))
+
+
+def _open_state(settings: Settings, host: Host, who: Identity) -> bytes:
+    from launcher.model import codec
+    from launcher.pid1.state import open_state
+
+    return codec.to_json(open_state(settings, host, who), reveal=True).encode()
