@@ -209,6 +209,32 @@ def _sees_fewer(seen: Evidence) -> str | None:
     return f"PyTorch sees {report.devices} of {plural(len(trial.devices), 'device')}"
 
 
+def _swapped(seen: Evidence) -> str | None:
+    report, image = seen.torch, seen.image_torch
+    if report is None or image is None or not report.origin:
+        return None
+    inside = report.origin.startswith(f"{image.prefix}/")
+    public = (report.version or "").partition("+")[0]
+    # Where it cannot be imported, nobody knows what it is.
+    if inside and (report.version is None or image.version in (report.version, public)):
+        return None
+    what = f"PyTorch {report.version}" if report.version else "a PyTorch that cannot be imported"
+    return f"{what} in {_place(report)} takes the place of the image's {image.version}"
+
+
+def _place(report: TorchReport) -> str:
+    return (report.origin or "").removesuffix("/torch/__init__.py")
+
+
+def _image_again(seen: Evidence) -> str:
+    place = _place(seen.torch) if seen.torch else ""
+    if seen.image_torch and place.startswith(f"{seen.image_torch.prefix}/"):
+        return "a new container of the image has its own again"
+    if place in seen.environ.get("PYTHONPATH", "").split(":"):
+        return f"in the container: take {place} out of PYTHONPATH"
+    return "in the container: pip uninstall torch torchvision torchaudio; the image's stay"
+
+
 def _nvml_check(seen: Evidence) -> str | None:
     return f"{_NVML_CHECK}=1 is set" if seen.environ.get(_NVML_CHECK) == "1" else None
 
@@ -254,6 +280,9 @@ CHECKS: tuple[Check, ...] = (
     Check("pytorch.fails", _fails, "programs cannot compute on this GPU",
           f"in the container, to see it alone: CUDA_LAUNCH_BLOCKING=1 {_TRY}"),
     Check("pytorch.sees_fewer", _sees_fewer, "programs leave the other devices idle", _SET_INSIDE),
+    Check("pytorch.swapped", _swapped,
+          "what was built for the image's does not fit it, torchvision and torchaudio first",
+          _image_again, warning=True),
     Check("pytorch.nvml_based_check", _nvml_check,
           "torch.cuda.is_available() only counts GPUs: it says True where CUDA is broken",
           f"in the container: unset {_NVML_CHECK}, unless you fork after asking", warning=True),

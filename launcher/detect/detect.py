@@ -142,6 +142,7 @@ def read_host(
         extra_groups=accounts.extra_groups(me),
         device_groups=accounts.device_groups(root) if image else (),
         python_gid=accounts.group_of_python(python) if image else None,
+        python_version=user_python.minor_version(python),
         tensorboard=user_python.has(python, "tensorboard/main.py"),
         rootless=accounts.is_rootless(root),
         first_open_port=accounts.first_open_port(root),

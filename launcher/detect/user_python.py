@@ -38,6 +38,12 @@ def package_files(prefix: Path, name: str) -> Iterator[Path]:
         yield from sorted(prefix.glob(f"{pattern}/{name}"))
 
 
+def minor_version(python: str) -> str:
+    """Return "3.11", as folders of packages are called; "" where it does not show."""
+    found = re.match(r"3\.\d+", _python(Path(python).parent.parent) or "")
+    return found[0] if found else ""
+
+
 def has(python: str, name: str) -> bool:
     """Return whether a file of a package is in the environment of an interpreter."""
     return any(package_files(Path(python).parent.parent, name))
@@ -63,6 +69,16 @@ def _assigned(path: Path | None) -> dict[str, str]:
     except OSError:
         return {}
     return {name: value for name, _, value in _ASSIGNED.findall(text)}
+
+
+def constrained_torch(python: str) -> str | None:
+    """Return the version that image/build/constrain-torch holds pip to: the image's own."""
+    try:
+        text = read_text(str(Path(python).parent.parent / "torch-constraints.txt"))
+    except OSError:
+        return None
+    found = re.search(r"^torch==(\S+)$", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def nccl_version(python: str) -> str | None:

@@ -14,14 +14,15 @@ from typing import NamedTuple
 from launcher import __version__, checks
 from launcher.checks import CHECKS, COLLECTIVE, LAYERS
 from launcher.checks.check import Check
-from launcher.detect import driver, system_calls
+from launcher.detect import driver, system_calls, user_python
 from launcher.doctor import collect as doctor_collect
 from launcher.doctor import collective, report
 from launcher.doctor.trials import Listener, Programs
 from launcher.model.errors import BadSetting
-from launcher.model.evidence import Evidence
+from launcher.model.evidence import Evidence, ImageTorch
 from launcher.model.machine import Machine
 from launcher.model.plan import Plan
+from launcher.settings import packages
 from launcher.settings.table import Settings
 
 _MADE_OF = ("nvidia-ml-py", "supervisor", "paramiko")
@@ -119,7 +120,8 @@ def collect(
     user = plan.identity.account if plan else machine.host.me
     environ = plan.user_environment() if plan else settings.environ
     heard = Listener(listener.waiting, known)
-    programs = Programs(driver.GUEST, settings.python, user, asked.timeout, heard)
+    python = plan.paths.python if plan else _python(settings, machine)
+    programs = Programs(driver.GUEST, python, user, asked.timeout, heard)
     seen = doctor_collect.collect(
         machine,
         environ,
@@ -128,8 +130,24 @@ def collect(
         cpu_only=plan.cpu_only if plan else settings.cpu_only,
         root=root,
     )
-    seen = seen._replace(worked_before=worked_before, refused_calls=refused)
+    seen = seen._replace(
+        worked_before=worked_before,
+        refused_calls=refused,
+        image_torch=_image_torch(settings),
+    )
     return _with_collective(seen, programs, environ, root) if asked.talk else seen
+
+
+def _python(settings: Settings, machine: Machine) -> str:
+    """Return the interpreter of the user's packages, as a box would have planned it."""
+    folder = packages.folder(settings, machine.host.python_version)
+    python = f"{folder}/bin/python"
+    return python if folder and os.access(python, os.X_OK) else settings.python
+
+
+def _image_torch(settings: Settings) -> ImageTorch | None:
+    version = user_python.constrained_torch(settings.python)
+    return ImageTorch(version, settings.python.rpartition("/bin/")[0]) if version else None
 
 
 def _with_collective(

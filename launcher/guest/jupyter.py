@@ -4,7 +4,8 @@
 
 CONFIG has "default" (a user's own Jupyter configuration overrides it) and "final" (nothing
 does: another port than the published one would be of no use), "arguments" for Jupyter's command
-line, "hub": whether a JupyterHub lets people in; "page": what our extension (launcher_page) shows
+line, "python": of kernels, "packages": the environment on the workspace that it is of, or "";
+"hub": whether a JupyterHub lets people in; "page": what our extension (launcher_page) shows
 of what was decided, and "metrics_token": what opens its metrics alone, "" for nothing.
 """
 
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import glob
 import json
 import logging
 import os
 import random
 import re
 import signal
+import site
 import socket
 import sys
 from typing import Any, ClassVar
@@ -168,6 +171,8 @@ def main() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     if here not in sys.path:  # PYTHONSAFEPATH: our extension is found all the same
         sys.path.append(here)
+    if Server.configuration["packages"]:
+        add_packages(Server.configuration["packages"], Server.configuration["python"])
     from launcher_late import late_libraries
 
     with late_libraries():
@@ -176,6 +181,16 @@ def main() -> None:
     app.launch_instance(argv=Server.configuration["arguments"])
     if Server.unused:
         sys.exit(UNUSED)
+
+
+def add_packages(folder: str, python: str) -> None:
+    """Let Jupyter import extensions of the workspace's environment, and start kernels in that.
+
+    They come last: its own parts stay the image's, so that no package keeps it from starting.
+    """
+    for packages in glob.glob(f"{glob.escape(folder)}/lib/python3*/site-packages"):
+        site.addsitedir(packages)
+    sys.executable = python  # which jupyter_client takes for a kernel's "python"
 
 
 def record_without_token(*arguments: Any, **named: Any) -> logging.LogRecord:

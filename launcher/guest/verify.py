@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 _LONGEST = 500  # characters of one warning
@@ -36,6 +37,12 @@ _CODES = {
 def verify() -> dict[str, object]:
     # With it, is_available() counts devices with NVML, and is True where CUDA does not start.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    found = find_spec("torch")
+    origin = {"origin": found.origin if found else None}
+    return {**origin, **_verify()}
+
+
+def _verify() -> dict[str, object]:
     try:
         import torch
 

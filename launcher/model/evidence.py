@@ -55,6 +55,13 @@ class CudaTrial(NamedTuple):
     left_out: tuple[str, ...] = ()  # variables and directories that AS_GIVEN had
 
 
+class ImageTorch(NamedTuple):
+    """The PyTorch that the image was built with."""
+
+    version: str  # "2.6.0"
+    prefix: str  # of the environment that it is in
+
+
 class TorchFailure(NamedTuple):
     """A device on which PyTorch could not compute."""
 
@@ -69,6 +76,7 @@ class TorchReport(NamedTuple):
     outcome: str  # "ok" | "missing" | "broken" | "hung" | "crashed"
     error: str | None = None  # of the import, of CUDA's initialisation, or how the process ended
     error_code: int | None = None  # cudaError_t in `error`
+    origin: str | None = None  # the file that `import torch` takes
     version: str | None = None
     cuda: str | None = None  # "12.4"; None = built without
     hip: str | None = None
@@ -89,6 +97,7 @@ class Evidence(NamedTuple):
     libraries: tuple[Library, ...] = ()
     trials: tuple[CudaTrial, ...] = ()  # AS_GIVEN first; others only where it was not well
     torch: TorchReport | None = None
+    image_torch: ImageTorch | None = None  # None = not an image of ours, or it was not looked up
     worked_before: bool = False  # this box had usable GPUs when it started
     user: Account | None = None  # who the user's programs run as; None = who collected this
     cpu_only: bool = False  # LAUNCHER_GPUS=none: that there is no usable GPU is no failure

@@ -120,6 +120,7 @@ class Host(NamedTuple):
     sharing: Sharing = Sharing()
     loopback: str = ""  # "127.0.1.1": hosts(5) gives our host name this address alone
     interface: str = ""  # of the default route: "eth0"
+    python_version: str = ""  # "3.11", of the user environment; "" = not known
     tensorboard: bool = False  # the user environment has it
     preloads: tuple[Preload, ...] = ()
     starter: str = ""  # who started the box by means of a platform: "hub" | "slurm" | "lxc"

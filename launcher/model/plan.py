@@ -60,6 +60,7 @@ class State(NamedTuple):
     home_fault: str | None = None  # why the user's home cannot be written
     workspace_writable: bool | None = None  # as the user himself finds it; None = nobody looked
     certificate: Certificate | None = None  # Jupyter's, where https is asked for
+    packages_fault: str | None = None  # why there is no environment on the workspace
     weakness: str = ""  # who else can change what is kept there: "FOLDER belongs to uid 1000"
     remarks: tuple[str, ...] = ()  # what was there and could not be used, and what became of it
 
@@ -175,6 +176,14 @@ class Paths(NamedTuple):
     workspace: str
     python: str  # the user environment's interpreter
     guest: str  # our programs that run in the user environment
+    jupyter: str = ""  # the interpreter of Jupyter, where another than that
+
+
+class Packages(NamedTuple):
+    """Where pip and uv install for the user."""
+
+    folder: str = ""  # the environment on the workspace; "" = the image's own
+    ends: bool = False  # with the container, though the workspace stays, and nobody chose that
 
 
 class Supervision(NamedTuple):
@@ -215,6 +224,7 @@ class Plan(NamedTuple):
     before_hooks: tuple[tuple[str, str | None], ...] = ()
 
     idle_shutdown: int = 0  # seconds after which a box that nobody uses ends; 0 = never
+    packages: Packages = Packages()
     ca_sources: tuple[str, ...] = ()  # of certificate authorities to trust besides the system's
 
     def user_environment(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
-from launcher.box import files, home, ownership, sshd
+from launcher.box import files, home, ownership, packages, sshd
 from launcher.box import state as box_state
 from launcher.box.ca_bundle import write_ca_bundle
 from launcher.checks.facts import forbidden
@@ -46,6 +46,10 @@ def for_a_command(plan: Plan, host: Host) -> bytes:
     with contextlib.suppress(OSError):
         home.make_home(plan.identity, say=say)
     write_ca_bundle(plan.ca_sources, plan.paths.run)
+    if plan.packages.folder:
+        made = packages.provide(plan.packages.folder, plan.paths.jupyter, plan.identity.account)
+        for line in (*([made.fault] if made.fault else []), *made.remarks):
+            say(f"LAUNCHER_PACKAGES: {line}")
     return b""
 
 

@@ -13,7 +13,7 @@ from launcher.model.plan import Identity, State
 from launcher.plan.identity import name_variables, takes_workspace
 from launcher.process import become
 from launcher.process.pump import Pump
-from launcher.settings import environ
+from launcher.settings import environ, packages
 from launcher.settings.table import Settings
 
 
@@ -64,6 +64,12 @@ def open_state(settings: Settings, host: Host, who: Identity, mend: bool = True)
     own_key = not host.image
     state = box_state.open_state(settings.state_dir, settings.key_lines, own_key, mend)
     state = state._replace(**found._asdict())
+    if folder := packages.folder(settings, host.python_version):
+        from launcher.box.packages import provide  # in this child, and where it is asked for
+
+        provided = provide(folder, settings.python, who.account)
+        remarks = (*state.remarks, *provided.remarks)
+        state = state._replace(packages_fault=provided.fault, remarks=remarks)
     if not settings.https:
         return state
     from launcher.box import certificate  # in this child, and where https is asked for

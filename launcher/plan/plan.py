@@ -17,6 +17,7 @@ from launcher.model.plan import (
     Finding,
     Identity,
     Jupyter,
+    Packages,
     Paths,
     Plan,
     State,
@@ -30,6 +31,7 @@ from launcher.plan.environment import changed_by_hooks, inherit, too_large_notes
 from launcher.plan.findings import plan_notes
 from launcher.plan.identity import may_write, name_variables, takes_workspace
 from launcher.plan.outset import Outset
+from launcher.plan.packages import package_notes, package_variables, plan_packages
 from launcher.plan.threads import plan_threads
 from launcher.plan.trust import ca_sources, plan_trust
 from launcher.settings.table import Settings
@@ -54,6 +56,8 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         jupyter, jupyter_off = plan_jupyter(machine, settings, state)
         check_ports(machine, settings, jupyter, identity)
         ssh, ssh_off = plan_ssh(machine, settings, state, identity)
+    fault = state.packages_fault if state else None
+    packages = plan_packages(machine.host, settings, writable, fault)
     authorities = ca_sources(machine.host, settings)
     environment = (
         *devices.environment,
@@ -64,7 +68,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         *(plan_tensorboard(jupyter, settings.environ) if jupyter else ()),
         *plan_pip(machine.host, settings.environ),
         *name_variables(identity, machine.host, settings),
-        *plan_path(settings),
+        *package_variables(packages, settings),
         *plan_trust(authorities, settings.run_dir, settings.environ),
         *plan_caches(
             machine.host, identity.account, settings.workspace, settings.environ, writable
@@ -75,7 +79,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
     got = {name for name, _ in inherited.variables} | {var.name for var in environment}
     hooks = changed_by_hooks(outset.container, settings.environ, got)
     return Plan(
-        paths=plan_paths(machine, settings, identity, outset.guest),
+        paths=plan_paths(machine, settings, identity, outset.guest, packages),
         identity=identity,
         environment=environment,
         inherited=inherited.variables,
@@ -86,6 +90,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         ssh_off=ssh_off,
         notes=(
             *plan_notes(outset, ssh, writable, state),
+            *package_notes(settings, packages, fault),
             *too_large_notes(inherited.too_large, machine.limits.stack, machine.host),
         ),
         devices=devices.count,
@@ -100,6 +105,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         started=outset.started,
         before_hooks=hooks.before,
         idle_shutdown=settings.idle_shutdown,
+        packages=packages,
         ca_sources=authorities,
     )
 
@@ -117,14 +123,18 @@ def _may_write(outset: Outset, state: State | None) -> bool:
     return taken or may_write(account, host)
 
 
-def plan_paths(machine: Machine, settings: Settings, identity: Identity, guest: str) -> Paths:
+def plan_paths(
+    machine: Machine, settings: Settings, identity: Identity, guest: str, packages: Packages
+) -> Paths:
     home = identity.account.home
     return Paths(
         run=settings.run_dir,
         state=settings.state_dir,
         workspace=home if machine.host.workspace_missing else settings.workspace,
-        python=settings.python,
+        python=f"{packages.folder}/bin/python" if packages.folder else settings.python,
         guest=guest,
+        # A package of the user's own must not keep Jupyter from starting.
+        jupyter=settings.python if packages.folder else "",
     )
 
 
@@ -194,15 +204,6 @@ def plan_pip(host: Host, environ: Mapping[str, str]) -> tuple[EnvVar, ...]:
     if not host.image or environ.get("PIP_USER", "0").strip().lower() in ("", "0", "false", "no"):
         return ()
     return (EnvVar("PIP_USER", "0", "/opt/venv is the user's already, and sees no ~/.local"),)
-
-
-def plan_path(settings: Settings) -> tuple[EnvVar, ...]:
-    """Put the user environment's programs within reach, where the image has not."""
-    directory = settings.python.rpartition("/")[0]
-    path = settings.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
-    if directory in path.split(":"):
-        return ()
-    return (EnvVar("PATH", f"{directory}:{path}", "the user environment's programs first"),)
 
 
 def too_few_gpus(required: int, usable: int, cause: Finding | None) -> NoUsableGpu:

@@ -22,6 +22,8 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
     return {
         "hub": jupyter.hub is not None,
         "arguments": list(jupyter.arguments),
+        "python": plan.paths.python,
+        "packages": plan.packages.folder,
         "page": page_facts(plan) if jupyter.page else {},
         "metrics_token": jupyter.metrics_token.reveal() if jupyter.metrics_token else "",
         "default": {
@@ -102,10 +104,10 @@ def certificate_pem(certificate: Certificate) -> str:
 def jupyter_service(plan: Plan) -> Service:
     run, account = plan.paths.run, plan.identity.account
     name, value = "JUPYTER_RUNTIME_DIR", f"{run}/{run_files.JUPYTER}"
-    program = f"{plan.paths.guest}/jupyter.py"
+    python, program = plan.paths.jupyter or plan.paths.python, f"{plan.paths.guest}/jupyter.py"
     return Service(
         name="jupyter",
-        argv=(plan.paths.python, program, f"{run}/{run_files.JUPYTER_CONFIG}"),
+        argv=(python, program, f"{run}/{run_files.JUPYTER_CONFIG}"),
         uid=account.uid,
         gid=account.gid,
         groups=account.groups,

@@ -190,6 +190,8 @@ class Settings(NamedTuple):
         ("JUPYTER_DIR", "NOTEBOOK_ROOT_DIR", "RP_WORKSPACE"))
     python: str = setting("LAUNCHER_PYTHON", "", accepts.absolute,
         "Python of the user environment. Unset: /opt/venv/bin/python, else the launcher's.")
+    packages: str = setting("LAUNCHER_PACKAGES", "image", accepts.choice("image", "workspace"),
+        "Where pip and uv install: the image's environment, or one on the workspace, kept with it.")
     state_dir: str = setting("LAUNCHER_STATE_DIR", "/var/lib/launcher", accepts.absolute,
         "Directory kept over restarts: token, password, host keys.")
     ca_certs: str | None = setting("LAUNCHER_CA_CERTS", None, accepts.absolute,

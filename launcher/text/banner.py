@@ -167,6 +167,7 @@ def _environment_lines(plan: Plan) -> Iterator[str]:
         if var.name.startswith("CUDA_VISIBLE"):
             yield from (line for remark in plan.device_remarks[:1] for line in row("", remark))
     yield from _cache_line(plan)
+    yield from _packages_line(plan)
     threads = [var for var in plan.environment if var.name.endswith("_NUM_THREADS")]
     if threads:
         more = f" and {len(threads) - 1} like it" if len(threads) > 1 else ""
@@ -179,6 +180,14 @@ def _cache_line(plan: Plan) -> Iterator[str]:
     if moved:
         where = f"{plan.paths.workspace}/{CACHE}, on its volume"
         yield from row("Caches", f"{where}: {', '.join(moved)}")
+
+
+def _packages_line(plan: Plan) -> Iterator[str]:
+    """Say where pip installs, where that is not what the volume lets one think."""
+    if plan.packages.folder:
+        yield from row("Packages", f"pip and uv install into {plan.packages.folder}")
+    elif plan.packages.ends:
+        yield from row("Packages", "end with the container: LAUNCHER_PACKAGES=workspace keeps them")
 
 
 def limits_text(limits: Limits) -> str:

@@ -15,7 +15,14 @@ from launcher.checks.facts.wheels import (
     fitting_wheel,
     runs,
 )
-from launcher.model.evidence import CLEAN, CudaTrial, Evidence, TorchFailure, TorchReport
+from launcher.model.evidence import (
+    CLEAN,
+    CudaTrial,
+    Evidence,
+    ImageTorch,
+    TorchFailure,
+    TorchReport,
+)
 from launcher.model.machine import Gpu
 from testing.evidences import NO_NVML, cheap, fails, full, healthy, works
 from testing.machines import NO_CARD, answering, cards, gpu, mig_gpu
@@ -353,3 +360,35 @@ def test_a_wheel_that_is_named_runs_on_the_driver_and_on_every_gpu(
 def test_code_runs_on(arch: str, device: tuple[int, int], expected: bool) -> None:
     assert runs((arch,), device) is expected
     assert capability_of("120") == (12, 0)
+
+
+# --- another PyTorch than the image's ----------------------------------------------------------
+
+IMAGE = ImageTorch("2.6.0", "/opt/venv")
+ABOVE = "/workspace/.packages/python3.11/lib/python3.11/site-packages"
+
+
+@pytest.mark.parametrize(
+    ("origin", "version", "fix"),
+    [
+        (ABOVE, "2.6.0+cu124", "pip uninstall torch torchvision torchaudio"),
+        ("/home/dev/.local/lib/python3.11/site-packages", "2.7.1", "pip uninstall torch"),
+        ("/src", "2.7.1", "take /src out of PYTHONPATH"),
+        ("/opt/venv/lib/python3.11/site-packages", "2.7.1+cu126", "a new container of the image"),
+    ],
+)
+def test_a_swapped_pytorch_is_named_with_its_place(origin: str, version: str, fix: str) -> None:
+    report = TorchReport("ok", origin=f"{origin}/torch/__init__.py", version=version)
+    seen = replace(healthy(environ={"PYTHONPATH": "/src"}), torch=report, image_torch=IMAGE)
+    (warning,) = [one for one in verdict(seen).warnings if one.id == "pytorch.swapped"]
+    assert f"PyTorch {version} in {origin}" in warning.what
+    assert fix in warning.fix
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.6.0+cu124", None])
+def test_the_images_own_is_not(version: str | None) -> None:
+    origin = "/opt/venv/lib/python3.11/site-packages/torch/__init__.py"
+    report = TorchReport("ok" if version else "broken", origin=origin, version=version)
+    for image in (IMAGE, None):
+        seen = replace(healthy(), torch=report, image_torch=image)
+        assert "pytorch.swapped" not in [one.id for one in verdict(seen).warnings]

@@ -90,6 +90,7 @@ def run(folder: Path, **environ: str) -> dict:
 
 def test_every_device_computes(tmp_path: Path) -> None:
     assert verify(tmp_path, devices=2) == {
+        "origin": str(tmp_path / "torch.py"),
         "outcome": "ok",
         "version": "2.6.0+cu124",
         "cuda": "12.4",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.model.errors import BadSetting
-from launcher.model.plan import GpuRequest, Secret
+from launcher.model.plan import GpuRequest, NamedPort, Secret
 from launcher.settings import load as settings_load
 from testing.strategies import values
 
@@ -69,6 +69,8 @@ EXAMPLES = {
     "grant_sudo": ("no", False, "maybe"),
     "workspace": ("/data", "/data", "~/data"),
     "python": ("/usr/bin/python3", "/usr/bin/python3", "python3"),
+    "ports": ("7860=Gradio", (NamedPort(7860, "Gradio"),), "7860"),
+    "packages": ("workspace", "workspace", "volume"),
     "state_dir": ("/state", "/state", "."),
     "ca_certs": ("/etc/ours.pem", "/etc/ours.pem", "ours.pem"),
     "env_exclude": ("HF_TOKEN, AWS_*", ("HF_TOKEN", "AWS_*"), "HF_TOKEN=x"),
