@@ -68,8 +68,8 @@ def open_state(settings: Settings, host: Host, who: Identity, mend: bool = True)
         from launcher.box.packages import provide  # in this child, and where it is asked for
 
         provided = provide(folder, settings.python, who.account)
-        remarks = (*state.remarks, *provided.remarks)
-        state = state._replace(packages_fault=provided.fault, remarks=remarks)
+        said = (*state.remarks, *provided.remarks)
+        state = state._replace(packages_fault=provided.fault, remarks=said)
     if not settings.https:
         return state
     from launcher.box import certificate  # in this child, and where https is asked for
