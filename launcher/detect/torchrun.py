@@ -51,7 +51,8 @@ def find_torchrun(environ: Mapping[str, str], python: str) -> Torchrun:
     found = next(filter(None, (shutil.which("torchrun", path=place) for place in places)), None)
     if found:
         interpreter = _interpreter(found)
-        source = _source(found, interpreter)
+        # Of an environment that stands above another one, it is that one's.
+        source = _source(found, interpreter) or _source(python, python)
         return Torchrun((found,), interpreter, _read_options(source) or _known())
     source = _source(python, python)
     if source is None:

@@ -256,12 +256,13 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
             f"HOME is {identity.account.home}, which ends with the container",
             "set one on a volume: -e HOME=/workspace/home",
         )
-    if host.python_gid is not None and host.python_gid not in (me.gid, *me.groups):
+    readonly = host.python_gid is not None and host.python_gid not in (me.gid, *me.groups)
+    if readonly and settings.packages == "image":
         yield Finding(
             "python.readonly",
             f"uid {me.uid} cannot write {settings.python.rpartition('/bin/')[0]}",
             "pip install fails",
-            f"{tell(host, 'group', host.python_gid)}, or pip install --target",
+            f"{tell(host, 'group', host.python_gid)}, or LAUNCHER_PACKAGES=workspace",
         )
 
 

@@ -82,6 +82,13 @@ def test_the_options_are_those_of_the_user_s_pytorch(tmp_path: Path) -> None:
     assert found.options["--master-port"].takes_value
     assert "--tee" not in found.options
     assert find_torchrun({"PATH": ""}, str(tmp_path / "bin/python")).argv == (str(program),)
+    above = tmp_path / "workspace" / "bin" / "torchrun"  # of an environment above that one
+    above.parent.mkdir(parents=True)
+    above.write_text(f"#!{above.parent}/python\n")
+    above.chmod(0o755)
+    found = find_torchrun({"PATH": str(above.parent)}, str(tmp_path / "bin/python"))
+    assert (found.argv, found.python) == ((str(above),), str(above.parent / "python"))
+    assert "--shiny" in found.options
     program.unlink()
     assert find_torchrun({"PATH": ""}, str(tmp_path / "bin/python")).argv[1:] == (
         "-m", "torch.distributed.run",

@@ -37,10 +37,10 @@ HOSTILE = """<b>"it's" $(id)</b> %s {port}"""
 LOADED_WHEN_USED = {"aiohttp", "jupyter_server_proxy", "simpervisor", "tensorboard", "grpc"}
 # What Jupyter has no use for on the way to its first answer, tens of milliseconds each.
 HEAVY = LOADED_WHEN_USED | {
-    "google.protobuf", "matplotlib", "nbconvert.exporters", "numpy", "pandas", "PIL",
-    "lark", "scipy", "torch", "websockets",
+    "google.protobuf", "httpcore", "httpx", "matplotlib", "nbconvert.exporters", "numpy", "pandas",
+    "PIL", "lark", "requests", "scipy", "torch", "websockets",
 }  # fmt: skip
-MOST_IMPORTS = 1200  # 1118 on Python 3.11; aiohttp alone brings a hundred
+MOST_IMPORTS = 1000  # 954 on Python 3.11; aiohttp alone brings a hundred
 
 
 class _Page(BaseHTTPRequestHandler):
