@@ -36,6 +36,8 @@ from launcher.plan.threads import plan_threads
 from launcher.plan.trust import ca_sources, plan_trust
 from launcher.settings.table import Settings
 
+# Of a command, which has no state: by whether the image is ours.
+_NO_PACKAGES = {True: None, False: "outside our image a command alone makes none"}
 _LEAST_PATIENCE = 10.0  # seconds
 _TIMES = 3
 
@@ -56,7 +58,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         jupyter, jupyter_off = plan_jupyter(machine, settings, state)
         check_ports(machine, settings, jupyter, identity)
         ssh, ssh_off = plan_ssh(machine, settings, state, identity)
-    fault = state.packages_fault if state else None
+    fault = state.packages_fault if state else _NO_PACKAGES[machine.host.image]
     packages = plan_packages(machine.host, settings, writable, fault)
     authorities = ca_sources(machine.host, settings)
     environment = (

@@ -83,3 +83,9 @@ def test_the_banner_names_the_setting_where_packages_alone_are_lost(
     lines = banner(plan(environ, mounts=mounts), mounts=mounts).splitlines()
     assert (f" {ENDS}" in lines) is said
     assert len(f" {ENDS}") <= 80
+
+
+def test_a_command_outside_our_image_has_none() -> None:
+    for image in (True, False):
+        here = outset(box(image=image), settings(ASKED))
+        assert bool(make_plan(here, None).packages.folder) is image
