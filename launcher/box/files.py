@@ -141,7 +141,7 @@ def cannot_write(path: str, err: OSError) -> BadSetting:
         return BadSetting(f"cannot write {path}: {missing}{more}")
     return BadSetting(
         f"cannot write {path}: {err.strerror}. The launcher needs /run and /tmp to write to, and "
-        "its state directory; with --read-only: "
+        "its state directory; on a root file system that cannot be written: "
         "docker run --tmpfs /run --tmpfs /tmp -v launcher-state:/var/lib/launcher …"
     )
 

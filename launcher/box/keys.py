@@ -81,7 +81,8 @@ def _remove(plan: Plan, wanted: str) -> str:
     if elsewhere and not gone:
         raise BadSetting(
             f"cannot remove it: this key comes from {elsewhere[0].source}; take it out there, "
-            "then: docker restart, or docker kill -s HUP where it is a file"
+            "then: on the host: docker restart …; where it is a file, a HUP to the box is enough "
+            "(docker kill -s HUP …)"
         )
     if not gone:
         raise BadSetting(f"cannot remove {wanted[:80]!r}: there is no such key; launcher keys list")

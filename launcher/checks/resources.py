@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from launcher.checks.check import Check, plural
 from launcher.checks.facts import forbidden
-from launcher.checks.facts.how_to_run import place_of, tell
+from launcher.checks.facts.how_to_run import has_options, place_of, tell
 from launcher.checks.facts.taken import devices_of, holders, in_use, memory_full
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu
@@ -67,8 +67,9 @@ def _see_the_rest(seen: Evidence) -> str:
     if place_of(seen.machine.host) == "plain":
         return "sudo nvidia-smi, and end what holds it; or choose others: LAUNCHER_GPUS=idle"
     return (
-        "on the host: nvidia-smi names them, as a box does that was started with --pid=host; end "
-        "what holds it, or choose others: LAUNCHER_GPUS=idle"
+        "on the host: nvidia-smi names them, as it does in a box that sees the host's processes "
+        f"({tell(seen.machine.host, 'option', '--pid=host')}); end what holds it, or choose "
+        "others: LAUNCHER_GPUS=idle"
     )
 
 
@@ -174,9 +175,11 @@ def _more_cpus(seen: Evidence) -> str:
 def _name_it(seen: Evidence) -> str:
     host = seen.machine.host
     variable = f"GLOO_SOCKET_IFNAME={host.interface or 'INTERFACE'}"
+    add = f"--add-host {host.hostname}:ADDRESS"
+    place = tell(host, "option", add) if has_options(host) else "its line of /etc/hosts"
     return (
         f"for jobs on several nodes: {tell(host, 'variable', variable)}, or an address of this "
-        f"machine in its place: --add-host {host.hostname}:ADDRESS"
+        f"machine in its place: {place}"
     )
 
 

@@ -21,9 +21,11 @@ from launcher.checks.facts.device_nodes import (
 from launcher.checks.facts.forbidden import THREADS_MEAN, threads, update
 from launcher.checks.facts.how_to_run import (
     anew,
+    by_hand,
     give_gpus,
     give_gpus_here,
     give_named,
+    has_options,
     place_of,
     tell,
     use_nvidia_runtime,
@@ -138,7 +140,7 @@ def _stay_with_own(seen: Evidence) -> str:
     listed = re.sub(r"::\d+", "", asked_for(seen) or "")  # of a device plugin's replicas
     if all(name.startswith(("GPU-", "MIG-")) for name in listed.split(",")):
         return f"in the container: export CUDA_VISIBLE_DEVICES={listed}; or run it unprivileged"
-    return "run the container without --privileged and without -v /dev:/dev"
+    return tell(seen.machine.host, "unprivileged")
 
 
 def _sysfs_hidden(seen: Evidence) -> str | None:
@@ -153,8 +155,16 @@ def _on_a_jetson(seen: Evidence) -> str:
     return "docker run --runtime nvidia …   (on a Jetson, not --gpus), with an image for L4T"
 
 
+def _allow_in_cgroup(seen: Evidence) -> str:
+    give = give_gpus_here(seen).replace("run --gpus", "run --runtime=nvidia --gpus")
+    return (
+        f"{give}{by_hand(seen, 'not by -v /dev/nvidia0')}; if it stays, on the host: "
+        "sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place"
+    )
+
+
 def _let_it_open(seen: Evidence) -> str:
-    if place_of(seen.machine.host) not in ("docker", "podman"):
+    if not has_options(seen.machine.host):
         return use_nvidia_runtime(seen)
     return (
         "rootless Podman, on the host: sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml; "
@@ -206,7 +216,8 @@ CHECKS: tuple[Check, ...] = (
     Check("runtime.not_injected", not_injected, CPU_ONLY, give_gpus),
     Check(
         "runtime.control_node_missing", control_missing, CPU_ONLY,
-        lambda seen: f"{give_gpus_here(seen)}; by hand: --device {CONTROL} --device {UVM} too",
+        lambda seen: give_gpus_here(seen)
+        + by_hand(seen, f"--device {CONTROL} --device {UVM} too"),
     ),
     Check(
         "runtime.user_permission", kept_from_user, CPU_ONLY, _join_their_group,
@@ -221,9 +232,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.cgroup", _cgroup, f"the device cgroup keeps the GPU back: {CPU_ONLY}",
-        lambda seen: f"{give_gpus_here(seen).replace('run --gpus', 'run --runtime=nvidia --gpus')}"
-        "   (not -v /dev/nvidia0); if it stays, on the host: "
-        "sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place",
+        _allow_in_cgroup,
     ),
     Check(
         "runtime.dead_node", lambda seen: refused(seen, "ENXIO", "ENODEV", "EIO"),
@@ -242,7 +251,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.no_libraries", _no_libraries, CPU_ONLY,
-        lambda seen: f"{give_gpus_here(seen)}; --device or --privileged alone brings no libraries",
+        lambda seen: f"{give_gpus_here(seen)}; devices alone bring no libraries",
     ),
     Check(
         "runtime.no_compute", _no_compute, f"GPUs are listed, CUDA cannot start: {CPU_ONLY}",
@@ -258,7 +267,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "runtime.gpu_node_missing", gpu_missing, "CUDA cannot open what has no device node",
-        lambda seen: f"{give_gpus_here(seen)}; by hand: --device for each /dev/nvidiaN",
+        lambda seen: give_gpus_here(seen) + by_hand(seen, "--device for each /dev/nvidiaN"),
     ),
     Check(
         "runtime.mig_caps", _mig_caps, "MIG instances may not be opened",

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from launcher.cli.place import for_this_place
 from launcher.settings import environ
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def cluster(options: Namespace) -> int:
     outcome = check.run(here)
     rank = here.report.rank
     data = table.as_data(outcome, rank)
-    print(json.dumps(data, indent=2) if options.json else table.as_text(outcome, rank))
+    said = for_this_place(table.as_text(outcome, rank))
+    print(json.dumps(data, indent=2) if options.json else said)
     return outcome.status
 
 
@@ -111,7 +113,7 @@ def _around() -> Around:
 def _say(line: str) -> None:
     from launcher.model.printable import printable
 
-    print(printable(f"launcher: {line}"), file=sys.stderr, flush=True)
+    print(printable(f"launcher: {for_this_place(line)}"), file=sys.stderr, flush=True)
 
 
 def _refuse(why: str) -> int:

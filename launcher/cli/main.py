@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, and not at exit: a reader may have gone
         return status
     except LauncherError as err:
+        from launcher.cli.place import for_this_place
         from launcher.model.printable import printable_text
 
-        print(printable_text(f"launcher: {err}"), file=sys.stderr)
+        print(printable_text(f"launcher: {for_this_place(str(err))}"), file=sys.stderr)
         return err.exit_code
     except Stopped as stop:
         return 128 + stop.number

@@ -70,7 +70,9 @@ def _of_another() -> str:
     """Return what to add where the container is somebody else's than who asks."""
     uid = os.stat("/proc/1").st_uid
     mine = uid == os.geteuid() or os.geteuid() != 0
-    return "" if mine else f"; the container runs as uid {uid}: docker exec -u {uid} …"
+    return (
+        "" if mine else f"; the container runs as uid {uid}: come in as it (docker exec -u {uid} …)"
+    )
 
 
 def keys(options: Namespace) -> int:

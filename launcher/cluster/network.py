@@ -160,14 +160,18 @@ def _notes(network: Network, wanted: Interface | None) -> Iterator[str]:
     if wanted and not wanted.running:
         yield f"{wanted.name} leads to the master and is down"
     closed = dict.fromkeys(p.card for p in network.rdma if p.state == "ACTIVE" and not p.opens)
-    if closed:
-        yield (
-            f"{', '.join(closed)} may not be opened here, so RDMA is not used: "
-            "docker run --device=/dev/infiniband --cap-add=IPC_LOCK …"
-        )
+    yield from explain_closed(tuple(closed))
     down = dict.fromkeys(p.card for p in network.rdma if p.state != "ACTIVE")
     if down and active(network.rdma):
         yield f"{', '.join(down)}: no port is active; the others are used"
+
+
+def explain_closed(cards: tuple[str, ...]) -> Iterator[str]:
+    if cards:
+        yield (
+            f"{', '.join(cards)} may not be opened here, so RDMA is not used: "
+            "docker run --device=/dev/infiniband --cap-add=IPC_LOCK …"
+        )
 
 
 def _is_any(name: str, patterns: tuple[str, ...]) -> bool:

@@ -17,7 +17,7 @@ from launcher.detect import accounts, hosts, mounts, user_python
 from launcher.detect.cgroup import attempt, cpu_quota, memory_limit, read_text, smallest
 from launcher.detect.preload import read_preloads
 from launcher.detect.sharing import read_sharing
-from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host
+from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host, Whereabouts
 from launcher.model.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
 
 _NVIDIA = "0x10de"
@@ -154,6 +154,12 @@ def read_host(
         preloads=read_preloads(root),
         starter=_starter(environ, root),
     )
+
+
+def whereabouts(environ: Mapping[str, str], root: Path = Path("/")) -> Whereabouts:
+    """Return where this is, and nothing else: for what is said before anything is known."""
+    rootless = accounts.is_rootless(root)
+    return Whereabouts(_platform(environ, root), _starter(environ, root), rootless)
 
 
 def _cache_folders(parent: str) -> Iterator[tuple[str, Folder]]:

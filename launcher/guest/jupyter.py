@@ -38,8 +38,8 @@ try:
 except ModuleNotFoundError:
     sys.exit(
         f"Jupyter is not installed for {sys.executable}, so there are no notebooks.\n"
-        "  fix: name the Python that has it (-e LAUNCHER_PYTHON=/usr/bin/python3), install it\n"
-        "       (pip install jupyterlab), or start without it (-e LAUNCHER_SERVICES=ssh)"
+        "  fix: name the Python that has it (LAUNCHER_PYTHON=/usr/bin/python3), install it\n"
+        "       (pip install jupyterlab), or start without it (LAUNCHER_SERVICES=ssh)"
     )
 from jupyter_client.connect import LocalPortCache  # noqa: E402
 from jupyter_server.serverapp import ServerApp  # noqa: E402

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 
-# What a container runs out of, by the error that it shows as, and who gives more.
+# What a container runs out of, by the error that it shows as, and who gives more: in the words of a
+# container of Docker's, which are those of the place where it is said (checks/facts/how_to_run).
 _SHORTAGES = {
     errno.EAGAIN: "no more processes and threads are allowed here: docker run --pids-limit=-1 …",
     errno.EMFILE: "no more files may be open here: docker run --ulimit nofile=65536 …",
-    errno.ENOMEM: "the memory is used up: docker run --memory=… with more",
+    errno.ENOMEM: "the memory is used up: docker run --memory=… with a higher limit",
     errno.ENOSPC: "it is full: make room there, or give it more",
     errno.EDQUOT: "the quota of its owner is used up: make room there, or give it more",
 }
@@ -22,7 +23,7 @@ def shortage(err: OSError) -> str | None:
 def reason(err: OSError) -> str:
     """Return why the system refused, with what mends it where that is known."""
     if err.errno == errno.EISDIR:
-        return "it is a folder; Docker makes one where what -v names does not exist on the host"
+        return "it is a folder: an engine makes one where what is mounted there does not exist"
     return shortage(err) or err.strerror or str(err)
 
 

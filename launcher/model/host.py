@@ -87,6 +87,14 @@ class Preload(NamedTuple):
     fault: str = ""  # why the loader passes it by, and each program says so; "" = it is loaded
 
 
+class Whereabouts(NamedTuple):
+    """Where a box runs, as far as its words depend on that; a Host knows the same."""
+
+    platform: str
+    starter: str = ""
+    rootless: bool = False
+
+
 class Host(NamedTuple):
     """The box we run in."""
 

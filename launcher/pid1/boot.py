@@ -53,15 +53,23 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
     except Stopped as stop:
         return 0 if meant.services else 128 + stop.number
     except LauncherError as err:
-        for line in str(err).splitlines():
+        for line in _for_this_place(str(err)).splitlines():
             out.say(f"launcher: {line}")
         return err.exit_code
     except OSError as err:
-        out.say(f"launcher: cannot start: {reason(err)}")
+        out.say(f"launcher: cannot start: {_for_this_place(reason(err))}")
         return BadSetting.exit_code
     finally:
         box.end_stragglers()
         out.flush(timeout=0.5)
+
+
+def _for_this_place(message: str) -> str:
+    from launcher.detect import detect
+    from launcher.settings import environ
+    from launcher.text import text
+
+    return text.for_place(message, detect.whereabouts(environ.own()))
 
 
 def _understand(argv: Sequence[str]) -> Meant:

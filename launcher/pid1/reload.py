@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from launcher.checks.facts.how_to_run import fit
 from launcher.detect.adopted import adopt
 from launcher.detect.driver import GUEST
 from launcher.model.errors import LauncherError, StartFailed, reason
@@ -31,7 +32,8 @@ def reload(before: Outset, supervise_pid: int) -> int:
         plan = make_plan(outset, state)
         prepare.write_files(plan, machine, settings)
     except (LauncherError, OSError) as err:
-        why = reason(err) if isinstance(err, OSError) else err
+        said = reason(err) if isinstance(err, OSError) else str(err)
+        why = fit(said, idle)
         out.say(f"launcher: not reloaded, everything stays as it was: {why}")
         return StartFailed.exit_code
     os.kill(supervise_pid, signal.SIGHUP)

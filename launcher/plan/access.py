@@ -42,7 +42,7 @@ def check_ports(
         if port in machine.host.busy_ports:
             raise BadSetting(
                 f"{name}={port}: this port is already in use here "
-                f"(with --network host: by the host); set {name} to a free one"
+                f"(on a network that is the host's: by the host); set {name} to a free one"
             )
 
 

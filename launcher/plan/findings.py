@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from launcher.checks.facts.how_to_run import fit, is_rented, tell
+from launcher.checks.facts.how_to_run import fit, is_rented, set_to_own, tell
 from launcher.model.host import Account, Host
 from launcher.model.plan import Finding, Identity, Ssh, State
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
@@ -75,7 +75,7 @@ def _workspace_notes(
                 "workspace.other_volume",
                 f"a volume is mounted on {other[0]}, which nothing here opens",
                 f"notebooks are saved in {path}, which ends with the container",
-                f"mount it there: {mount}, or -e WORKSPACE={other[0]}",
+                f"mount it there: {mount}; or {tell(host, 'setting', f'WORKSPACE={other[0]}')}",
             )
         else:
             yield Finding(
@@ -118,9 +118,9 @@ def _environment_notes(settings: Settings, identity: Identity) -> Iterator[Findi
         yield Finding(
             "environment.of_others",
             f"{', '.join(names)}: a place that others than root can change",
-            "root's programs here do without it, notebooks and logins have it; a root shell of "
-            "docker exec would load what lies there",
-            "use docker exec BOX launcher … and no root shell, or name folders of root's alone",
+            "root's programs here do without it, notebooks and logins have it; a root shell would "
+            "load what lies there",
+            "come in by launcher … and by no root shell, or name folders of root's alone",
         )
 
 
@@ -162,16 +162,17 @@ def shortcomings(
             "identity.cannot_give",
             f"{', '.join(asked)}: only root, with CAP_CHOWN, can give files away",
             "they stay whose they are",
-            "leave out --user and --cap-drop, or on the host: sudo chown",
+            f"{_as_a_root(host)}, or on the host: sudo chown",
         )
     if home_fault:
         home = identity.account.home
-        mount = f"mount a volume there (-v home:{home})"
+        mount = f"mount a volume there: {tell(host, 'mount', f'home:{home}')}"
+        give = tell(host, "setting", "CHOWN_HOME=yes")
         yield Finding(
             "home.not_writable",
             f"{identity.account.name} cannot write {home}: {home_fault}",
             "settings, histories and caches of programs are not kept",
-            mount if settings.chown_home else f"{mount}, or give that one away: -e CHOWN_HOME=yes",
+            mount if settings.chown_home else f"{mount}; or give that one away: {give}",
         )
 
 
@@ -184,7 +185,7 @@ def _as_root(
             "identity.capabilities",
             f"root may not become another user here: no {_named(lacking)}",
             "notebooks run as root, without its powers" + ("" if ssh else ", and SSH is off"),
-            f"{tell(host, 'option', _options(host.lacks(*_ALL)))} or --user 1000",
+            f"{tell(host, 'option', _options(host.lacks(*_ALL)))} or {tell(host, 'uid', 1000)}",
         )
     elif identity.is_root and "user" not in settings.given and "uid" not in settings.given:
         folder = host.workspace
@@ -193,8 +194,9 @@ def _as_root(
                 "identity.root",
                 f"{path} belongs to root, and {host.account.name} cannot write there",
                 "so everything runs as root, and its files are root's on the host",
-                "is the path after -v mistyped? Docker makes what is not there; else "
-                f"-e NB_UID=$(id -u), or on the host: sudo chown {host.account.uid} DIRECTORY",
+                "is the path that is mounted mistyped? An engine makes what is not there; else "
+                f"{set_to_own(host, 'NB_UID', 'id -u', 'YOUR UID')}, or on the host: "
+                f"sudo chown {host.account.uid} DIRECTORY",
             )
     if ssh and (lacking := host.lacks(*TERMINAL)):
         yield Finding(
@@ -208,14 +210,14 @@ def _as_root(
             "sudo.no_new_privileges",
             "the container was started with no-new-privileges",
             "sudo does not work",
-            "leave out --security-opt no-new-privileges (allowPrivilegeEscalation: false)",
+            tell(host, "privileges"),
         )
     if identity.names in ("wrapped", "unknown"):
         yield Finding(
             "identity.names_not_written",
             f"/etc/passwd cannot be written, so uid {identity.account.uid} is not in it",
             "its name comes from libnss_wrapper, and sudo, which ignores that, does not work",
-            "leave out --read-only, or mount the workspace of a user who is in it (1000)",
+            f"{tell(host, 'writable_root')}, or mount the workspace of a user who is in it (1000)",
         )
 
 
@@ -230,7 +232,7 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
             "identity.fixed",
             f"{', '.join(other)}: only root can become somebody else",
             f"everything runs as uid {me.uid}, gid {me.gid}",
-            "leave out --user (runAsUser), or ask it for this uid",
+            f"{tell(host, 'uid', 0)}, or as this uid",
         )
     if identity.names == "unknown":
         yield Finding(
@@ -246,15 +248,15 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
             "the host key is new at every start"
             if settings.jupyter_token
             else "the token and the host key are new at every start",
-            f"mount a folder of uid {me.uid} and name it: -v DIRECTORY:/state "
-            "-e LAUNCHER_STATE_DIR=/state",
+            f"mount a folder of uid {me.uid}: {tell(host, 'mount', 'DIRECTORY:/state')}; and name "
+            f"it: {tell(host, 'setting', 'LAUNCHER_STATE_DIR=/state')}",
         )
     if identity.account.home == f"{settings.run_dir}/home":
         yield Finding(
             "home.not_kept",
             f"uid {me.uid} has no home directory that it can write",
             f"HOME is {identity.account.home}, which ends with the container",
-            "set one on a volume: -e HOME=/workspace/home",
+            f"set one on a volume: {tell(host, 'setting', 'HOME=/workspace/home')}",
         )
     readonly = host.python_gid is not None and host.python_gid not in (me.gid, *me.groups)
     if readonly and settings.packages == "image":
@@ -264,6 +266,11 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
             "pip install fails",
             f"{tell(host, 'group', host.python_gid)}, or LAUNCHER_PACKAGES=workspace",
         )
+
+
+def _as_a_root(host: Host) -> str:
+    """Return how to be a root that may give files away."""
+    return tell(host, "uid", 0) if host.me.uid else tell(host, "option", "--cap-add CHOWN")
 
 
 def _named(capabilities: tuple[str, ...]) -> str:

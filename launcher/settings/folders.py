@@ -58,7 +58,7 @@ def check_run_dir(path: str) -> None:
         raise BadSetting(
             f"cannot use {path}: {found}, and whoever changes what is in there would be root here; "
             "set LAUNCHER_RUN_DIR to a folder of root's, such as one in /run; "
-            "for a box that was started with --user: docker exec --user UID …"
+            "a box of another uid is that one's to enter (docker exec --user UID …)"
         )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
+from launcher.checks.facts.how_to_run import has_options, set_to_own
 from launcher.gpus.sharing import ways
 from launcher.gpus.topology import cpu_groups, describe, name_gpus
-from launcher.model.host import CACHE
+from launcher.model.host import CACHE, Host
 from launcher.model.machine import Limits, Machine
 from launcher.model.plan import Address, Jupyter, Plan, Ssh
 from launcher.model.public_key import fingerprint
@@ -77,7 +78,7 @@ def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
         here = f" at {plan.jupyter.hub.url}" if plan.jupyter.hub.url else ""
         yield from row("Jupyter", f"opened through JupyterHub{here}; port {plan.jupyter.port}")
     elif plan.jupyter:
-        yield _heading("Jupyter", plan.jupyter.address, plan.color)
+        yield _heading("Jupyter", plan.jupyter.address, machine.host, plan.color)
         yield f"   {paint(jupyter_url(plan.jupyter), BOLD, plan.color)}"
         if plan.jupyter.page:
             yield "   about this box: the same address with launcher/ in place of lab"
@@ -88,9 +89,9 @@ def _access_lines(machine: Machine, plan: Plan) -> Iterator[str]:
     elif plan.jupyter_off:
         yield from row("Jupyter", f"off: {plan.jupyter_off}")
     if plan.ssh:
-        yield _heading("SSH", plan.ssh.address, plan.color)
+        yield _heading("SSH", plan.ssh.address, machine.host, plan.color)
         yield f"   {paint(plan.ssh.command, BOLD, plan.color)}"
-        for text in _login_lines(plan.ssh):
+        for text in _login_lines(plan.ssh, machine.host):
             yield from wrap("   ", text, "   ")
     if plan.ssh_off:
         yield from row("SSH", f"off: {plan.ssh_off}")
@@ -104,17 +105,20 @@ _OPEN = (
 )
 
 
-def _heading(name: str, address: Address, color: bool) -> str:
-    return f" {name:<9} {paint(_where(address), DIM, color)}"
+def _heading(name: str, address: Address, host: Host, color: bool) -> str:
+    return f" {name:<9} {paint(_where(address, host), DIM, color)}"
 
 
-def _where(address: Address) -> str:
+def _where(address: Address, host: Host) -> str:
     """Say which port this is, and what we assume of the one it is published on."""
     inside, outside = address.container_port, address.port
     if address.proxied:
         return f"container port {inside}, through the platform's proxy"
     if not address.certain:
-        return f"container port {inside}, reached with -p {outside}:{inside}"
+        how = (
+            "reached with -p {}:{}" if has_options(host) else "published as {}, as far as is known"
+        )
+        return f"container port {inside}, {how.format(outside, inside)}"
     return f"port {inside}" if inside == outside else f"container port {inside}, here {outside}"
 
 
@@ -134,7 +138,7 @@ def jupyter_url(jupyter: Jupyter) -> str:
     return f"{scheme}://{place}{jupyter.base_url}lab" + (f"?token={token}" if token else "")
 
 
-def _login_lines(ssh: Ssh) -> Iterator[str]:
+def _login_lines(ssh: Ssh, host: Host) -> Iterator[str]:
     usable = sum(key.fault is None for key in ssh.keys)
     if ssh.password:
         yield f"password {ssh.password.reveal()}"
@@ -142,7 +146,8 @@ def _login_lines(ssh: Ssh) -> Iterator[str]:
         yield f"{usable} public key{'s' if usable > 1 else ''} may log in"
     else:
         yield f"nobody can log in: no key, and no password ({ssh.password_why});"
-        yield 'set one: -e PUBLIC_KEY="$(cat ~/.ssh/id_ed25519.pub)"'
+        own = ("PUBLIC_KEY", "cat ~/.ssh/id_ed25519.pub", "the line of your .pub file")
+        yield f"set one: {set_to_own(host, *own)}"
     yield f"host key {fingerprint(ssh.host_key)}"
     if ssh.rsa_host_key:
         yield f"RSA host key {fingerprint(ssh.rsa_host_key)}"

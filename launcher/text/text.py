@@ -9,8 +9,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from launcher.checks.facts.how_to_run import fit_at, place_of
 from launcher.gpus.topology import name_gpus
 from launcher.model.evidence import TorchReport
+from launcher.model.host import Whereabouts
 from launcher.model.machine import Gpu, Machine, MigDevice
 from launcher.model.plan import Finding, Plan
 
@@ -20,6 +22,11 @@ _MOST_INSTANCES = 16  # of MIG, that have a line each
 _SHORT_UUID = len("MIG-fb42055e")
 NO_HARDWARE = "hardware.none"
 BOLD, DIM, GREEN, YELLOW = "1", "2", "1;32", "1;33"
+
+
+def for_place(text: str, where: Whereabouts) -> str:
+    """Return a message, written in the words of a container of Docker's, in those of this place."""
+    return fit_at(text, place_of(where))
 
 
 # --- one line ------------------------------------------------------------------------------

@@ -213,4 +213,4 @@ def test_values_as_engines_hand_them_on(box: Boxes, tmp_path: Path) -> None:
     assert "T=xterm-256color" in shown
     gone = box("-v", f"{tmp_path}/none/x.conf:/etc/launcher/supervisor.d/x.conf")
     assert gone.wait() == 78
-    assert "x.conf: it is a folder; Docker makes one" in gone.logs()
+    assert "x.conf: it is a folder: an engine makes one" in gone.logs()

@@ -1,23 +1,31 @@
-"""What the place where a box runs is told to do: `places` has the words.  Pure.
+"""What the place where a box runs is told to do, as `place` and its rows have it.  Pure.
 
 That table is imported where something is said, and not on the way to the first line.
 """
 
 from __future__ import annotations
 
+import re
+
 from launcher.checks.facts.cards import card_name
 from launcher.model.evidence import Evidence
-from launcher.model.host import Host
+from launcher.model.host import Host, Whereabouts
 from launcher.model.machine import Hardware
 
 _OTHER_FORMS = (
     "   (Compose: gpus: all; Kubernetes: resources: {limits: {nvidia.com/gpu: 1}}; "
     "Podman: --device nvidia.com/gpu=all; Apptainer: --nv)"
 )
+# Where a person types the start into a shell, which reads $(…).
+_SHELLS = ("docker", "podman", "rootless podman", "plain", "lxc", "wsl2", "slurm")
 _STARTERS = {"hub", "slurm", "lxc"}
+# Needs that are about nothing in particular: their words of Docker's may stand in any message.
+_NEEDS = ("anew", "shm", "memlock", "pids", "memory", "mps", "seccomp")
+_OPTIONS = re.compile(r"docker run (-\S[^…]*?) …")
+_ONLY_DOCKERS = re.compile(r" \(docker [^)]*\)")
 
 
-def place_of(host: Host) -> str:
+def place_of(host: Host | Whereabouts) -> str:
     """Return the row of this box in the table of places: who is to be told what."""
     if host.platform in ("runpod", "vast"):
         return host.platform
@@ -34,6 +42,19 @@ def is_rented(host: Host) -> bool:
     return host.platform in ("runpod", "vast")
 
 
+def set_to_own(host: Host, name: str, command: str, words: str) -> str:
+    """Return how a setting is given what is the person's own.
+
+    Args:
+        host: the box.
+        name: of the setting.
+        command: what prints it in the person's shell.
+        words: what to write elsewhere.
+    """
+    in_a_shell = place_of(host) in _SHELLS
+    return tell(host, "setting", f'{name}="$({command})"' if in_a_shell else f"{name}={words}")
+
+
 def tell(host: Host, need: str, *about: object) -> str:
     """Return what is told there for a need, a field of `Place`; of Docker, Compose's form too."""
     return tell_at(place_of(host), need, *about)
@@ -41,7 +62,8 @@ def tell(host: Host, need: str, *about: object) -> str:
 
 def tell_at(name: str, need: str, *about: object) -> str:
     """Return the same for a row of the table of places, as `place_of` names it."""
-    from launcher.checks.facts.places import COMPOSE, PLACES
+    from launcher.checks.facts.place import COMPOSE
+    from launcher.checks.facts.places import PLACES
 
     text = str(getattr(PLACES[name], need)).format(*about)
     if name == "docker" and need in COMPOSE:
@@ -58,9 +80,15 @@ def fit_at(text: str, name: str) -> str:
     """Return the same for a row of the table of places."""
     if name == "docker":
         return text
+    from launcher.checks.facts.place import DOCKER
     from launcher.checks.facts.places import PLACES
 
     place = PLACES[name]
+    for need in _NEEDS:
+        words = getattr(DOCKER, need).partition("   ")[0]
+        text = text.replace(words, getattr(place, need).format())
+    text = _OPTIONS.sub(lambda found: place.option.format(found[1]), text)
+    text = _ONLY_DOCKERS.sub("", text)
     text = text.replace("create the container anew", place.recreate)
     text = text.replace("in the container: ", f"{place.inside}: " if place.inside else "")
     if place.host:
@@ -68,6 +96,16 @@ def fit_at(text: str, name: str) -> str:
     for words in ("on the host: ", "on the host, ", " on the host"):  # here is the host
         text = text.replace(words, "")
     return text
+
+
+def has_options(host: Host) -> bool:
+    """Return whether a person types an engine's options there."""
+    return place_of(host) in ("docker", "podman", "rootless podman")
+
+
+def by_hand(seen: Evidence, options: str) -> str:
+    """Return what is added where an engine's options are typed, and "" elsewhere."""
+    return f"; by hand: {options}" if has_options(seen.machine.host) else ""
 
 
 def give_gpus(seen: Evidence) -> str:

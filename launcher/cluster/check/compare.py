@@ -64,7 +64,7 @@ _ROWS = (
          "RDMA may not register its memory there", "docker run --ulimit memlock=-1 …", fatal=False),
     _Row("machines", "/dev/shm", lambda report: _bytes(report.shm, "none"),
          "DataLoader workers and NCCL run out of shared memory there",
-         "docker run --shm-size=8g …, an emptyDir of medium Memory", fatal=False),
+         "docker run --shm-size=8g …", fatal=False),
     _Row("machines", "active RDMA ports", lambda report: ", ".join(report.rdma) or "none",
          "the node with fewer sets everybody's pace, or NCCL falls back to sockets",
          "launcher torchrun --dry-run there says which card is down or may not be opened",

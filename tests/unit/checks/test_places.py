@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from launcher.box import files
 from launcher.checks import CHECKS, judge
-from launcher.checks.facts.how_to_run import fit, place_of, tell
-from launcher.checks.facts.places import COMPOSE, DOCKER, PLACES, Place
+from launcher.checks.facts.how_to_run import fit, fit_at, place_of, tell
+from launcher.checks.facts.place import COMPOSE, DOCKER, Place
+from launcher.checks.facts.places import PLACES
+from launcher.cluster import network
+from launcher.cluster.check import compare
 from launcher.detect import detect
+from launcher.model import errors
 from launcher.model.evidence import Evidence
 from launcher.model.host import Host
+from testing import hosts
 from testing.evidences import NO_NVML, cheap, healthy, nvml_fails
-from testing.machines import CASES, NOT_INJECTED, answering, cards, gpu, machine
+from testing.hosts import SHARED
+from testing.machines import CASES, NOT_INJECTED, STATE, Case, answering, cards, gpu, machine
 from testing.values import replace
 from tests.unit.checks import (
     test_collective,
@@ -31,6 +39,7 @@ from tests.unit.checks import (
     test_runtime,
 )
 from tests.unit.detect.test_detect import tree
+from tests.unit.plan.test_shortcomings import BOXES
 
 # What makes a host one of that place.
 HOSTS: dict[str, dict[str, object]] = {
@@ -42,13 +51,17 @@ HOSTS: dict[str, dict[str, object]] = {
     "rootless podman": {"platform": "podman", "rootless": True},
 }
 # Words of another engine's, by the places in which they may stand.
+ENGINES = {"docker", "podman", "rootless podman"}
 FOREIGN = {
     r"\bdocker\b": {"docker"},
     r"\bpodman run\b": {"podman", "rootless podman"},
+    # Docker in WSL looks like WSL.
+    r"(?<!in Docker: )(?<!in Docker then )--(gpus|user|cap-(add|drop)|shm-size|read-only|tmpfs|"
+    r"security-opt|privileged|ulimit|pids-limit|pid=|ipc|add-host|device [/f])": ENGINES,
+    r" -e [A-Z_]+=| -v \S+:": ENGINES,
     r"\bkubectl\b|\bin the pod\b": {"kubernetes"},
     r"\bsrun\b": {"slurm"},
 }
-ELSEWHERE = set(PLACES) - {"docker", "podman", "rootless podman"}
 ABOUT = {"give": ("580",), "cpus": (8, 7)}
 
 
@@ -56,7 +69,12 @@ def host_of(place: str) -> Host:
     return replace(CASES["h100-8x"].machine.host, **HOSTS[place])  # type: ignore[arg-type]
 
 
+# An option is named for those who know what it is elsewhere.
+MEANT_FOR_OTHERS = re.compile(r"what -.*? is to (other engines|the engine)")
+
+
 def foreign(text: str, place: str) -> list[str]:
+    text = MEANT_FOR_OTHERS.sub("", text)
     return [word for word, of in FOREIGN.items() if place not in of and re.search(word, text)]
 
 
@@ -156,6 +174,45 @@ def test_a_fix_has_no_words_of_another_place(place: str) -> None:
             assert "container anew" not in text, text
         elif place not in ("docker", "podman", "rootless podman", "lxc"):
             assert not re.search(r"\bon the host\b", text.lower()), f"{check_id}: {text}"
+
+
+HOMELESS = replace(STATE, home_fault="Permission denied", weakness="uid 1000 owns it")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_the_banner_says_has_no_words_of_another_place(place: str) -> None:
+    seen = set()
+    found = replace(CASES["h100-8x"].machine, report=answering(gpu(0)))
+    for box, environ, _ in (*BOXES, (hosts.host(SHARED), {"LD_PRELOAD": "/home/dev/x.so"}, [])):
+        case = Case(replace(found, host=replace(box, **HOSTS[place])), {**environ})  # type: ignore[arg-type]
+        for note in (*case.plan().notes, *replace(case, state=HOMELESS).plan().notes):
+            seen.add(note.id)
+            assert not foreign(f"{note.means}; {note.fix}", place), f"{note.id}: {note.fix}"
+            if place == "plain":
+                assert "on the host: " not in note.fix, note.fix
+    assert len(seen) > 10
+
+
+# Said by whoever finds it, before anybody knows where that is; the ends of the launcher fit it.
+SAID_ANYWHERE = (
+    *(errors.reason(OSError(number, "no")) for number in
+      (errno.EAGAIN, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EISDIR)),
+    str(files.cannot_write("/run/launcher", OSError(errno.ENOSPC, "full"))),
+    str(files.cannot_write("/run/launcher", OSError(errno.EROFS, "Read-only file system"))),
+    *(row.fix for row in compare._ROWS),
+    *network.explain_closed(("mlx5_0",)),
+    "remove it, then: on the host: docker restart …; a HUP is enough (docker kill -s HUP …)",
+    "the container runs as uid 1000: come in as it (docker exec -u 1000 …)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("said", SAID_ANYWHERE)
+def test_what_is_said_anywhere_is_fitted_to_the_place(said: str, place: str) -> None:
+    text = fit_at(said, place)
+    assert not foreign(text, place), text
+    assert not re.search(r"[{}]", text) or place.endswith("kubernetes")
+    assert (text == said) == (place == "docker" or not foreign(said, "plain"))
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -21,31 +21,39 @@ def plan(box: Host, **environ: str) -> Plan:
     return Case(replace(found, host=box), environ).plan()
 
 
-@pytest.mark.parametrize(
-    ("box", "environ", "ids"),
-    [
-        pytest.param(host(), {}, [], id="as-documented"),
-        pytest.param(host(SOMEBODYS), {}, [], id="a-bind-mount"),
-        pytest.param(host(ROOTS), {}, ["identity.root"], id="roots-folder"),
-        pytest.param(host(ROOTS), {"NB_UID": "0"}, [], id="asked-for-root"),
-        pytest.param(host(ROOTS, rootless=True), {}, [], id="rootless"),
-        pytest.param(host(no_new_privileges=True), {}, ["sudo.no_new_privileges"], id="nnp"),
-        pytest.param(host(no_new_privileges=True), {"GRANT_SUDO": "no"}, [], id="nnp-no-sudo"),
-        pytest.param(host(capabilities=frozenset(LOGIN)), {}, ["ssh.no_terminal"], id="least"),
-        pytest.param(host(SHARED, capabilities=frozenset()), {}, ["identity.capabilities"],
-                     id="cap-drop-all"),
-        pytest.param(host(SOMEBODYS, names_writable=False), {}, ["identity.names_not_written"],
-                     id="read-only"),
-        pytest.param(host(SOMEBODYS), {"CHOWN_HOME": "yes", "CHOWN_EXTRA": "/data"}, [],
-                     id="gifts-of-root"),
-        pytest.param(host(me=DEV), {"CHOWN_EXTRA": "/data", "LAUNCHER_STATE_DIR": "/s"},
-                     ["identity.cannot_give"], id="gifts-without-root"),
-        pytest.param(host(me=DEV), {"NB_UID": "7", "LAUNCHER_STATE_DIR": "/s"},
-                     ["identity.fixed"], id="--user-and-NB_UID"),
-        pytest.param(host(SHARED, me=NAMELESS), {"LAUNCHER_STATE_DIR": "/run/launcher/state"},
-                     ["state.not_kept", "home.not_kept", "python.readonly"], id="--user-1234"),
-    ],
-)  # fmt: skip
+# What a box is started as, with what settings, and what is said of it.
+SCENARIOS: dict[str, tuple[Host, dict[str, str], list[str]]] = {
+    "as-documented": (host(), {}, []),
+    "a-bind-mount": (host(SOMEBODYS), {}, []),
+    "roots-folder": (host(ROOTS), {}, ["identity.root"]),
+    "asked-for-root": (host(ROOTS), {"NB_UID": "0"}, []),
+    "rootless": (host(ROOTS, rootless=True), {}, []),
+    "nnp": (host(no_new_privileges=True), {}, ["sudo.no_new_privileges"]),
+    "nnp-no-sudo": (host(no_new_privileges=True), {"GRANT_SUDO": "no"}, []),
+    "least": (host(capabilities=frozenset(LOGIN)), {}, ["ssh.no_terminal"]),
+    "cap-drop-all": (host(SHARED, capabilities=frozenset()), {}, ["identity.capabilities"]),
+    "read-only": (host(SOMEBODYS, names_writable=False), {}, ["identity.names_not_written"]),
+    "gifts-of-root": (host(SOMEBODYS), {"CHOWN_HOME": "yes", "CHOWN_EXTRA": "/data"}, []),
+    "gifts-without-root": (
+        host(me=DEV),
+        {"CHOWN_EXTRA": "/data", "LAUNCHER_STATE_DIR": "/s"},
+        ["identity.cannot_give"],
+    ),
+    "--user-and-NB_UID": (
+        host(me=DEV),
+        {"NB_UID": "7", "LAUNCHER_STATE_DIR": "/s"},
+        ["identity.fixed"],
+    ),
+    "--user-1234": (
+        host(SHARED, me=NAMELESS),
+        {"LAUNCHER_STATE_DIR": "/run/launcher/state"},
+        ["state.not_kept", "home.not_kept", "python.readonly"],
+    ),
+}
+BOXES = tuple(SCENARIOS.values())
+
+
+@pytest.mark.parametrize(("box", "environ", "ids"), BOXES, ids=SCENARIOS)
 def test_what_the_banner_says_of_it(box: Host, environ: dict[str, str], ids: list[str]) -> None:
     found = plan(box, SSH_PORT="2222", **environ).notes
     notes = [note for note in found if note.id != "workspace.not_kept"]

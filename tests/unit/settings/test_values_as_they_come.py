@@ -56,9 +56,9 @@ def test_a_folder_where_a_key_should_be_is_named_and_means_keys_only(tmp_path: P
     found = load_settings({"LAUNCHER_KEYS_DIR": str(tmp_path)})
     assert found.key_source_set
     (warning,) = found.warnings
-    assert f"{tmp_path}/me.pub: cannot read it: it is a folder; Docker makes one" in warning
+    assert f"{tmp_path}/me.pub: cannot read it: it is a folder: an engine makes one" in warning
     for name in ("PUBLIC_KEY_FILE", "JUPYTER_TOKEN_FILE"):
-        with pytest.raises(BadSetting, match="it is a folder; Docker makes one"):
+        with pytest.raises(BadSetting, match="it is a folder: an engine makes one"):
             load_settings({name: str(tmp_path)})
 
 
