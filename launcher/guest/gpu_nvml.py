@@ -11,7 +11,6 @@ from typing import Any
 
 _TEXT = 96  # NVML_DEVICE_NAME_V2_BUFFER_SIZE, NVML_DEVICE_UUID_V2_BUFFER_SIZE
 _LOST, _RESET_REQUIRED = 15, 16  # nvmlReturn_t
-_XID_CRITICAL_ERROR = 8  # nvmlEventTypeXidCriticalError
 _ALL_LINKS = 0xFFFFFFFF
 _MOST_PROCESSES = 64
 NO_MIG = 0xFFFFFFFF
@@ -74,18 +73,6 @@ class Field(ctypes.Structure):
     )
 
 
-class Event(ctypes.Structure):
-    """nvmlEventData_t."""
-
-    _fields_ = (
-        ("device", ctypes.c_void_p),
-        ("type", ctypes.c_ulonglong),
-        ("data", ctypes.c_ulonglong),
-        ("gpu_instance", ctypes.c_uint),
-        ("compute_instance", ctypes.c_uint),
-    )
-
-
 # nvmlValueType_t: how much of the union counts; no field that is asked for is a double or signed.
 _MASKS = {1: 0xFFFFFFFF, 2: 0xFFFFFFFFFFFFFFFF, 3: 0xFFFFFFFFFFFFFFFF}
 
@@ -107,11 +94,6 @@ class Nvml:
         except OSError as err:
             raise Failed(str(err)) from None
         self.call("nvmlInit_v2")
-        self._events = ctypes.c_void_p()
-        try:
-            self.call("nvmlEventSetCreate", ctypes.byref(self._events))
-        except Failed:  # not on every platform
-            self._events = ctypes.c_void_p()
 
     def count(self) -> int:
         count = ctypes.c_uint()
@@ -192,27 +174,6 @@ class Nvml:
             if self.ask(name, device, found, ctypes.byref(count)):
                 return list(found[: min(count.value, _MOST_PROCESSES)])
         return []
-
-    def listen(self, device: ctypes.c_void_p) -> bool:
-        """Wait for this GPU's errors from now on; return whether it tells them."""
-        if not self._events:
-            return False
-        types = ctypes.c_ulonglong(_XID_CRITICAL_ERROR)
-        try:
-            self.call("nvmlDeviceRegisterEvents", device, types, self._events)
-        except Failed:
-            return False
-        return True
-
-    def heard(self) -> tuple[ctypes.c_void_p, int] | None:
-        """Return a device and its Xid, where one came since the last question."""
-        event = Event()
-        try:
-            if self._events:
-                self.call("nvmlEventSetWait_v2", self._events, ctypes.byref(event), 0)
-        except Failed:  # NVML_ERROR_TIMEOUT, mostly
-            return None
-        return (ctypes.c_void_p(event.device), int(event.data)) if event.type else None
 
     def call(self, function: str, *arguments: Any) -> None:
         """Raises Failed."""

@@ -67,7 +67,6 @@ class Gpu:
         self._nvml = nvml
         self._index = index
         self.device = nvml.device(index)
-        self.xid = 0 if nvml.listen(self.device) else None  # the last; 0 = none came
         pci = nvml.ask("nvmlDeviceGetPciInfo_v3", self.device, Pci())
         self._fixed = {
             "name": nvml.text("nvmlDeviceGetName", self.device),
@@ -101,7 +100,6 @@ class Gpu:
             "power_limit": _thousandth(nvml.number("nvmlDeviceGetEnforcedPowerLimit", device)),
             "slowed_by": self._slowed_by(),
             **self._counters(),
-            "xid": self.xid,
             "instances": list(self._instances()),
             "processes": self._processes,
             "fault": None,
@@ -178,10 +176,6 @@ class Machine:
     def sample(self) -> dict[str, Any]:
         with_processes = self._samples % PROCESSES_EVERY == 0
         self._samples += 1
-        while heard := self._nvml.heard():
-            for gpu in self._gpus.values():
-                if gpu.device.value == heard[0].value:
-                    gpu.xid = heard[1]
         said = [self._one(index, with_processes) for index in range(self._nvml.count())]
         return {"driver_version": self._version, "gpus": said, "fault": None}
 

@@ -159,7 +159,6 @@ function facts(gpu) {
   add(gpu.pcie_sent, `PCIe sent ${flow(gpu.pcie_sent)}, received ${flow(gpu.pcie_received)}`);
   add(gpu.nvlink_sent, `NVLink sent ${flow(gpu.nvlink_sent)}, received ${
     flow(gpu.nvlink_received)}`);
-  if (gpu.xid) found.push([`Xid ${gpu.xid}: on the host: sudo dmesg | grep -i xid`, true]);
   if (gpu.ecc_uncorrected) found.push([`${gpu.ecc_uncorrected} uncorrected ECC errors`, true]);
   return found;
 }

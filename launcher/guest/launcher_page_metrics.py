@@ -59,7 +59,7 @@ _OF_GPUS = (
     Row("FAN_SPEED", "gauge", "Fan (%).", "fan"),
     Row("PSTATE", "gauge", "Performance state (0: highest).", "performance_state"),
     Row("CLOCKS_EVENT_REASONS", "gauge", "Bits of what keeps the clocks down.", "slowed_by"),
-    Row("XID_ERRORS", "gauge", "The last Xid since somebody looks; 0: none.", "xid"),
+    Row("XID_ERRORS", "gauge", "The last Xid since the box began; 0: none.", "xid"),
     Row("PCIE_LINK_GEN", "gauge", "PCIe generation in use.", "pcie_generation"),
     Row("PCIE_LINK_WIDTH", "gauge", "PCIe lanes in use.", "pcie_width"),
     Row("ECC_SBE_VOL_TOTAL", _COUNTER, "Corrected ECC errors since the driver was loaded.",
@@ -98,7 +98,8 @@ def exposition(box: Facts, gpus: Facts, host: str | None = None) -> bytes:
         host: the label; None = this host's name.
     """
     registry = CollectorRegistry()
-    registry.register(_Given((*_of_gpus(gpus, host or socket.gethostname()), *_of_box(box, gpus))))
+    named = host or socket.gethostname()
+    registry.register(_Given((*_of_gpus(gpus, box, named), *_of_box(box, gpus))))
     return bytes(generate_latest(registry))
 
 
@@ -120,9 +121,9 @@ def _metric(name: str, kind: str, help: str, samples: Iterable[Sample]) -> Metri
     return metric
 
 
-def _of_gpus(said: Facts, host: str) -> Iterator[Metric]:
+def _of_gpus(said: Facts, box: Facts, host: str) -> Iterator[Metric]:
     known = [
-        (_labels(gpu, said, host), {**gpu, "nvlink_both": _sum(gpu)})
+        (_labels(gpu, said, host), {**gpu, "nvlink_both": _sum(gpu), "xid": _last_xid(gpu, box)})
         for gpu in said.get("gpus", ())
         if not gpu["fault"]
     ]
@@ -170,6 +171,13 @@ def _instances(labels: dict[str, str], gpu: Facts) -> list[tuple[dict[str, str],
     ]
 
 
+def _last_xid(gpu: Facts, box: Facts) -> int | None:
+    """Return what the box's watch heard last of a GPU; None where it watches none."""
+    if "gpus" not in box.get("services", {}):
+        return None
+    return int(next(reversed(box.get("xids", {}).get(str(gpu["index"]), {0: 1}))))
+
+
 def _sum(gpu: Facts) -> float | None:
     sent, received = gpu.get("nvlink_sent"), gpu.get("nvlink_received")
     return None if sent is None or received is None else sent + received
@@ -191,6 +199,13 @@ def _of_box(box: Facts, gpus: Facts) -> Iterator[Metric]:
     restarts = [({"program": name}, float(each["restarts"])) for name, each in programs]
     help = "How often a program was started again."
     yield _metric("launcher_program_restarts_total", "counter", help, restarts)
+    xids = [
+        ({"gpu": gpu, "xid": code}, float(count))
+        for gpu, codes in box.get("xids", {}).items()
+        for code, count in codes.items()
+    ]
+    help = "How often each Xid came since the box began."
+    yield _metric("launcher_gpu_xids_total", "counter", help, xids)
     limits = box.get("limits", {})
     for name, key, help in (
         ("cpus", "cpus", "CPUs that the box may use."),

@@ -40,6 +40,7 @@ class GpuState(NamedTuple):
     link_recoveries: int | None = None  # NVLinks that failed and were trained anew
     slowdown: int | None = None  # nvmlClocksEventReason* bits
     persistence: bool | None = None
+    licensed: bool | None = None  # of a vGPU alone
 
 
 class ListedGpu(NamedTuple):

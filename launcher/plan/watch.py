@@ -104,5 +104,6 @@ def _listed(gpu: Gpu) -> ListedGpu:
             link_recoveries=gpu.nvlink_errors.recoveries if gpu.nvlink_errors else None,
             slowdown=gpu.slowdown,
             persistence=gpu.persistence,
+            licensed=gpu.licensed,
         ),
     )

@@ -50,17 +50,23 @@ def _compare(
     due, memory = soundness.look(start.listed, states, before, time.monotonic())
     needing, well = soundness.resets(start.listed, states, known["resets"])
     lines = [f"launcher: GPU {index} needs no reset any more" for index in well]
+    index = {gpu.uuid: gpu.index for gpu in start.listed}
+    holding = {str(index[uuid]): ids for uuid, ids in soundness.holding(states, memory).items()}
+    troubles: dict[str, dict[str, str]] = {}
     resets = dict.fromkeys(map(str, well), "")
     if due or needing:
         from launcher.watch import gpu_trouble
 
-        lines += gpu_trouble.lines(run_dir, due, states)
+        for uuid, check, words in gpu_trouble.words(run_dir, due, states):
+            lines.append(gpu_trouble.as_line(words))
+            troubles.setdefault(str(index[uuid]), {})[check] = words
         for gpu in needing:
             why = gpu_trouble.reset_reason(run_dir, gpu.uuid, states[gpu.uuid])
             resets[str(gpu.index)] = why
             if not needs_reset(gpu.state.recovery):  # else the start has said it
                 lines.append(gpu_trouble.as_line(why))
-    return {"lines": lines, "memory": memory, "resets": resets}
+    found = {"troubles": troubles, "holding": holding}
+    return {"lines": lines, "memory": memory, "resets": resets} | found
 
 
 def judge(run_dir: str, start: GpusAtStart, kind: str, reason: str) -> bytes:

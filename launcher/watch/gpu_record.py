@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 
@@ -10,8 +10,9 @@ class GpuRecord(NamedTuple):
     """What was said of them, by the index of the start."""
 
     lost: str = ""  # what the log says is lost
-    xids: Mapping[int, Mapping[int, int]] = {}  # how often each came
+    xids: Mapping[int, Mapping[int, int]] = {}  # how often each came, the one that came last last
     resets: Mapping[int, str] = {}  # why those are not healthy that need a reset
+    troubles: Mapping[int, Mapping[str, str]] = {}  # what got worse, by the id of its check
 
     @property
     def kinds(self) -> Iterator[tuple[int, int]]:
@@ -22,7 +23,7 @@ class GpuRecord(NamedTuple):
     def with_xid(self, gpu: int, code: int, count: int, reset: str) -> GpuRecord:
         codes = dict(self.xids.get(gpu, {}))
         if count:
-            codes[code] = codes.get(code, 0) + count
+            codes[code] = codes.pop(code, 0) + count
         resets = {**self.resets, gpu: reset} if reset else self.resets
         return self._replace(xids={**self.xids, gpu: codes}, resets=resets)
 
@@ -39,12 +40,26 @@ class GpuRecord(NamedTuple):
         both = {**self.resets, **now}
         return self._replace(resets={index: why for index, why in both.items() if why})
 
+    def with_troubles(
+        self, told: Mapping[str, Mapping[str, str]], holding: Mapping[str, Iterable[str]]
+    ) -> GpuRecord:
+        """Return what is known after a look: what was said now, and what is so still, by index."""
+        both = {
+            int(gpu): {**self.troubles.get(int(gpu), {}), **told.get(gpu, {})} for gpu in holding
+        }
+        kept = {
+            gpu: {check: words for check, words in known.items() if check in holding[str(gpu)]}
+            for gpu, known in both.items()
+        }
+        return self._replace(troubles={gpu: known for gpu, known in kept.items() if known})
+
     def to_json(self) -> dict[str, Any]:
         return {
             "lost": self.lost,
             "xids": {str(gpu): {str(code): n for code, n in codes.items()}
                      for gpu, codes in self.xids.items()},
             "resets": {str(gpu): why for gpu, why in self.resets.items()},
+            "troubles": {str(gpu): dict(known) for gpu, known in self.troubles.items()},
         }  # fmt: skip
 
 
@@ -57,6 +72,8 @@ def from_json(told: object) -> GpuRecord:
             xids={int(gpu): {int(code): int(n) for code, n in codes.items()}
                   for gpu, codes in told["xids"].items()},
             resets={int(gpu): str(why) for gpu, why in told["resets"].items()},
+            troubles={int(gpu): {str(check): str(words) for check, words in known.items()}
+                      for gpu, known in told.get("troubles", {}).items()},
         )  # fmt: skip
     except (AssertionError, KeyError, TypeError, ValueError, AttributeError):
         return GpuRecord()

@@ -18,17 +18,17 @@ from launcher.model.watch import GpuState
 _RESET = "hardware.recovery_reset"
 
 
-def lines(
+def words(
     run_dir: str, due: Iterable[tuple[str, str]], states: Mapping[str, GpuState]
-) -> Iterator[str]:
-    """Yield a line for each condition that is due, as (UUID, id of its check).
+) -> Iterator[tuple[str, str, str]]:
+    """Yield what is said of each condition that is due, after its UUID and the id of its check.
 
     Raises BadSetting where the machine of the start cannot be read.
     """
     start = read_value(Machine, run_files.MACHINE, run_dir)
     for uuid, check in due:
         if found := find(start, uuid, check, states[uuid]):
-            yield as_line(_in_words(found))
+            yield uuid, check, _in_words(found)
 
 
 def reset_reason(run_dir: str, uuid: str, state: GpuState) -> str:
@@ -68,4 +68,5 @@ def _as_it_is(gpu: Gpu, state: GpuState) -> Gpu:
         nvlink_errors=links,
         slowdown=state.slowdown,
         persistence=state.persistence,
+        licensed=state.licensed,
     )

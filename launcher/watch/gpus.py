@@ -169,6 +169,7 @@ class GpuWatch:
         if "awake" in told:
             self._memory = told["memory"]
             self.record = self.record.with_resets(told["resets"])
+            self.record = self.record.with_troubles(told["troubles"], told["holding"])
             lines += told["lines"]
         self._listen(told.get("awake"))
         return lines

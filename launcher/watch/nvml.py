@@ -43,6 +43,23 @@ class _Field(ctypes.Structure):
     )  # fmt: skip
 
 
+class _Licence(ctypes.Structure):
+    """nvmlGridLicensableFeature_t of version 4; the end of its licence is not looked at."""
+
+    _fields_ = (
+        ("code", ctypes.c_uint), ("state", ctypes.c_uint),
+        ("texts", ctypes.c_char * 256), ("enabled", ctypes.c_uint), ("expiry", ctypes.c_uint * 4),
+    )  # fmt: skip
+
+
+class _Licences(ctypes.Structure):
+    """nvmlGridLicensableFeatures_t."""
+
+    _fields_ = (
+        ("supported", ctypes.c_int), ("count", ctypes.c_uint), ("features", _Licence * 3),
+    )  # fmt: skip
+
+
 _TYPE_BITS = {1: 32, 2: 64, 3: 64}  # nvmlValueType_t: unsigned int, long, long long
 
 
@@ -88,8 +105,8 @@ def instances(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> frozenset[str] | No
     return frozenset(found)
 
 
-def state(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> GpuState:
-    """Return how a GPU is."""
+def state(nvml: ctypes.CDLL, device: ctypes.c_void_p, *, vgpu: bool = False) -> GpuState:
+    """Return how a GPU is; whether it is licensed is asked of a vGPU alone."""
     recoveries, recovery = fields(nvml, device, (_LINK_RECOVERIES, RECOVERY))
     rows = _told(lambda: _numbers(nvml.nvmlDeviceGetRemappedRows, device, 4))
     pages = _told(lambda: _numbers(nvml.nvmlDeviceGetRetiredPagesPendingStatus, device, 1))
@@ -105,7 +122,16 @@ def state(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> GpuState:
         link_recoveries=recoveries,
         slowdown=slowdown,
         persistence=bool(modes[0]) if modes else None,
+        licensed=_told(lambda: _is_licensed(nvml, device)) if vgpu else None,
     )
+
+
+def _is_licensed(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> bool | None:
+    """Return whether a vGPU has the licence of any feature; None where it needs none."""
+    found = _Licences()
+    check(nvml.nvmlDeviceGetGridLicensableFeatures_v4(device, ctypes.byref(found)))
+    states = [feature.state for feature in found.features[: found.count]]
+    return any(states) if found.supported else None
 
 
 def fields(

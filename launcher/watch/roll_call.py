@@ -82,6 +82,7 @@ def call(listed: tuple[ListedGpu, ...] = ()) -> Seen:
     Raises OSError where it does not work at all.
     """
     sleeping = {gpu.index: gpu for gpu in listed if is_asleep(gpu.bus)}
+    vgpus = {gpu.uuid for gpu in listed if gpu.state.licensed is not None}
     library = nvml.open_library()
     try:
         count = nvml.count(library)
@@ -95,7 +96,7 @@ def call(listed: tuple[ListedGpu, ...] = ()) -> Seen:
                 device = nvml.device(library, index)
                 uuid = nvml.uuid(library, device)
                 roll[uuid] = nvml.instances(library, device)
-                states[uuid] = nvml.state(library, device)
+                states[uuid] = nvml.state(library, device, vgpu=uuid in vgpus)
         return Seen(roll, count - len(roll), states)
     finally:
         library.nvmlShutdown()

@@ -26,6 +26,7 @@ class Condition(NamedTuple):
     lasts: float = 0.0  # seconds in which every look sees it
     again: float = math.inf  # seconds after which it is said once more
     since_start: bool = True  # what the start found is no news
+    is_well: Callable[[GpuState], bool] = lambda _: False  # told to be: worse is news again
 
 
 CONDITIONS = (
@@ -33,6 +34,10 @@ CONDITIONS = (
     Condition("hardware.remap_pending", lambda state: int(state.remap_pending or 0)),
     Condition("hardware.recovery_drain", lambda state: _drains(state.recovery)),
     Condition("hardware.nvlink_errors", lambda state: state.link_recoveries or 0, again=_AGAIN),
+    Condition(
+        "resources.not_licensed", lambda state: int(state.licensed is False), again=_AGAIN,
+        is_well=lambda state: state.licensed is True,
+    ),
     Condition("driver.persistence_off", lambda state: int(state.persistence is False)),
     Condition(
         "resources.thermal_slowdown", lambda state: (state.slowdown or 0) & _THERMAL,
@@ -54,7 +59,7 @@ class Progress(NamedTuple):
 
     since: float = 0.0  # every look has seen it from then on; 0 = the last one did not
     said: float = 0.0  # when; 0 = never
-    value: int = 0  # as it was said
+    value: int = 0  # as it was at the start, or was said
 
 
 Memory = Mapping[str, Mapping[str, Progress]]  # by UUID and condition
@@ -78,8 +83,9 @@ def look(
             continue
         known = dict(before.get(gpu.uuid, {}))
         for condition in CONDITIONS:
-            progress = known.get(condition.id, Progress())
-            is_due, progress = _step(condition, gpu.state, states[gpu.uuid], progress, now)
+            at_start = condition.value(gpu.state) if condition.since_start else 0
+            progress = known.get(condition.id, Progress(value=at_start))
+            is_due, progress = _step(condition, states[gpu.uuid], progress, now)
             if is_due:
                 due.append((gpu.uuid, condition.id))
             known[condition.id] = progress
@@ -115,13 +121,26 @@ def resets(
     return needing, well
 
 
+def holding(states: Mapping[str, GpuState], known: Memory) -> dict[str, list[str]]:
+    """Return which conditions that were said are so still, by UUID; of those not asked, all."""
+    return {
+        uuid: [
+            condition.id
+            for condition in CONDITIONS
+            if conditions.get(condition.id, Progress()).said
+            and (uuid not in states or condition.value(states[uuid]))
+        ]
+        for uuid, conditions in known.items()
+    }
+
+
 def _step(
-    condition: Condition, start: GpuState, state: GpuState, before: Progress, now: float
+    condition: Condition, state: GpuState, before: Progress, now: float
 ) -> tuple[bool, Progress]:
     value = condition.value(state)
-    known = max(before.value, condition.value(start)) if condition.since_start else 0
-    if value <= known:
-        return False, before._replace(since=0.0)
+    if value <= before.value:
+        known = 0 if condition.is_well(state) else before.value
+        return False, before._replace(since=0.0, value=known)
     since = before.since or now
     rested = not before.said or now - before.said >= condition.again
     if now - since < condition.lasts or not rested:

@@ -56,6 +56,14 @@ class Seen:
         return {str(gpu): codes for gpu, codes in entries if isinstance(codes, dict)}
 
     @property
+    def troubles(self) -> Mapping[str, Mapping[str, str]]:
+        """What of each GPU got worse and is so still, by the id of its check."""
+        found = self.report.get("gpus")
+        troubles = found.get("troubles") if isinstance(found, dict) else None
+        entries = troubles.items() if isinstance(troubles, dict) else ()
+        return {str(gpu): known for gpu, known in entries if isinstance(known, dict)}
+
+    @property
     def uptime(self) -> float | None:
         started = self.report.get("started")
         return self.now - started if isinstance(started, float) else None
@@ -75,6 +83,7 @@ def document(seen: Seen) -> dict[str, Any]:
         "ready_after": seen.report.get("ready_after"),
         "memory_kills": seen.memory_kills,
         "xids": seen.xids,
+        "troubles": seen.troubles,
         "services": seen.services,
         "programs": {
             name: {**program._asdict(), "restarts": _restarts(program), "for": _age(program, seen)}
@@ -95,6 +104,9 @@ def as_text(seen: Seen, color: bool = False) -> str:
         if name not in probed:  # the GPUs; all of them, where supervise could write nothing
             state = "well" if entry.get("ready") is True else "NOT WELL"
             lines += _row(name, state, str(entry.get("detail")), color)
+    for known in seen.troubles.values():
+        for words in known.values():
+            lines += _row("trouble", "", str(words), color)
     if seen.xids:
         lines += _row("xids", "", f"{'; '.join(_xids(seen))}: launcher logs watch", color)
     if count := seen.memory_kills:

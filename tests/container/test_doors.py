@@ -205,7 +205,7 @@ def test_values_as_engines_hand_them_on(box: Boxes, tmp_path: Path) -> None:
     banner = started.wait_for_banner()
     assert f"token={TOKEN}\n" in banner
     assert not re.search(r"^   password", banner, re.MULTILINE)
-    for said in ("JUPYTER_TOKEN has quotes", "me.pub: cannot read it: it is a folder; Docker",
+    for said in ("JUPYTER_TOKEN has quotes", "me.pub: cannot read it: it is a folder: an engine",
                  "did you mean Europe/Zurich?"):  # fmt: skip
         assert said in started.logs()
     asked = ["script", "-qc", "bash -c 'true'; bash -ic 'echo T=$TERM'", "/dev/null"]

@@ -146,7 +146,7 @@ def test_a_groups_folder_is_dev_s_in_that_group(box: Boxes, folders: Folders) ->
 def test_a_roots_folder_is_explained(box: Boxes, folders: Folders) -> None:
     banner = unwrapped(box(*mounted(folders(0))).wait_for_banner())
     assert "/workspace belongs to root, and dev cannot write there" in banner
-    assert "NB_UID=$(id -u)" in banner
+    assert 'NB_UID="$(id -u)"' in banner
 
 
 def test_an_empty_home_is_filled_by_its_user(box: Boxes, folders: Folders) -> None:

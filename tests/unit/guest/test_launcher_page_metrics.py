@@ -22,7 +22,8 @@ BOX = {
     "services": {"jupyter": {"ready": True}, "gpus": {"ready": False}},
     "programs": {"jupyter": {"state": "running", "restarts": 4}}, "logins": 1, "kernels": 3,
     "limits": {"cpus": 1.5, "memory": 8 << 30, "memory_available": None},
-    "devices": 8, "room": {"/dev/shm": {"free": 1 << 20, "size": 64 << 20}},
+    "xids": {"1": {"31": 2}}, "devices": 8,
+    "room": {"/dev/shm": {"free": 1 << 20, "size": 64 << 20}},
 }  # fmt: skip
 NO_DRIVER = {"gpus": [], "fault": "libnvidia-ml.so.1: no such file", "age": None}
 HOSTILE = 'a"b\\c\nd{} 1\nlauncher_healthy 1'
@@ -48,7 +49,7 @@ def samples(text: str, name: str) -> dict[str, float]:
 
 
 def test_the_gpus_under_dcgm_s_names_in_its_units(tmp_path: Path) -> None:
-    said = sampled(busy(tmp_path / "busy.machine", xid="79"), lines=2)
+    said = sampled(busy(tmp_path / "busy.machine"), lines=2)
     text = printed({}, said)
     for name, key, factor in (
         ("DCGM_FI_DEV_GPU_UTIL", "utilization", 1),
@@ -60,15 +61,22 @@ def test_the_gpus_under_dcgm_s_names_in_its_units(tmp_path: Path) -> None:
         ("DCGM_FI_DEV_MEM_CLOCK", "clock_memory", 1),
         ("DCGM_FI_DEV_GPU_TEMP", "temperature", 1),
         ("DCGM_FI_DEV_PCIE_REPLAY_COUNTER", "pcie_replays", 1),
-        ("DCGM_FI_DEV_XID_ERRORS", "xid", 1),
         ("DCGM_FI_PROF_PCIE_TX_BYTES", "pcie_sent", 1),
     ):
         told = {str(gpu["index"]): gpu[key] * factor for gpu in said["gpus"]}
         assert samples(text, name) == pytest.approx(told), name
-    assert samples(text, "DCGM_FI_DEV_XID_ERRORS")["0"] == 79
     # 2 GiB sent and 1 GiB received a second, as DCGM counts: KiB by the thousand.
     both = samples(text, "DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL")["3"]
     assert both == pytest.approx(3 * 1024 * 1024 / 1000, rel=0.02)
+
+
+def test_xids_are_those_that_the_watch_heard() -> None:
+    """The last is the last of its list; without a watch nobody knows of any."""
+    said = sampled("rtx3090-2x-nvlink")
+    text = printed({**BOX, "xids": {"1": {"13": 4, "79": 1}}}, said)
+    assert samples(text, "DCGM_FI_DEV_XID_ERRORS") == {"0": 0, "1": 79}
+    assert 'launcher_gpu_xids_total{gpu="1",xid="13"} 4' in text
+    assert "XID" not in printed({**BOX, "services": {}}, said)
 
 
 def test_the_labels_are_dcgm_exporter_s() -> None:

@@ -176,6 +176,26 @@ def test_a_gpu_that_needs_a_reset_is_let_go(watched: Start) -> None:
     assert said.record["xids"]["3"] == {"95": 1}
 
 
+def test_a_licence_that_a_vgpu_loses_is_a_line_and_a_row_until_it_is_back(
+    watched: Start,
+) -> None:
+    box = watched(
+        "a100-vgpu", {"gpu 0": {"grid_license": "licensed", "clocks_event_reasons": "0x0"}}
+    )
+    with box.watch(speed=0.01) as watching:
+        box.become({"gpu 0": {"grid_license": "unlicensed"}})
+        (said,) = watching.wait_for()
+        assert said.line.startswith(
+            "launcher: a GPU is not as at the start: GPU 0 (GRID A100D-20C): a vGPU without a"
+        )
+        assert said.ready
+        assert list(said.record["troubles"]["0"]) == ["resources.not_licensed"]
+        hot = {"grid_license": "licensed", "clocks_event_reasons": "0x40"}
+        box.become({"gpu 0": hot})  # something else that is said
+        said = watching.wait_for(2)[1]
+    assert list(said.record["troubles"]["0"]) == ["resources.thermal_slowdown"]
+
+
 def test_a_driver_without_events_is_looked_at_as_before(watched: Start) -> None:
     box = watched("orin")
     with box.watch() as watching:

@@ -57,6 +57,28 @@ def test_what_was_not_so_at_the_start_is_said_once(changes: dict, id: str) -> No
     assert said([(30.0, GpuState()), (60.0, GpuState())], start=worse) == []
 
 
+def test_a_licence_that_is_lost_is_said_and_one_that_comes_late_may_be_lost_too() -> None:
+    """A vGPU has none before its VM has asked the server: that is the start's to say."""
+    with_, without = replace(WELL, licensed=True), replace(WELL, licensed=False)
+    lost = [(60.0, "resources.not_licensed")]
+    assert said([(30.0, with_), (60.0, without)], start=with_) == lost
+    assert said([(30.0, without), (60.0, WELL), (90.0, without)], start=without) == []
+    late = [(30.0, without), (60.0, with_), (90.0, without), (120.0, without)]
+    assert said(late, start=without) == [(90.0, "resources.not_licensed")]
+    flapping = [(30.0 * look, with_ if look % 2 else without) for look in range(1, 241)]
+    assert len(said(flapping, start=with_)) == 2  # in two hours
+
+
+def test_what_was_said_is_so_until_a_look_sees_otherwise() -> None:
+    gpu, worse = replace(LISTED, state=WELL), replace(WELL, licensed=False, remap_pending=True)
+    _, memory = soundness.look([gpu], {gpu.uuid: worse}, {}, 30.0)
+    ids = ["hardware.remap_pending", "resources.not_licensed"]
+    assert soundness.holding({gpu.uuid: worse}, memory) == {gpu.uuid: ids}
+    assert soundness.holding({}, memory) == {gpu.uuid: ids}  # it sleeps
+    well = replace(WELL, licensed=True)
+    assert soundness.holding({gpu.uuid: well}, memory) == {gpu.uuid: []}
+
+
 def test_links_that_fail_again_are_said_again_at_most_once_an_hour() -> None:
     looks = [(60.0 * minute, replace(WELL, link_recoveries=minute)) for minute in range(180)]
     assert [when for when, _ in said(looks)] == [60.0, 3660.0, 7260.0]
@@ -107,6 +129,10 @@ def test_a_record_is_read_as_it_was_written() -> None:
     record = GpuRecord().with_xid(3, 79, 1, "why").with_xid(3, 13, 240, "").with_loss("GPU 3")
     assert from_json(record.to_json()) == record
     assert record.xids == {3: {79: 1, 13: 240}}
+    worse = record.with_troubles({"3": {"a": "it is hot", "b": "no licence"}}, {"3": ["a", "b"]})
+    assert from_json(worse.to_json()) == worse
+    assert worse.with_troubles({}, {"3": ["b"]}).troubles == {3: {"b": "no licence"}}
+    assert worse.with_troubles({}, {"3": []}) == record
     assert sorted(record.kinds) == [(3, 13), (3, 79)]
     assert record.with_resets({"3": ""}).resets == {}
     assert record.with_loss("").resets == {}  # what came back was reset

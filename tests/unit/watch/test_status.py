@@ -10,6 +10,7 @@ import pytest
 
 from launcher.supervise.programs import Program
 from launcher.watch import status
+from testing.values import replace
 
 NOW = 20_000.0
 UP = {"ready": True, "detail": "answers"}
@@ -70,6 +71,16 @@ def test_colour_changes_no_word(box: status.Seen) -> None:
     painted = status.as_text(box, color=True)
     assert "\x1b[1;3" in painted
     assert re.sub(r"\x1b\[[\d;]*m", "", painted) == status.as_text(box)
+
+
+def test_what_got_worse_of_a_gpu_is_a_row_until_it_is_well() -> None:
+    words = "GPU 0 (GRID A100D-20C): a vGPU without a licence: CUDA slows down; fix: ask"
+    box = seen()
+    gpus = {"gpus": {"troubles": {"0": {"resources.not_licensed": words}}}}
+    worse = replace(box, report={**box.report, **gpus})
+    assert words in " ".join(status.as_text(worse).split())
+    assert status.document(worse)["troubles"] == gpus["gpus"]["troubles"]
+    assert "trouble" not in status.as_text(box)
 
 
 def test_without_programs_the_services_have_their_rows() -> None:
