@@ -112,7 +112,7 @@ def test_pytorch_is_not_replaced_by_accident(first: Box) -> None:
 @pytest.fixture(scope="module")
 def second(shared_box: Boxes, first: Box, volume: Path) -> Box:
     """A new container on that workspace."""
-    first.remove()
+    first.stop()
     box = shared_box("-v", f"{volume}:/workspace", env=ASKED)
     box.wait_for_banner()
     return box
