@@ -18,7 +18,14 @@ from typing import TypeVar
 from launcher.model.errors import BadSetting, LauncherError, Stopped, reason, shortage
 from launcher.process.fork import fork, fork_to_answer, write_all
 from launcher.process.pump import Pump
-from launcher.process.tree import descendants, held, kill, kill_descendants, signal_name
+from launcher.process.tree import (
+    descendants,
+    held,
+    kill,
+    kill_descendants,
+    signal_name,
+    wake_stopped,
+)
 
 _STRAGGLER_GRACE = 0.3
 _DYING = 1.0  # seconds from a kill until what is there is the kernel's
@@ -209,7 +216,7 @@ class Init:
                 now = time.monotonic()
                 if not self.stopping:
                     self.stopping, asked, deadline = True, now, now + self.stop_timeout
-                    kill_descendants(signal.SIGCONT)  # what is stopped hears nothing
+                    wake_stopped()
                 elif now - asked > _IMPATIENCE:
                     deadline = now
             if time.monotonic() >= deadline:
@@ -235,7 +242,7 @@ class Init:
     def end_stragglers(self) -> None:
         """End whatever is left: TERM, a moment of grace, KILL."""
         kill_descendants(signal.SIGTERM)
-        kill_descendants(signal.SIGCONT)
+        wake_stopped()
         deadline = time.monotonic() + _STRAGGLER_GRACE
         while descendants() and time.monotonic() < deadline:
             self.next_signal(0.02)

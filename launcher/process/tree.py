@@ -31,9 +31,25 @@ def kill_descendants(number: int) -> None:
         kill(pid, number)
 
 
+def wake_stopped() -> None:
+    """Continue what is stopped, which hears no other signal (signal(7)); the rest is told nothing.
+
+    A program of the user's may act at CONT, and did not ask for one at each stop of the box.
+    """
+    for pid, state in _states().items():
+        if state == b"T":
+            kill(pid, signal.SIGCONT)
+
+
 def descendants() -> list[int]:
     """Return every process of the box but us: as PID 1 all there are, else our descendants."""
+    return list(_states())
+
+
+def _states() -> dict[int, bytes]:
+    """Return the state of each process of the box but us, as one letter; no zombies."""
     me = os.getpid()
+    states: dict[int, bytes] = {}
     parents: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if not name.isdecimal():
@@ -44,10 +60,10 @@ def descendants() -> list[int]:
         except OSError:
             continue
         if state != b"Z":
-            parents[int(name)] = int(parent)
+            states[int(name)], parents[int(name)] = state, int(parent)
     if me == 1:
-        return [pid for pid in parents if pid != 1]
-    return [pid for pid in parents if _is_below(pid, me, parents)]
+        return {pid: state for pid, state in states.items() if pid != 1}
+    return {pid: state for pid, state in states.items() if _is_below(pid, me, parents)}
 
 
 def held() -> list[str]:

@@ -70,6 +70,28 @@ def test_what_the_kernel_holds_is_named(tmp_path: Path) -> None:
         holding.kill()
 
 
+def test_only_who_is_stopped_is_continued() -> None:
+    done = run_script("""
+        import os, signal
+        from launcher.process.tree import wake_stopped
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT, signal.SIGWINCH})
+        def child(stops):
+            pid = os.fork()
+            if pid == 0:
+                if stops:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                heard = signal.sigwait({signal.SIGCONT, signal.SIGWINCH})
+                os._exit(0 if heard == signal.SIGCONT else 1)
+            return pid
+        runs, stopped = child(False), child(True)
+        os.waitid(os.P_PID, stopped, os.WSTOPPED | os.WNOWAIT)
+        wake_stopped()
+        os.kill(runs, signal.SIGWINCH)
+        print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in (runs, stopped)])
+    """)
+    assert done.stdout == "[1, 0]\n", done.stderr
+
+
 def test_a_name_with_brackets_and_spaces_confuses_nobody() -> None:
     # /proc/PID/stat puts the name in brackets, and a name may have brackets: proc_pid_stat(5).
     done = run_script("""
