@@ -52,6 +52,10 @@ class Hub:
         """Return the container of the user's server."""
         return Box(self.docker, f"{self.names}-{user}")
 
+    def claims(self, user: str) -> Path:
+        """Return the folder of the volumes that the user's pod has."""
+        return self.log.parent / "claims" / user
+
 
 class Browser:
     """Follows redirects and keeps cookies."""
@@ -136,5 +140,5 @@ def running_hub(docker: Docker, image: str, folder: Path, config: Path = CONFIG)
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
-        for user in ("image", "command", "docker"):
+        for user in ("image", "command", "docker", "pod", "chart"):
             hub.box(user).remove()

@@ -75,6 +75,40 @@ def test_healthy(hub: Hub, browsers: Browsers, user: str) -> None:
     )
 
 
+# A pod of deploy/jupyterhub/values.yaml, and one of the chart's own values with our image's name:
+# what its user has, where work is kept, which GPUs are seen.
+PODS = [
+    ("pod", "/home/dev /workspace 1000 0"),
+    ("chart", "/home/jovyan /home/jovyan 1000"),
+]
+CELL = """
+import os, pathlib
+pathlib.Path("kept").write_text("work")
+visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+print(os.environ["HOME"], os.getcwd(), os.getuid(), visible)
+for line in open("/proc/self/status"):
+    if line.startswith(("NoNewPrivs:", "CapBnd:")):
+        print(*line.split())
+"""
+
+
+@pytest.mark.parametrize(("user", "has"), PODS)
+def test_the_pods_of_kubespawner(hub: Hub, user: str, has: str) -> None:
+    """As uid 1000, with a group for its volume and no powers: a cell runs, its work is kept."""
+    browser = hub.log_in(user)
+    browser.open_server(user)
+    server = kernel.Server(f"{hub.url}/user/{user}/lab?token={browser.new_token(user)}")
+    said = server.run_cell(CELL)
+    assert said.splitlines()[0].strip() == has, hub.box(user).logs()
+    assert "NoNewPrivs: 1" in said
+    # Kubernetes drops none by itself, and the second pod is of a namespace that is restricted.
+    assert ("CapBnd: 0000000000000000" in said) == (user == "chart")
+    kept = hub.claims(user) / "claim-ada" / "kept"
+    assert (kept.read_text(), kept.stat().st_uid) == ("work", 1000)
+    healthy = hub.box(user).exec("launcher", "healthcheck", check=False)
+    assert healthy.returncode == 0, healthy.stdout
+
+
 def test_ssh_is_as_set(hub: Hub, browsers: Browsers) -> None:
     assert "ssh -p 2222 dev@127.0.0.1" in hub.box("image").wait_for_banner()
     assert hub.box("command").exec("pgrep", "-x", "sshd", check=False).returncode == 1

@@ -9,11 +9,10 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from dockerspawner import DockerSpawner
-from kubernetes_asyncio.client import ApiClient
-from kubespawner import KubeSpawner
 from traitlets.config import Config, PyFileConfigLoader
+
+from testing import hub_pods
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "jupyterhub"
 
@@ -48,61 +47,18 @@ def test_a_choice_is_asked_of_the_engine(config: Config, chosen: str, count: int
     assert spawner.extra_host_config["shm_size"] == "8g"
 
 
-# What the chart makes of singleuser.* for KubeSpawner (Zero to JupyterHub, jupyterhub_config.py).
-CHART = {
-    "uid": "uid",
-    "fsGid": "fs_gid",
-    "cmd": "cmd",
-    "defaultUrl": "default_url",
-    "startTimeout": "start_timeout",
-    "profileList": "profile_list",
-}
-
-
-def values() -> dict[str, Any]:
-    return dict(yaml.safe_load((FOLDER / "values.yaml").read_text()))
-
-
-def spawner(**chosen: Any) -> KubeSpawner:
-    single = values()["singleuser"]
-    settings = Config({"KubeSpawner": {"namespace": "hub", "enable_user_namespaces": False}})
-    ours = settings.KubeSpawner
-    for key, trait in CHART.items():
-        if single[key] is not None:
-            ours[trait] = single[key]
-    image, storage = single["image"], single["storage"]
-    ours.image = f"{image['name']}:{image['tag']}"
-    ours.mem_guarantee, ours.mem_limit = single["memory"]["guarantee"], single["memory"]["limit"]
-    home = {"name": "home", "mountPath": storage["homeMountPath"]}
-    ours.volume_mounts = [home, *storage["extraVolumeMounts"]]
-    claim = {"name": "home", "persistentVolumeClaim": {"claimName": "claim-ada"}}
-    ours.volumes = [claim, *storage["extraVolumes"]]
-    for name, value in chosen.items():
-        ours[name] = value
-    made = KubeSpawner(config=settings, _mock=True)
-    made.get_args = lambda: ["--SingleUserServer.base_url=/user/ada/"]
-    return made
-
-
-def no_cluster(**_: object) -> None:
-    """Stand for the look at a cluster's configuration: a manifest needs none."""
-
-
-async def pod_of(override: dict[str, Any]) -> dict[str, Any]:
-    """Return the pod that the spawner would ask the API for, as JSON has it."""
-    made = spawner(**override)
+async def pod_of(single: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    made = hub_pods.spawner(single, **override)
     assert set(override) <= set(made.trait_names()), "a setting that KubeSpawner does not have"
-    async with ApiClient() as client:
-        return dict(client.sanitize_for_serialization(await made.get_pod_manifest()))
+    made.get_args = lambda: ["--SingleUserServer.base_url=/user/ada/"]
+    return await hub_pods.pod_of(made)
 
 
 @pytest.mark.parametrize("profile", range(3))
-def test_the_pod_of_each_profile_is_one_that_the_api_takes(
-    profile: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kubespawner.spawner.load_config", no_cluster)
-    override = values()["singleuser"]["profileList"][profile]["kubespawner_override"]
-    pod = asyncio.run(pod_of(override))
+def test_the_pod_of_each_profile_is_one_that_the_api_takes(profile: int) -> None:
+    single = hub_pods.values()["singleuser"]
+    override = single["profileList"][profile]["kubespawner_override"]
+    pod = asyncio.run(pod_of(single, override))
     kubernetes_validate.validate(pod, "1.37", strict=True)
     (container,) = pod["spec"]["containers"]
     assert not container.get("command"), "the image's entrypoint is PID 1"
