@@ -190,14 +190,7 @@ def _as_root(
     elif identity.is_root and "user" not in settings.given and "uid" not in settings.given:
         folder = host.workspace
         if folder and folder.uid == 0 and host.account and not host.rootless:
-            yield Finding(
-                "identity.root",
-                f"{path} belongs to root, and {host.account.name} cannot write there",
-                "so everything runs as root, and its files are root's on the host",
-                "is the path that is mounted mistyped? An engine makes what is not there; else "
-                f"{set_to_own(host, 'NB_UID', 'id -u', 'YOUR UID')}, or on the host: "
-                f"sudo chown {host.account.uid} DIRECTORY",
-            )
+            yield _workspace_of_root(host, path, host.account)
     if ssh and (lacking := host.lacks(*TERMINAL)):
         yield Finding(
             "ssh.no_terminal",
@@ -219,6 +212,24 @@ def _as_root(
             "its name comes from libnss_wrapper, and sudo, which ignores that, does not work",
             f"{tell(host, 'writable_root')}, or mount the workspace of a user who is in it (1000)",
         )
+
+
+def _workspace_of_root(host: Host, path: str, user: Account) -> Finding:
+    if is_rented(host):  # their volumes are root's, and nobody who is here mounted them
+        so = "so everything runs as root, as in the platform's own images"
+        fix = (
+            f"none needed; to be {user.name} instead: chown -R {user.uid} {path} in here, then "
+            f"{tell(host, 'anew')}"
+        )
+    else:
+        so = "so everything runs as root, and its files are root's on the host"
+        fix = (
+            "is the path that is mounted mistyped? An engine makes what is not there; else "
+            f"{set_to_own(host, 'NB_UID', 'id -u', 'YOUR UID')}, or on the host: "
+            f"sudo chown {user.uid} DIRECTORY"
+        )
+    what = f"{path} belongs to root, and {user.name} cannot write there"
+    return Finding("identity.root", what, so, fix)
 
 
 def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterator[Finding]:

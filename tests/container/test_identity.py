@@ -90,6 +90,8 @@ def test_everybody_agrees_on_the_name(bound: Box, key: KeyPair) -> None:
     code = f"import subprocess; print(subprocess.getoutput({names!r}))"
     assert kernel.connect(bound).run_cell(code).split() == expected
     assert login.ssh("sudo -n id -u").stdout == "0\n"
+    programs = login.ssh("sudo -n which jupyter pip python3").stdout.split()
+    assert programs == ["/opt/venv/bin/jupyter", "/usr/local/bin/pip", "/usr/bin/python3"]
     assert login.ssh("touch /opt/venv/lib/mine && rm /opt/venv/lib/mine").returncode == 0
     assert login.ssh("touch ~/.bashrc ~/new").returncode == 0
     refused = login.ssh("launcher url; launcher healthcheck && echo healthy")

@@ -69,6 +69,19 @@ def test_a_command_is_told_whose_files_it_makes() -> None:
     assert len(summary_lines(found, plan(host()), None)) == 1
 
 
+@pytest.mark.parametrize("platform", ["docker", "runpod", "vast"])
+def test_a_rented_machines_volume_is_roots_as_it_is_for_all_there(platform: str) -> None:
+    """Nobody who rents mounted it, mistyped a path, or reaches the host."""
+    notes = plan(host(ROOTS, platform=platform)).notes
+    (note,) = [note for note in notes if note.id == "identity.root"]
+    rented = platform != "docker"
+    assert ("none needed" in note.fix, "chown -R 1000 /workspace in here" in note.fix) == (
+        rented,
+        rented,
+    )
+    assert ("mistyped" in note.fix, "on the host" in note.means) == (not rented, not rented)
+
+
 @pytest.mark.parametrize("missing", ["SETUID", "SETGID", "SYS_CHROOT"])
 def test_ssh_is_off_where_nobody_could_log_in(missing: str) -> None:
     made = plan(host(SHARED, capabilities=frozenset(LOGIN) - {missing}))
