@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -233,3 +235,18 @@ def test_gpus_that_cannot_be_had(box: Boxes, wanted: str, says: str) -> None:
     done = box.run(options=ALL, env={"LAUNCHER_GPUS": wanted})
     assert done.returncode == 78
     assert says in done.stdout.decode()
+
+
+def test_tasks_of_one_user_on_one_node_share_nothing(box: Boxes, tmp_path: Path) -> None:
+    """As `srun --ntasks-per-node` starts them: the node's network, one uid, one /tmp."""
+    tmp_path.chmod(0o1777)
+    node = ("--network", "host", "--user", "1234", "-v", f"{tmp_path}:/tmp", *ALL)
+
+    def run(task: int) -> tuple[int, bytes, bytes]:
+        env = {"SLURM_JOB_ID": "7", "SLURM_PROCID": str(task), "CUDA_VISIBLE_DEVICES": str(task)}
+        done = box.run("printenv", "CUDA_VISIBLE_DEVICES", options=node, env=env)
+        return done.returncode, done.stdout, done.stderr
+
+    with ThreadPoolExecutor() as tasks:
+        ended = list(tasks.map(run, range(3)))
+    assert [each[:2] for each in ended] == [(0, b"%d\n" % task) for task in range(3)], ended

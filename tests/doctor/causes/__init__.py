@@ -15,6 +15,7 @@ HEALTHY = (
     Scenario("healthy-board", "Eight GPUs behind NVSwitches that work.", machine="h100-8x"),
     Scenario("healthy-mig", "Three MIG instances that work.", machine="a100-mig"),
     Scenario("healthy-gb10", "A GPU that shares the CPU's memory.", machine="gb10"),
+    Scenario("healthy-orin", "A Jetson, whose GPU has no PCI address.", machine="orin"),
     Scenario("healthy-vgpu", "A vGPU that has its licence.", machine="a100-vgpu",
              changes={"gpu 0": {"grid_license": "licensed"}}),
     Scenario("healthy-mask", "A mask that leaves one GPU out on purpose.",

@@ -184,6 +184,15 @@ DRIVER = (
         seen=("470.256.02",), names=("nvidia-driver",),
     ),
     Scenario(
+        "too-old-for-good", "A Kepler card, whose last driver it is.", "driver.too_old",
+        machine="k80",
+        torch={
+            "available": False,
+            "init": "The NVIDIA driver on your system is too old (found version 11040).",
+        },
+        names=("470", "CUDA 11", "LAUNCHER_GPUS=none"), dropped=("580", "apt install"),
+    ),
+    Scenario(
         "mismatch", "The driver was updated and its kernel module not reloaded.",
         "driver.mismatch",
         changes={
