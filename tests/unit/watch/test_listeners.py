@@ -45,6 +45,32 @@ def test_of_some_services_anybody_may_be_the_listener() -> None:
     assert listeners.fault_among([Listener(V4, 22, USER)], 22) is None
 
 
+def test_netlink_and_the_tables_say_the_same() -> None:
+    with socket.create_server(("127.3.2.1", 0)) as server:
+        port = server.getsockname()[1]
+        told = [one for one in listeners.read_listeners() if one.port == port]
+        written = [one for one in listeners.read_tables() if one.port == port]
+    assert told == written == [Listener("0102037F", port, os.geteuid())]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
+def test_whose_it_is_is_told() -> None:
+    os.seteuid(65534)
+    try:
+        server = socket.create_server(("127.0.0.1", 0))
+    finally:
+        os.seteuid(0)
+    with server:
+        port = server.getsockname()[1]
+        assert [one.uid for one in listeners.read_listeners() if one.port == port] == [65534]
+
+
+def test_without_netlink_the_tables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "_SOCK_DIAG", 255)  # no such protocol
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert listeners.fault(server.getsockname()[1]) is None
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
 def test_whoever_listens_is_seen_until_they_stop(address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
