@@ -77,6 +77,39 @@ def towards_the_others(network: Network) -> str | None:
     return next((a for a in network.own_addresses if a in outside), next(iter(outside), None))
 
 
+class Door(NamedTuple):
+    """Where a library will listen, as the user chose its interface."""
+
+    address: str  # "" = none that is up has that name
+    by: str  # "GLOO_SOCKET_IFNAME=eth1"
+
+
+def chosen_door(network: Network, environ: Mapping[str, str], gpus: bool) -> Door | None:
+    """Return where a library will listen if not on the way to the master; None = there.
+
+    Args:
+        gpus: the job's library is NCCL, else gloo.
+    """
+    name = NCCL if gpus else GLOO
+    said = environ.get(name, "")
+    wanted = network.interface_of(towards_the_others(network))
+    up = [one for one in network.interfaces if one.running]
+    found = [one for one in up if (_takes(said, one.name) if gpus else one.name in said.split(","))]
+    if not said or wanted in found:
+        return None
+    addresses = (address for one in found for address in one.addresses if not _is_local(address))
+    return Door(next(addresses, ""), f"{name}={said[:60]}")
+
+
+def _takes(said: str, name: str) -> bool:
+    """Return whether NCCL takes an interface: beginnings, `=` for whole names, `^` for all but."""
+    rest = said.removeprefix("^")
+    names = rest.removeprefix("=").split(",")
+    exact = rest.startswith("=")
+    found = any(name == one if exact else one and name.startswith(one) for one in names)
+    return found != said.startswith("^")
+
+
 def _kept(network: Network, environ: Mapping[str, str]) -> Iterator[Choice]:
     files = dict(network.in_files)
     for name in (NCCL, GLOO, CARDS):

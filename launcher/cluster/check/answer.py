@@ -69,7 +69,7 @@ def _do(here: Here, asked: Message, doors: list[echo.Echo]) -> Message:
         if what == "clock":
             return {"clock": time.time()}
         if what == "listen":
-            doors.append(echo.Echo(report.address))
+            doors.append(echo.Echo(report.door))
             return {"port": doors[-1].port}
         if what == "pairs":
             seconds = min(float(asked["seconds"]), echo.LONGEST)

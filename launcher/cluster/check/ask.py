@@ -20,12 +20,12 @@ Present = tuple[Came, ...]
 def connect(here: Here, came: Present) -> tuple[Pair, ...]:
     """Let every node connect to the others at once."""
     seconds = min(echo.LONGEST, here.seconds)
-    mine = echo.Echo(here.report.address)
-    doors = {0: (here.report.address, mine.port)}
+    mine = echo.Echo(here.report.door)
+    doors = {0: (here.report.door, mine.port)}
     moment = time.monotonic() + A_MOMENT
     for other, answer in _ask_all(came, {"do": "listen"}, moment):
         port = answer.get("port") if answer else None
-        doors[other.report.rank] = (other.report.address, port if isinstance(port, int) else 0)
+        doors[other.report.rank] = (other.report.door, port if isinstance(port, int) else 0)
     peers = [[rank, address, port] for rank, (address, port) in doors.items()]
     finish = time.monotonic() + seconds
     question = {"do": "pairs", "peers": peers, "seconds": seconds}

@@ -73,7 +73,7 @@ def _conclude(here: Here, came: ask.Present, present: roll_call.Present) -> Outc
     skipped = [] if here.report.nodes > 1 else ["beliefs", "clocks", "pairs"]
     reduced: tuple[Reduced, ...] = ()
     if came and _may(found, ("beliefs",)):
-        found += compare.blame(ask.connect(here, came), names)
+        found += compare.blame(ask.connect(here, came), reports)
     elif here.report.nodes > 1:
         skipped.append("pairs")
     if _may(found, ("reach", "beliefs", "versions", "pairs")):

@@ -89,12 +89,35 @@ def compare(reports: Sequence[NodeReport]) -> Iterator[Finding]:
         if said := differ(values):
             yield Finding(row.stage, f"{row.name}: {said}", row.means, row.fix, row.fatal)
     for report in reports:
-        if report.address.startswith("127.") or report.address == "::1":
-            yield Finding(
-                "machines", f"{report.shown} is {report.address} to itself, which is loopback",
-                "no other node reaches it there",
-                "a line in its /etc/hosts with the address that the others see",
-            )  # fmt: skip
+        yield from _names_of(report)
+
+
+def _names_of(report: NodeReport) -> Iterator[Finding]:
+    """Yield what is wrong with a node's own address, its name and the interface it was given."""
+    a_line = "a line in its /etc/hosts with the address that the others see"
+    if _is_loopback(report.address):
+        yield Finding(
+            "machines", f"{report.shown} is {report.address} to itself, which is loopback",
+            "no other node reaches it there", a_line,
+        )  # fmt: skip
+    elif report.nodes > 1 and (not report.own_name or _is_loopback(report.own_name)):
+        what = f"is {report.own_name}, which is loopback" if report.own_name else "has no address"
+        yield Finding(
+            "machines", f"the host name of {report.shown} {what}",
+            "gloo would give the others that; launcher torchrun sets GLOO_SOCKET_IFNAME instead, "
+            "torchrun alone does not",
+            f"{a_line}, or start the job by launcher torchrun", fatal=False,
+        )  # fmt: skip
+    if report.talks_by and not report.talks:
+        yield Finding(
+            "machines", f"{report.shown}: {report.talks_by}, and no interface that is up is that",
+            "the library ends with an error there, or takes loopback",
+            f"unset it, or {report.interface or 'the interface that leads to the others'}",
+        )  # fmt: skip
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
 
 
 def _ranks(reports: Sequence[NodeReport]) -> Iterator[Finding]:
@@ -175,32 +198,52 @@ def _name(names: Mapping[int, str], rank: int) -> str:
     return names.get(rank, f"node {rank}")
 
 
-def blame(pairs: Sequence[Pair], names: Mapping[int, str]) -> Iterator[Finding]:
+_FIREWALL = "let the nodes reach each other on every port: NCCL and gloo take random ones"
+_CUT_OFF = "only the master's port lets through: the first collective would hang"
+
+
+def blame(pairs: Sequence[Pair], reports: Sequence[NodeReport]) -> Iterator[Finding]:
     """Yield the node that nobody reaches, that reaches nobody, or the pair that does not meet.
 
     A bad row is a node, a bad cell a pair.
     """
-    bad = {(one.source, one.target): one.error for one in pairs if one.seconds is None}
-    every = {(one.source, one.target) for one in pairs}
+    nodes = {report.rank: report for report in reports}
+    known = [one for one in pairs if nodes.keys() >= {one.source, one.target}]
+    bad = {(one.source, one.target): one.error for one in known if one.seconds is None}
+    every = {(one.source, one.target) for one in known}
     told: set[tuple[int, int]] = set()
-    firewall = "let the nodes reach each other on every port: NCCL and gloo take random ones"
-    for side, says in ((1, "reached by no other"), (0, "reaches no other")):
+    for side in (1, 0):
         for rank in sorted({pair[side] for pair in bad}):
             mine = {pair for pair in every if pair[side] == rank}
             if len(mine) > 1 and mine <= bad.keys() and not mine <= told:
                 told |= mine
-                why = bad[next(iter(sorted(mine)))]
-                yield Finding(
-                    "pairs", f"{_name(names, rank)} is {says} on a port of its own ({why})"
-                    if side else f"{_name(names, rank)} {says} ({why})",
-                    "only the master's port lets through: the first collective would hang",
-                    firewall,
-                )  # fmt: skip
+                why = bad[min(mine)]
+                yield _unreached(nodes[rank], why) if side else Finding(
+                    "pairs", f"{nodes[rank].shown} reaches no other ({why})", _CUT_OFF, _FIREWALL
+                )
     for source, target in sorted(bad.keys() - told):
+        if nodes[target].talks_by:
+            yield _unreached(nodes[target], bad[source, target])
+            continue
         yield Finding(
-            "pairs", f"{_name(names, source)} does not reach {_name(names, target)} "
+            "pairs", f"{nodes[source].shown} does not reach {nodes[target].shown} "
             f"({bad[source, target]})",
             "small messages may pass and large ones vanish; the first collective would hang",
-            firewall if "64 KiB" not in bad[source, target] else
+            _FIREWALL if "64 KiB" not in bad[source, target] else
             "the MTU of the way between them: try ping -M do -s 1472",
         )  # fmt: skip
+
+
+def _unreached(node: NodeReport, why: str) -> Finding:
+    """Return what is said of a node that nobody reaches, at the door that it was given."""
+    if not node.talks_by:
+        return Finding(
+            "pairs", f"{node.shown} is reached by no other on a port of its own ({why})",
+            _CUT_OFF, _FIREWALL,
+        )  # fmt: skip
+    return Finding(
+        "pairs", f"{node.shown} is reached by no other at {node.talks} ({why}), where its "
+        f"libraries listen: {node.talks_by}",
+        "that interface does not lead to the others: the first collective would hang",
+        f"unset it there; the way to the others is {node.interface}",
+    )  # fmt: skip

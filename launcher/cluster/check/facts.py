@@ -31,10 +31,18 @@ class NodeReport(NamedTuple):
     shm: int | None = None  # bytes of /dev/shm; None = there is none
     rdma: tuple[str, ...] = ()  # active ports
     settings: Named = ()  # NCCL's and gloo's variables, as the run will have them
+    own_name: str = ""  # the address that its host name stands for; "" = none
+    talks: str = ""  # where the libraries will listen, if not at `address`
+    talks_by: str = ""  # why: "GLOO_SOCKET_IFNAME=eth1"
 
     @property
     def shown(self) -> str:
         return f"node {self.rank} ({self.hostname})"
+
+    @property
+    def door(self) -> str:
+        """Return the address at which a job's libraries will listen."""
+        return self.talks or self.address
 
 
 class Finding(NamedTuple):

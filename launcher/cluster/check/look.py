@@ -68,6 +68,7 @@ def describe(node: Node, program: Torchrun, around: Around, way: choose.Way) -> 
     address = choose.towards_the_others(node.network) or ""
     interface = node.network.interface_of(address)
     environ = {**around.environ, **{one.name: one.value for one in way.set}}
+    door = choose.chosen_door(node.network, around.environ, bool(node.seen.devices))
     return NodeReport(
         rank=node.job.rank or 0,
         nodes=node.job.nodes,
@@ -87,6 +88,9 @@ def describe(node: Node, program: Torchrun, around: Around, way: choose.Way) -> 
         settings=tuple(
             (name, environ[name][:200]) for name in sorted(environ) if name.startswith(_SETTINGS)
         ),
+        own_name=next(iter(node.network.own_addresses), ""),
+        talks=door.address if door else "",
+        talks_by=door.by if door else "",
     )
 
 

@@ -16,7 +16,8 @@ NODE = NodeReport(
     ("NVIDIA H100",) * 8, None, 8 << 30, ("InfiniBand 400 Gb/sec",) * 8,
 )  # fmt: skip
 NODES = tuple(
-    replace(NODE, rank=n, hostname=f"gpu{n}", address=f"10.0.0.{n + 1}") for n in range(4)
+    replace(NODE, rank=n, hostname=f"gpu{n}", address=at, own_name=at)
+    for n, at in enumerate(f"10.0.0.{n}" for n in range(1, 5))
 )
 NAMES = {node.rank: node.shown for node in NODES}
 
@@ -49,6 +50,9 @@ def test_nodes_that_are_alike_have_no_finding() -> None:
         ({"rdma": ()}, "machines", "active RDMA ports: none on node 2"),
         ({"settings": (("NCCL_PROTO", "LL"),)}, "machines", "variables: NCCL_PROTO=LL on node 2"),
         ({"address": "127.0.1.1"}, "machines", "is 127.0.1.1 to itself, which is loopback"),
+        ({"own_name": "127.0.1.1"}, "machines", "name of node 2 (gpu2) is 127.0.1.1, which is"),
+        ({"own_name": ""}, "machines", "the host name of node 2 (gpu2) has no address"),
+        ({"talks_by": "GLOO_SOCKET_IFNAME=eth9"}, "machines", "and no interface that is up is"),
     ],
 )
 def test_the_odd_one_is_named(changes: dict[str, object], stage: str, said: str) -> None:
@@ -118,17 +122,31 @@ def connections(bad: set[tuple[int, int]], why: str = "nothing comes back") -> l
 def test_a_bad_row_is_a_node_and_a_bad_cell_a_pair(
     bad: set[tuple[int, int]], said: list[str]
 ) -> None:
-    found = [one.what for one in compare.blame(connections(bad), NAMES)]
+    found = [one.what for one in compare.blame(connections(bad), NODES)]
     assert [what[: len(words)] for what, words in zip(found, said, strict=True)] == said
 
 
+def test_a_node_at_the_door_that_the_user_chose() -> None:
+    chosen = with_odd(talks="10.99.0.3", talks_by="GLOO_SOCKET_IFNAME=eth1")
+    (found,) = compare.blame(connections({(n, 2) for n in (0, 1, 3)}), chosen)
+    assert found.what.startswith("node 2 (gpu2) is reached by no other at 10.99.0.3 (nothing comes")
+    assert found.what.endswith("GLOO_SOCKET_IFNAME=eth1")
+    assert found.fix == "unset it there; the way to the others is eth0"
+    (found,) = compare.blame([Pair(0, 2, None, "refused"), Pair(2, 0, 0.1)], chosen)
+    assert "at 10.99.0.3 (refused)" in found.what
+
+
+def test_a_pair_of_nodes_that_there_are_not() -> None:
+    assert list(compare.blame([Pair(0, 77, None, "x"), Pair(-1, 0, None, "x")], NODES)) == []
+
+
 def test_what_does_not_come_back_whole_is_a_matter_of_mtu() -> None:
-    (found,) = compare.blame(connections({(0, 1)}, "64 KiB did not come back"), NAMES)
+    (found,) = compare.blame(connections({(0, 1)}, "64 KiB did not come back"), NODES)
     assert found.fix.startswith("the MTU")
 
 
 def test_of_two_nodes_the_pair_is_named() -> None:
-    (found,) = compare.blame([Pair(0, 1, None, "refused"), Pair(1, 0, 0.1)], NAMES)
+    (found,) = compare.blame([Pair(0, 1, None, "refused"), Pair(1, 0, 0.1)], NODES)
     assert found.what == "node 0 (gpu0) does not reach node 1 (gpu1) (refused)"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cluster.network import CARDS, GLOO, NCCL, choose_way, reach
+from launcher.cluster.network import CARDS, GLOO, NCCL, choose_way, chosen_door, reach
 from launcher.detect import network, rtnetlink
 from launcher.model.network import Interface, Network, RdmaPort
 from testing.values import replace
@@ -92,6 +92,31 @@ def test_reach() -> None:
     assert reach(ON_THE_MASTER, "m") == ("172.18.0.3", True, True)
     assert reach(UNNAMED, None) == (None, None, False)
     assert reach(replace(POD, master_addresses=()), "m").is_master is None
+
+
+# --- the interface that the user chose ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said", "expected"),
+    [
+        (False, "", None),
+        (False, "ens1", None),
+        (False, "eth0", "172.18.0.3"),
+        (False, "ens", ""),  # gloo's are whole names
+        (False, "eth0,ens1", None),
+        (True, "ens", None),
+        (True, "=eth0", "172.18.0.3"),
+        (True, "=eth", ""),
+        (True, "eth", "172.18.0.3"),
+        (True, "^eth", None),
+        (True, "^=ens1,ens2,ens3,ens4,ens5,ens6,ens7,ens8,lo", "172.18.0.3"),
+        (True, "^ens,eth", ""),  # loopback is left
+    ],
+)
+def test_where_a_library_will_listen(gpus: bool, said: str, expected: str | None) -> None:
+    door = chosen_door(RUNPOD, {NCCL if gpus else GLOO: said}, gpus)
+    assert (door.address if door else None) == expected
 
 
 # --- RDMA ------------------------------------------------------------------------------------
