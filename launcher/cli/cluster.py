@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from launcher.settings import environ
 
 if TYPE_CHECKING:
     from launcher.cluster.torchrun import Around
+    from launcher.model.job import RunningJob
 
 _USAGE = 2  # exit status, as argparse has it
 
@@ -44,11 +47,30 @@ def torchrun(options: Namespace) -> int:
     for note in command.notes:
         _say(note)
     sys.stdout.flush()
+    _stand_beside(making.running(command, time.monotonic()))
     try:
         os.execve(command.argv[0], list(command.argv), dict(command.environ))
     except OSError as err:
         _say(f"cannot run {command.argv[0]!r}: {err.strerror}")
         return 126
+
+
+def _stand_beside(job: RunningJob) -> None:
+    """Start what stands beside the torchrun that this process becomes; without it, it runs too."""
+    from launcher.detect.jobs import MODULE
+    from launcher.model import codec
+    from launcher.process.fork import fork
+
+    words = [str(os.getpid()), codec.to_json(job), environ.run_dir()]
+    argv = [sys.executable, "-I", "-m", MODULE, *words]
+
+    def become() -> int:
+        with contextlib.suppress(OSError):
+            os.execve(argv[0], argv, {})
+        return 1
+
+    with contextlib.suppress(OSError):
+        fork(become)
 
 
 # Options of torchrun's that the check takes too, where no platform says it.

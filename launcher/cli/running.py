@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launcher.model import run_files, services
@@ -15,10 +16,11 @@ from launcher.model.printable import printable_text
 from launcher.settings import environ
 
 if TYPE_CHECKING:
-    from launcher.watch.status import Seen
+    from launcher.watch.status import Job, Seen
 
 
 _OURSELVES = "launcher"
+_MOMENT = 0.25  # seconds in which a job's traffic is measured
 
 
 def banner(options: Namespace) -> int:
@@ -45,10 +47,39 @@ def url(options: Namespace) -> int:
 def status(options: Namespace) -> int:
     from launcher.watch import status as text
 
-    seen = seen_here(environ.run_dir())
+    jobs = _jobs()
     color = environ.wants_color(environ.own(), sys.stdout.isatty())
+    try:
+        seen = replace(seen_here(environ.run_dir()), jobs=jobs)
+    except BadSetting:  # a box that runs a command, or none; a job of torchrun's may be there
+        if not jobs:
+            raise
+        now = time.monotonic()
+        data = {"jobs": text.jobs_as_data(jobs, now)}
+        lines = text.job_lines(jobs, now, color)
+        print(json.dumps(data, indent=2) if options.json else "\n".join(lines))
+        return 0
     print(text.as_json(seen) if options.json else text.as_text(seen, color))
     return 1 if seen.reason else 0
+
+
+def _jobs() -> tuple[Job, ...]:
+    """Return the jobs of torchrun's that run here, with what goes through their interfaces."""
+    from launcher.detect import jobs
+    from launcher.watch.status import Job, moved
+
+    found = jobs.read_jobs()
+    names = {one.name for each in found for one in each.job.before}
+    began, first = time.monotonic(), jobs.read_traffic(names)
+    if first:
+        time.sleep(_MOMENT)
+    now, seconds = jobs.read_traffic(names), max(_MOMENT, time.monotonic() - began)
+    rows = []
+    for pid, job in found:
+        own = [one for one in now if one.name in {each.name for each in job.before}]
+        total, rates = moved(job.before, own), moved(first, own, seconds)
+        rows.append(Job(pid, job, tuple(total), tuple(rates)))
+    return tuple(rows)
 
 
 def seen_here(run_dir: str) -> Seen:

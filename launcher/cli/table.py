@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+import contextlib
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 
 from launcher.cli import about, bash, cluster, inside, metrics, running, stages
@@ -19,11 +20,11 @@ _NAME = Argument(("name",), "jupyter, ssh, or a program of supervisor.d", {"meta
 
 
 def _seconds(text: str) -> float:
-    """Read a number of seconds, for argparse.  Raises ValueError."""
-    found = float(text)
-    if not 5 <= found <= 3600:
-        raise ValueError(text)
-    return found
+    """Read a number of seconds, for argparse.  Raises ArgumentTypeError."""
+    with contextlib.suppress(ValueError):
+        if 5 <= (found := float(text)) <= 3600:
+            return found
+    raise ArgumentTypeError(f"{text[:60]!r}: expected seconds, 5 to 3600")
 
 
 def _hot(run: Callable[[Sequence[str]], int]) -> Callable[[Namespace], int]:

@@ -93,12 +93,26 @@ def chosen_door(network: Network, environ: Mapping[str, str], gpus: bool) -> Doo
     name = NCCL if gpus else GLOO
     said = environ.get(name, "")
     wanted = network.interface_of(towards_the_others(network))
-    up = [one for one in network.interfaces if one.running]
-    found = [one for one in up if (_takes(said, one.name) if gpus else one.name in said.split(","))]
+    found = _taken(network, said, gpus)
     if not said or wanted in found:
         return None
     addresses = (address for one in found for address in one.addresses if not _is_local(address))
     return Door(next(addresses, ""), f"{name}={said[:60]}")
+
+
+def talked_over(network: Network, environ: Mapping[str, str], gpus: bool) -> tuple[str, ...]:
+    """Return the interfaces that a job will use, and its ports for RDMA ("mlx5_0:1")."""
+    said = environ.get(NCCL if gpus else GLOO, "")
+    wanted = network.interface_of(towards_the_others(network))
+    found = _taken(network, said, gpus) if said else [wanted] if wanted else []
+    ports = [f"{one.card}:{one.port}" for one in active(network.rdma)] if gpus else []
+    return (*(one.name for one in found), *ports)
+
+
+def _taken(network: Network, said: str, gpus: bool) -> list[Interface]:
+    """Return the interfaces that are up and named by a variable of NCCL's, or of gloo's."""
+    up = [one for one in network.interfaces if one.running]
+    return [one for one in up if (_takes(said, one.name) if gpus else one.name in said.split(","))]
 
 
 def _takes(said: str, name: str) -> bool:

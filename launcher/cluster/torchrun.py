@@ -15,11 +15,13 @@ from launcher.cluster.job import Given, Job, Said, find_job
 from launcher.cluster.options import STARTING, Words
 from launcher.cluster.place import FILES, Surroundings
 from launcher.cluster.rendezvous import Choice
+from launcher.detect import jobs
 from launcher.detect import network as network_reader
 from launcher.detect.cgroup import read_text
 from launcher.detect.driver import GUEST
 from launcher.detect.torchrun import Torchrun
 from launcher.model.errors import BadSetting
+from launcher.model.job import RunningJob
 from launcher.model.network import Network
 
 _NAME_PATIENCE = 60.0  # seconds until the master has a name: a pod gets its own as it starts
@@ -124,6 +126,21 @@ def make_command(words: Words, program: Torchrun, around: Around) -> Command:
         (*_kept(given), *way.kept),
         tuple(notes),
     )
+
+
+def running(command: Command, now: float, root: Path = Path("/")) -> RunningJob:
+    """Return the job as what stands beside it names it.
+
+    Args:
+        now: CLOCK_MONOTONIC, seconds.
+    """
+    node = command.node
+    over = network.talked_over(node.network, command.environ, bool(node.seen.devices))
+    return RunningJob(
+        node.job.nodes, node.job.rank, node.processes, node.network.hostname, node.job.master,
+        node.job.port, node.job.platform, now,
+        jobs.read_traffic(over, root) if node.job.nodes > 1 else (),
+    )  # fmt: skip
 
 
 def _surroundings(around: Around) -> Surroundings:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from launcher.model.job import RunningJob, Traffic
 from launcher.model.printable import printable
 from launcher.model.services import GROUP, service_of
 from launcher.supervise.programs import Program
@@ -20,6 +21,31 @@ _BOLD, _GREEN, _YELLOW, _RED = "1", "1;32", "1;33", "1;31"
 _NOT_YET = "not ready yet: "
 
 
+class Job(NamedTuple):
+    """A job of torchrun's, and what goes through its interfaces."""
+
+    pid: int
+    job: RunningJob
+    total: tuple[Traffic, ...]  # bytes since it began
+    rates: tuple[Traffic, ...]  # bytes a second, now
+
+
+def moved(
+    earlier: Sequence[Traffic], later: Sequence[Traffic], seconds: float = 1.0
+) -> list[Traffic]:
+    """Return what went through between two looks, a second."""
+    known = {one.name: one for one in earlier}
+    return [
+        Traffic(
+            one.name,
+            int((one.received - known[one.name].received) / seconds),
+            int((one.sent - known[one.name].sent) / seconds),
+        )
+        for one in later
+        if one.name in known
+    ]
+
+
 @dataclass(frozen=True)
 class Seen:
     """What the files of a running box say, and when they were read."""
@@ -28,6 +54,7 @@ class Seen:
     report: Mapping[str, Any]  # health.json; {} = none
     programs: Mapping[str, Program]
     now: float  # CLOCK_MONOTONIC, seconds
+    jobs: tuple[Job, ...] = ()
 
     @property
     def state(self) -> str:
@@ -85,6 +112,7 @@ def document(seen: Seen) -> dict[str, Any]:
         "xids": seen.xids,
         "troubles": seen.troubles,
         "services": seen.services,
+        "jobs": jobs_as_data(seen.jobs, seen.now),
         "programs": {
             name: {**program._asdict(), "restarts": _restarts(program), "for": _age(program, seen)}
             for name, program in seen.programs.items()
@@ -107,6 +135,7 @@ def as_text(seen: Seen, color: bool = False) -> str:
     for known in seen.troubles.values():
         for words in known.values():
             lines += _row("trouble", "", str(words), color)
+    lines += job_lines(seen.jobs, seen.now, color)
     if seen.xids:
         lines += _row("xids", "", f"{'; '.join(_xids(seen))}: launcher logs watch", color)
     if count := seen.memory_kills:
@@ -119,6 +148,54 @@ def _xids(seen: Seen) -> Iterator[str]:
     """Yield "GPU 3: Xid 13 ×5, 31 ×1"."""
     for gpu, codes in seen.xids.items():
         yield f"GPU {gpu}: Xid {', '.join(f'{code} ×{count}' for code, count in codes.items())}"
+
+
+def jobs_as_data(jobs: Sequence[Job], now: float) -> list[dict[str, Any]]:
+    """Return what programs get of the jobs that run here."""
+    return [
+        {
+            "pid": one.pid, "for": now - one.job.began,
+            **{name: value for name, value in one.job._asdict().items() if name in _PUBLIC},
+            "network": {
+                total.name: {
+                    "received": total.received, "sent": total.sent,
+                    "received_per_second": rate.received, "sent_per_second": rate.sent,
+                }
+                for total, rate in zip(one.total, one.rates, strict=False)
+            },
+        }
+        for one in jobs
+    ]  # fmt: skip
+
+
+_PUBLIC = ("nodes", "rank", "processes", "hostname", "master", "port", "platform")
+
+
+def job_lines(jobs: Sequence[Job], now: float, color: bool = False) -> Iterator[str]:
+    """Yield a row for each job that runs here."""
+    for one in jobs:
+        job = one.job
+        count = f"{job.processes} process{'es' if job.processes > 1 else ''}"
+        said = f"on this machine: {count}"
+        if job.nodes > 1:
+            who = f", {job.platform}" if job.platform else ""
+            said = f"{job.shown}{who}: {count}, master {job.master}:{job.port}"
+        numbers = (str(one.pid), age_in_words(now - job.began), "")
+        yield from _row("torchrun", "running", said, color, numbers)
+        for total, rate in zip(one.total, one.rates, strict=False):
+            yield (
+                f"   {printable(total.name)}: received {_size(total.received)}, sent "
+                f"{_size(total.sent)}; now {_size(rate.received)}/s in, {_size(rate.sent)}/s out"
+            )
+
+
+def _size(count: float) -> str:
+    """Return "1.2 GB": powers of ten, as networks count."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def _first_lines(seen: Seen, color: bool) -> Iterator[str]:

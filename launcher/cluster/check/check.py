@@ -61,7 +61,7 @@ def _another_node_0(here: Here) -> Line | None:
 def _conclude(here: Here, came: ask.Present, present: roll_call.Present) -> Outcome:
     """Compare, connect, measure; tell the others how it ended."""
     began = time.monotonic()
-    reports = (here.report, *(one.report for one in came))
+    reports = tuple(sorted((here.report, *(one.report for one in came)), key=lambda one: one.rank))
     names = {report.rank: report.shown for report in reports}
     found = [
         *compare.absent(here.report.nodes, reports, here.seconds),
@@ -82,9 +82,8 @@ def _conclude(here: Here, came: ask.Present, present: roll_call.Present) -> Outc
     else:
         skipped.append("all_reduce")
     outcome = Outcome(
-        here.report.nodes, tuple(sorted(reports, key=lambda one: one.rank)), tuple(found),
-        tuple(skipped), tuple(sorted(clocks.items())), reduced, time.monotonic() - began,
-        present.waited,
+        here.report.nodes, reports, tuple(found), tuple(skipped), tuple(sorted(clocks.items())),
+        reduced, time.monotonic() - began, present.waited,
     )  # fmt: skip
     ask.dismiss(came, outcome)
     return outcome

@@ -218,8 +218,15 @@ def blame(pairs: Sequence[Pair], reports: Sequence[NodeReport]) -> Iterator[Find
             if len(mine) > 1 and mine <= bad.keys() and not mine <= told:
                 told |= mine
                 why = bad[min(mine)]
-                yield _unreached(nodes[rank], why) if side else Finding(
-                    "pairs", f"{nodes[rank].shown} reaches no other ({why})", _CUT_OFF, _FIREWALL
+                yield (
+                    _unreached(nodes[rank], why)
+                    if side
+                    else Finding(
+                        "pairs",
+                        f"{nodes[rank].shown} reaches no other ({why})",
+                        _CUT_OFF,
+                        _FIREWALL,
+                    )
                 )
     for source, target in sorted(bad.keys() - told):
         if nodes[target].talks_by:

@@ -1,0 +1,164 @@
+"""What stands beside a torchrun: names the job, and what a rank died of.
+
+`python -I -m launcher.cluster.beside PID JOB RUN_DIR` is a child of the torchrun with that PID, so
+that this one is what it would be without us: its pid, its signals, its exit status.  torchrun says
+the signal that a rank died of; that the kernel took it for want of memory, or an Xid of its GPU, it
+does not know.  JOB is a line of JSON that `launcher status` reads from here (detect/jobs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from launcher.detect import cgroup
+from launcher.model import codec, run_files
+from launcher.model.job import RunningJob
+from launcher.model.printable import printable
+from launcher.process.fork import end_with
+from launcher.process.tree import signal_name
+
+_LOOK = 0.5  # seconds: for new workers
+_STOPPED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # torchrun stops its others so
+_EXIT_CODE = 52  # field of proc_pid_stat(5), with the status that wait(2) gives
+
+
+class Worker(NamedTuple):
+    """A rank's process."""
+
+    pid: int
+    rank: str  # of all
+    local: str  # of this node
+
+
+class Trouble(NamedTuple):
+    """How often it came so far: processes that were killed for want of memory, Xids by GPU."""
+
+    kills: int
+    xids: Mapping[str, Mapping[str, int]] = {}
+
+
+def say_why(
+    job: RunningJob, worker: Worker, number: int, before: Trouble, now: Trouble, reason: str
+) -> str:
+    """Return what is said of a rank that a signal killed.  Pure.
+
+    Args:
+        number: of the signal.
+        reason: what is said of want of memory.
+    """
+    who = f"rank {worker.rank} (local rank {worker.local}, pid {worker.pid}) on {job.shown}"
+    line = f"launcher: {who} was killed by {signal_name(number)}"
+    if number == signal.SIGKILL and now.kills > before.kills:
+        line += f": the kernel killed it for want of memory, {reason}"
+    elif number == signal.SIGBUS:
+        line += ": as a rule /dev/shm is full; launcher doctor says how large it is"
+    came = "; ".join(_new_xids(before, now))
+    return f"{line}; meanwhile {came}: launcher doctor" if came else line
+
+
+def _new_xids(before: Trouble, now: Trouble) -> Iterator[str]:
+    """Yield "GPU 3: Xid 79" for what came between two looks."""
+    for gpu, codes in now.xids.items():
+        known = before.xids.get(gpu, {})
+        new = [code for code, count in codes.items() if count > known.get(code, 0)]
+        if new:
+            yield f"GPU {gpu}: Xid {', '.join(new)}"
+
+
+class Beside:
+    """Watches one torchrun and its workers."""
+
+    def __init__(self, torchrun: int, job: RunningJob, run_dir: str) -> None:
+        self.torchrun = torchrun
+        self.job = job
+        self._health = f"{run_dir}/{run_files.HEALTH}"
+        self._workers: dict[int, Worker] = {}  # by the descriptor that tells their end
+        self._before = self._look()
+        self._told = False
+
+    def stay(self) -> None:
+        """Stay until torchrun has ended."""
+        poller = select.poll()
+        end = os.pidfd_open(self.torchrun)
+        poller.register(end, select.POLLIN)
+        while True:
+            ended = [fd for fd, _ in poller.poll(1000 * _LOOK)]
+            for fd in ended:
+                if fd in self._workers:
+                    self._say_how_it_ended(self._workers.pop(fd))
+                    poller.unregister(fd)
+                    os.close(fd)
+            if end in ended:
+                return
+            for fd in self._find_workers():
+                poller.register(fd, select.POLLIN)
+
+    def _find_workers(self) -> Iterator[int]:
+        known = {worker.pid for worker in self._workers.values()}
+        for pid in children(self.torchrun):
+            if pid not in known and (worker := read_worker(pid)):
+                with contextlib.suppress(OSError):
+                    fd = os.pidfd_open(pid)
+                    if not self._workers:  # a new round of them
+                        self._told, self._before = False, self._look()
+                    self._workers[fd] = worker
+                    yield fd
+
+    def _say_how_it_ended(self, worker: Worker) -> None:
+        """Say it of the first that a signal killed: torchrun kills the others itself."""
+        number = killed_by(worker.pid)
+        if number and number not in _STOPPED and not self._told:
+            self._told = True
+            why = (self._before, self._look(), cgroup.reason())
+            line = say_why(self.job, worker, number, *why)
+            print(printable(line), file=sys.stderr, flush=True)
+
+    def _look(self) -> Trouble:
+        xids: Mapping[str, Mapping[str, int]] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            xids = dict(json.loads(Path(self._health).read_text())["gpus"]["xids"])
+        return Trouble(cgroup.kills(), xids)
+
+
+def children(pid: int) -> list[int]:
+    """Return a process's children, of any of its threads."""
+    found = (cgroup.read_text(path) for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(word) for text in found for word in (text or "").split()]
+
+
+def read_worker(pid: int) -> Worker | None:
+    """Return the rank that a process is; None = none, or none yet."""
+    text = cgroup.read_text(Path(f"/proc/{pid}/environ")) or ""
+    pairs = (entry.partition("=") for entry in text.split("\0"))
+    environ = {name: value for name, _, value in pairs}
+    if "TORCHELASTIC_RUN_ID" not in environ or "LOCAL_RANK" not in environ:
+        return None
+    return Worker(pid, environ.get("RANK", "?")[:9], environ["LOCAL_RANK"][:9])
+
+
+def killed_by(pid: int) -> int | None:
+    """Return the signal that killed a process, of which its parent has not heard yet."""
+    fields = (cgroup.read_text(Path(f"/proc/{pid}/stat")) or "").rpartition(")")[2].split()
+    place = _EXIT_CODE - 3  # the first field after the name is the third
+    status = int(fields[place]) if len(fields) > place else 0
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+def main(pid: str, job: str, run_dir: str) -> None:
+    # Ctrl-C and a terminal that goes are torchrun's; with it we end.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if end_with(int(pid)):
+        Beside(int(pid), codec.from_json(RunningJob, job), run_dir).stay()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,34 @@
+"""A job of torchrun's that runs here, as values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Traffic(NamedTuple):
+    """What went through an interface, or a port for RDMA."""
+
+    name: str  # "eth0", "mlx5_0:1"
+    received: int  # bytes
+    sent: int
+
+
+class RunningJob(NamedTuple):
+    """This node's part of it, as it was started."""
+
+    nodes: int
+    rank: int | None  # None = torchrun gives the ranks itself
+    processes: int  # of this node
+    hostname: str = ""
+    master: str | None = None
+    port: int = 0
+    platform: str = ""
+    began: float = 0.0  # CLOCK_MONOTONIC, seconds
+    before: tuple[Traffic, ...] = ()  # its interfaces as it began
+
+    @property
+    def shown(self) -> str:
+        """Return "node 1 of 2 (gpu1)"."""
+        number = "a node" if self.rank is None else f"node {self.rank}"
+        name = f" ({self.hostname})" if self.hostname else ""
+        return f"{number} of {self.nodes}{name}" if self.nodes > 1 else self.hostname or "here"

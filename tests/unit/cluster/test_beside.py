@@ -1,0 +1,171 @@
+"""What stands beside a torchrun: the job's name for `launcher status`, and why a rank died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.cluster.beside import Trouble, Worker, say_why
+from launcher.detect import jobs
+from launcher.model import codec
+from launcher.model.job import RunningJob, Traffic
+from launcher.watch import status
+from testing.local_box import LAUNCHER, wait_until
+from testing.values import replace
+
+JOB = RunningJob(2, 1, 8, "gpu1", "gpu0", 29500, "Slurm", 100.0, (Traffic("eth0", 1000, 500),))
+RANK = Worker(77, "9", "1")
+CALM = Trouble(1, {"3": {"13": 2}})
+LIMIT = "the box is out of memory: its limit is 64 GiB"
+
+
+@pytest.mark.parametrize(
+    ("number", "now", "expected"),
+    [
+        (signal.SIGSEGV, CALM, "was killed by SIGSEGV"),
+        (signal.SIGKILL, CALM, "was killed by SIGKILL"),
+        (signal.SIGKILL, CALM._replace(kills=2), f"it for want of memory, {LIMIT}"),
+        (signal.SIGABRT, CALM._replace(kills=2), "was killed by SIGABRT"),
+        (signal.SIGBUS, CALM, "SIGBUS: as a rule /dev/shm is full; launcher doctor says how large "
+         "it is"),
+        (signal.SIGABRT, Trouble(1, {"3": {"13": 2, "79": 1}}),
+         "was killed by SIGABRT; meanwhile GPU 3: Xid 79: launcher doctor"),
+    ],
+)  # fmt: skip
+def test_a_rank_that_died_says_what_of(number: int, now: Trouble, expected: str) -> None:
+    line = say_why(JOB, RANK, number, CALM, now, LIMIT)
+    assert line.startswith(
+        "launcher: rank 9 (local rank 1, pid 77) on node 1 of 2 (gpu1) was killed by "
+    )
+    assert line.endswith(expected)
+
+
+# A torchrun that starts two ranks; the second dies of the signal that it is told.
+TORCHRUN = """
+import os, subprocess, sys
+rank = "import os, signal, sys, time; time.sleep(1.2); os.kill(os.getpid(), int(sys.argv[1]))"
+ranks = [
+    subprocess.Popen([sys.executable, "-c", rank, number], env={
+        **os.environ, "TORCHELASTIC_RUN_ID": "none", "RANK": str(2 + n), "LOCAL_RANK": str(n)})
+    for n, number in enumerate(("0", sys.argv[-1]))
+]
+ranks[1].wait()
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    program = tmp_path / "bin" / "torchrun"
+    program.parent.mkdir()
+    # What dies is read while its parent has not heard of it, as torchrun looks ten times a second.
+    program.write_text(f"#!{sys.executable}\n{TORCHRUN}")
+    program.write_text(program.read_text().replace("ranks[1].wait()", "import time; time.sleep(2)"))
+    program.chmod(0o755)
+    return {
+        "PATH": f"{program.parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "",
+        "LAUNCHER_RUN_DIR": "/nonexistent/run",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def started(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    words = ["torchrun", "--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", "x.py", "11"]
+    process = subprocess.Popen(
+        [*LAUNCHER, *words], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True,
+    )  # fmt: skip
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_job_is_named_while_it_runs(
+    started: subprocess.Popen[str], environment: dict[str, str]
+) -> None:
+    def found() -> list[jobs.Found]:
+        return [one for one in jobs.read_jobs() if one.pid == started.pid]
+
+    ((pid, job),) = wait_until(found, "nobody names the job")
+    assert (job.nodes, job.rank, job.master, job.port) == (2, 1, "127.0.0.1", 29500)
+    words = [*LAUNCHER, "status", "--json"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    own = [one for one in json.loads(done.stdout)["jobs"] if one["pid"] == pid]
+    assert [(one["rank"], one["nodes"], one["processes"] >= 1) for one in own] == [(1, 2, True)]
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 7, "the torchrun's own"
+    assert "launcher: rank 3 (local rank 1, pid " in said
+    assert said.rstrip().endswith("was killed by SIGSEGV")
+    wait_until(lambda: not found(), "it outlived its torchrun")
+
+
+def test_who_stops_a_rank_is_not_told_of_it(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [*LAUNCHER, "torchrun", "x.py", str(int(signal.SIGTERM))], env=environment,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "was killed" in done.stderr) == (7, False)
+
+
+# --- what `launcher status` makes of it -------------------------------------------------------
+
+
+def command_line(root: Path, pid: int, *words: str) -> None:
+    folder = root / "proc" / str(pid)
+    folder.mkdir(parents=True)
+    (folder / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
+
+
+def test_what_is_no_job_is_none(tmp_path: Path) -> None:
+    ours = ("python", "-I", "-m", jobs.MODULE)
+    text = codec.to_json(JOB)
+    command_line(tmp_path, 1, *ours, "41", text)
+    command_line(tmp_path, 2, *ours, "42", codec.to_json(replace(JOB, began=1.0)))
+    for number, rest in enumerate((("x", text), ("43", "{"), ("43", "7"), ("43", "[" * 3000), ())):
+        command_line(tmp_path, 10 + number, *ours, *rest)
+    command_line(tmp_path, 20, "grep", "a", "b", "c", "d", jobs.MODULE, "1", text)
+    assert [(one.pid, one.job.began) for one in jobs.read_jobs(tmp_path)] == [
+        (42, 1.0),
+        (41, 100.0),
+    ]
+
+
+def test_traffic_of_interfaces_and_of_ports(tmp_path: Path) -> None:
+    counters = {
+        "sys/class/net/eth0/statistics": {"rx_bytes": "1200", "tx_bytes": "800"},
+        "sys/class/infiniband/mlx5_0/ports/1/counters": {
+            "port_rcv_data": "100", "port_xmit_data": "50",
+        },
+    }  # fmt: skip
+    for folder, files in counters.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for name, value in files.items():
+            (tmp_path / folder / name).write_text(f"{value}\n")
+    names = ("eth0", "mlx5_0:1", "eth9", "../../../proc/1")
+    assert jobs.read_traffic(names, tmp_path) == (
+        Traffic("eth0", 1200, 800), Traffic("mlx5_0:1", 400, 200),
+    )  # fmt: skip
+
+
+def test_the_row_of_a_job() -> None:
+    now = (Traffic("eth0", 2_000_001_000, 1_000_000_500),)
+    earlier = (Traffic("eth0", 1_970_001_000, 1_000_000_500),)
+    row = status.Job(41, JOB, tuple(status.moved(JOB.before, now)),
+                     tuple(status.moved(earlier, now, 0.25)))  # fmt: skip
+    lines = list(status.job_lines((row,), 3700.0))
+    assert lines == [
+        " torchrun       running       41  1 h 0 min",
+        "   node 1 of 2 (gpu1), Slurm: 8 processes, master gpu0:29500",
+        "   eth0: received 2 GB, sent 1 GB; now 120 MB/s in, 0 B/s out",
+    ]
+    alone = row._replace(job=RunningJob(1, None, 8, "box", began=100.0), total=(), rates=())
+    assert [*status.job_lines((alone,), 160.0)][1:] == ["   on this machine: 8 processes"]
+    (data,) = status.jobs_as_data((row,), 3700.0)
+    assert data["network"]["eth0"]["received_per_second"] == 120_000_000
