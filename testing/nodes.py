@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _numbers = itertools.count()
 # In a mount namespace and a UTS namespace of its own; /sys stays, with this machine's cgroups.
 _ENTER = 'hostname "$0"; mount --bind "$1" /etc/hosts; shift; exec "$@"'
@@ -34,7 +34,7 @@ class Node(NamedTuple):
                 "nsenter", f"--net=/run/netns/{self.space}", "unshare", "--uts", "--mount",
                 "sh", "-c", _ENTER, self.name, str(self.hosts), *words,
             ],
-            env={"PATH": _PATH, **env},
+            env={"PATH": PATH, **env},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -127,5 +127,5 @@ def _plug_in(node: Node, switch: str, port: str) -> None:
 
 
 def _root(*command: str, check: bool = True) -> None:
-    done = subprocess.run(command, env={"PATH": _PATH}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={"PATH": PATH}, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
