@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from testing.local_box import LAUNCHER
+
+TORCH = Path(__file__).parents[1] / ".cache" / "torch"  # the CPU build that `make test` provides
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _numbers = itertools.count()
 # In a mount namespace and a UTS namespace of its own; /sys stays, with this machine's cgroups.
 _ENTER = 'hostname "$0"; mount --bind "$1" /etc/hosts; shift; exec "$@"'
+_CGROUPS = Path("/sys/fs/cgroup")
+_PERIOD = 100_000  # microseconds, of a CPU limit
 
 
 class Node(NamedTuple):
@@ -42,6 +49,11 @@ class Node(NamedTuple):
             text=True,
             start_new_session=True,
         )  # fmt: skip
+
+    def kill(self) -> None:
+        """End everything on it at once, as a machine does that loses power."""
+        for pid in _root("ip", "netns", "pids", self.space).split():
+            os.kill(int(pid), signal.SIGKILL)
 
     def drop(self, *rule: str) -> None:
         """Let its firewall drop what comes in and fits."""
@@ -86,6 +98,42 @@ class Nodes(NamedTuple):
         return found
 
 
+def programs(folder: Path) -> dict[str, str]:
+    """Put `launcher`, `python` with PyTorch and `torchrun` there; return their variables."""
+    (folder / "bin").mkdir()
+    for name, words in (
+        ("launcher", " ".join(LAUNCHER)),
+        ("python", f"env PYTHONPATH={TORCH} {sys.executable}"),
+        ("torchrun", f"{folder}/bin/python -m torch.distributed.run"),
+    ):
+        path = folder / "bin" / name
+        path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        path.chmod(0o755)
+    return {
+        "PATH": f"{folder}/bin:{PATH}", "HOME": str(folder), "OMP_NUM_THREADS": "1",
+        "LAUNCHER_PYTHON": f"{folder}/bin/python", "LAUNCHER_RUN_DIR": "/nonexistent",
+    }  # fmt: skip
+
+
+@contextmanager
+def cpu_limit(share: float) -> Iterator[Path]:
+    """Make a cgroup that may use so much of one CPU, of either version; yield what joins it."""
+    v1 = _CGROUPS / "cpu"
+    folder = (v1 if v1.is_dir() else _CGROUPS) / f"pcl{os.getpid()}"
+    if not v1.is_dir():
+        (_CGROUPS / "cgroup.subtree_control").write_text("+cpu")
+    folder.mkdir()
+    try:
+        quota = int(share * _PERIOD)
+        if v1.is_dir():
+            (folder / "cpu.cfs_quota_us").write_text(str(quota))
+        else:
+            (folder / "cpu.max").write_text(f"{quota} {_PERIOD}")
+        yield folder / "cgroup.procs"
+    finally:
+        folder.rmdir()
+
+
 @contextmanager
 def nodes_on_a_switch(count: int, folder: Path) -> Iterator[Nodes]:
     """Make machines for the block.
@@ -126,6 +174,7 @@ def _plug_in(node: Node, switch: str, port: str) -> None:
     _root("ip", "-n", node.space, "link", "set", "eth0", "up")
 
 
-def _root(*command: str, check: bool = True) -> None:
+def _root(*command: str, check: bool = True) -> str:
     done = subprocess.run(command, env={"PATH": PATH}, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
+    return done.stdout

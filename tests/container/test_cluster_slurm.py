@@ -1,4 +1,4 @@
-"""`srun launcher torchrun` in a real Slurm: slurmctld and four slurmd, each on a machine of its own.
+"""`srun launcher torchrun` in a real Slurm: slurmctld and four slurmd, each on its machine.
 
 The machines are network namespaces; PyTorch is the CPU build that the other tests have.
 """
@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from testing.local_box import LAUNCHER
-from testing.nodes import nodes_on_a_switch
+from testing.nodes import TORCH, nodes_on_a_switch, programs
 from testing.slurm import Slurm, slurm_on, step
 
 ROOT = Path(__file__).parents[2]
-TORCH = ROOT / ".cache" / "torch"
 SBATCH = ROOT / "deploy" / "slurm" / "train.sbatch"
 SCRIPT = """
 import os, socket, torch.distributed as dist
@@ -43,21 +40,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """Return the variables of a job whose `launcher` and Python with PyTorch are first on PATH."""
     if not TORCH.exists():
         pytest.skip("no torch: pip finds no CPU build here")
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, words in (
-        ("launcher", " ".join(LAUNCHER)),
-        ("python", f"env PYTHONPATH={TORCH} {sys.executable}"),
-        ("torchrun", f"{programs}/python -m torch.distributed.run"),
-    ):
-        (programs / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-        (programs / name).chmod(0o755)
     (tmp_path / "meet.py").write_text(SCRIPT)
-    return {
-        "PATH": f"{programs}:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(tmp_path),
-        "LAUNCHER_PYTHON": f"{programs}/python", "LAUNCHER_RUN_DIR": "/nonexistent",
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    return programs(tmp_path)
 
 
 def test_four_nodes_by_srun(slurm: Slurm, environment: dict[str, str]) -> None:

@@ -27,8 +27,13 @@ def judge(reduced: Sequence[Reduced], names: Mapping[int, str]) -> Iterator[Find
         return
     yield from _wrong(reduced, names)
     yield from _versions(reduced, names)
-    yield from _slow_network(pair_times(reduced), names)
-    yield from _slow_node(reduced, names)
+    slow = _slow_nodes(reduced)
+    # gloo's ways are only as fast as the CPUs at both ends, which are said to be slow already.
+    known = slow.keys() if not any(one.nccl for one in reduced) else ()
+    for at, finding in _slow_network(pair_times(reduced), names):
+        if not at & {*known}:
+            yield finding
+    yield from (_slow_node(names[node], times) for node, times in slow.items())
 
 
 def _stuck(unfinished: Sequence[Reduced], names: Mapping[int, str]) -> Iterator[Finding]:
@@ -91,8 +96,8 @@ def pair_times(reduced: Sequence[Reduced]) -> dict[tuple[int, int], float]:
 
 def _slow_network(
     pairs: Mapping[tuple[int, int], float], names: Mapping[int, str]
-) -> Iterator[Finding]:
-    """Slow in all its pairs = the node; slow in one = the pair."""
+) -> Iterator[tuple[frozenset[int], Finding]]:
+    """Yield which nodes, and what is said: slow in all its pairs = the node; in one = the pair."""
     nodes = sorted({node for pair in pairs for node in pair})
     if len(nodes) < _FEWEST:
         return
@@ -102,11 +107,13 @@ def _slow_network(
         rest = [seconds for pair, seconds in pairs.items() if node not in pair]
         if min(own) > SLOW * statistics.median(rest):
             slow.append(node)
-            yield _slow(f"the network of {names[node]}", min(own), statistics.median(rest))
+            said = _slow(f"the network of {names[node]}", min(own), statistics.median(rest))
+            yield frozenset((node,)), said
     usual = statistics.median(pairs.values())
     for (one, other), seconds in pairs.items():
         if seconds > SLOW * usual and one not in slow and other not in slow:
-            yield _slow(f"the way between {names[one]} and {names[other]}", seconds, usual)
+            said = _slow(f"the way between {names[one]} and {names[other]}", seconds, usual)
+            yield frozenset((one, other)), said
 
 
 def _slow(who: str, seconds: float, usual: float) -> Finding:
@@ -128,21 +135,28 @@ def bus_rate(size: int, seconds: float, world: int) -> float:
     return size / seconds * 2 * (world - 1) / world / 1e9 if seconds > 0 else 0.0
 
 
-def _slow_node(reduced: Sequence[Reduced], names: Mapping[int, str]) -> Iterator[Finding]:
+def _slow_nodes(reduced: Sequence[Reduced]) -> dict[int, float]:
+    """Return the nodes that compute slowly, and how many times as long as the others they take."""
     times: dict[int, list[float]] = defaultdict(list)
     for one in reduced:
         if one.gemm:
             times[one.node].append(one.gemm)
     if len(times) < _FEWEST:
-        return
+        return {}
     worst = {node: max(own) for node, own in times.items()}
+    found = {}
     for node, seconds in worst.items():
         usual = statistics.median(other for at, other in worst.items() if at != node)
         if seconds > SLOW * usual:
-            yield Finding(
-                "all_reduce", f"{names[node]} computes slowly: a product of matrices takes it "
-                f"{seconds / usual:.1f} times as long as the others",
-                "every step waits for it",
-                "who else computes there (nvidia-smi, top), a CPU limit, clocks held down: "
-                "launcher doctor",
-            )  # fmt: skip
+            found[node] = seconds / usual
+    return found
+
+
+def _slow_node(name: str, times: float) -> Finding:
+    return Finding(
+        "all_reduce", f"{name} computes slowly: a product of matrices takes it {times:.1f} times "
+        "as long as the others",
+        "every step waits for it",
+        "who else computes there (nvidia-smi, top), a CPU limit, clocks held down: "
+        "launcher doctor",
+    )  # fmt: skip
