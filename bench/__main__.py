@@ -9,11 +9,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import cluster, containers, doctor, growth, idle, layout, results, topology
+from bench import (
+    cluster,
+    cluster_check,
+    containers,
+    doctor,
+    growth,
+    idle,
+    layout,
+    results,
+    topology,
+)
 from bench.measures import MEASURES, Scenario
 
 # What has a table of its own.
-TABLES = {"topology": topology.table, "doctor": doctor.table, "cluster": cluster.table}
+TABLES = {
+    "topology": topology.table,
+    "doctor": doctor.table,
+    "cluster": cluster.table,
+    "check": cluster_check.table,
+}
 # These as well, but they take long, or an engine: only where they are named.
 NAMED_TABLES = {"growth": growth.table, "containers": containers.table}
 

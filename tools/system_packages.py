@@ -38,15 +38,27 @@ SETS: dict[str, dict[str, str]] = {
         "tini": "tini",
         "nodejs": "node",  # with npm, for JupyterHub's proxy (tools/hub_proxy.py)
         "npm": "npm",
+        "munge": "munged",  # Slurm, of the tests' own
+        "slurmctld": "slurmctld",
+        "slurmd": "slurmd",
+        "slurm-client": "srun",
+        "slurm-wlm-basic-plugins": "",  # shown by a folder
     },
 }
 SHOWN_OTHERWISE = {
     "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
     "libc6-dev": lambda: Path("/usr/include/stdio.h").exists(),
+    "slurm-wlm-basic-plugins": lambda: any(Path("/usr/lib").glob("*/slurm*/auth_munge.so")),
     "libnss-wrapper": lambda: any(Path("/usr/lib").glob("*/libnss_wrapper.so")),
 }
 # Packages that start a server at once and at every boot, where only the program is wanted.
-SERVERS = {"openssh-server": "ssh.service", "docker.io": "docker.service"}
+SERVERS = {
+    "openssh-server": "ssh.service",
+    "docker.io": "docker.service",
+    "munge": "munge.service",
+    "slurmctld": "slurmctld.service",
+    "slurmd": "slurmd.service",
+}
 LOCK = Path(__file__).parents[1] / ".cache" / "apt.lock"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # not on everybody's PATH
 

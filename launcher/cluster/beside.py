@@ -119,7 +119,7 @@ class Beside:
             self._told = True
             why = (self._before, self._look(), cgroup.reason())
             line = say_why(self.job, worker, number, *why)
-            print(printable(line), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{printable(line)}\n")
 
     def _look(self) -> Trouble:
         xids: Mapping[str, Mapping[str, int]] = {}

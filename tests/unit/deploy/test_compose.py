@@ -29,7 +29,7 @@ def specification() -> jsonschema.Draft202012Validator:
 
 def test_the_files_fit_the_specification(specification: jsonschema.Draft202012Validator) -> None:
     assert {path.name for path in FILES} == {
-        "compose.yaml", "compose.cpu.yaml", "compose.secrets.yaml",
+        "compose.yaml", "compose.cpu.yaml", "compose.secrets.yaml", "compose.cluster.yaml",
     }  # fmt: skip
     for path in FILES:
         assert [error.message for error in specification.iter_errors(read(path.name))] == []
