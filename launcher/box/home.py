@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from launcher.box import ownership
+from launcher.box import own_keys, ownership
 from launcher.box.files import write
 from launcher.model import run_files
 from launcher.model.host import FIRST_OF_PEOPLE, Account
@@ -58,6 +58,7 @@ class Found(NamedTuple):
 
     home_fault: str | None  # why his home is of no use
     workspace_writable: bool | None  # None = nobody looked
+    keys_fault: str | None = None  # why sshd refuses the keys in his own file
 
 
 def make_home(
@@ -78,13 +79,18 @@ def make_home(
             say(ownership.cannot("CHOWN_HOME", account.home, account, err))
     pid, reader = fork_to_answer(lambda writer: _as_the_user(identity, workspace, writer))
     with open(reader, encoding="utf-8", errors="replace") as answer:
-        writable, _, fault = answer.read().partition(" ")
+        writable, fault, keys = (*answer.read().split("\0"), "", "")[:3]
     os.waitpid(pid, 0)
-    return Found(fault or None, writable == "1")
+    return Found(fault or None, writable == "1", keys or None)
 
 
 def _look(identity: Identity, workspace: str) -> Found:
-    return Found(_fill(identity), os.access(workspace, os.W_OK | os.X_OK))
+    account = identity.account
+    return Found(
+        _fill(identity),
+        os.access(workspace, os.W_OK | os.X_OK),
+        own_keys.keys_fault(account.home, account.uid),
+    )
 
 
 def give_workspace(identity: Identity, path: str) -> None:
@@ -106,8 +112,8 @@ def _as_the_user(identity: Identity, workspace: str, writer: int) -> int:
         found = _look(identity, workspace)
     except OSError as err:
         found = Found(str(err), False)
-    said = f"{bool(found.workspace_writable):d} {found.home_fault or ''}"
-    write_all(writer, said.encode(errors="replace"))
+    said = (f"{bool(found.workspace_writable):d}", found.home_fault or "", found.keys_fault or "")
+    write_all(writer, "\0".join(said).encode(errors="replace"))
     return 0
 
 

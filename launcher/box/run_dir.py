@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from launcher.model import run_files
 from launcher.model.errors import BadSetting
-from launcher.settings import environ
+from launcher.settings import environ, folders
 
 if TYPE_CHECKING:
     from launcher.model.machine import Machine
@@ -98,6 +98,8 @@ def claim(directory: str) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # inherited by every fork, lost at exec
+        os.ftruncate(lock, 0)
+        os.write(lock, folders.container().encode())
     except BlockingIOError:
         raise BadSetting(_taken(directory)) from None
     except OSError:

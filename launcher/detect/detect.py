@@ -126,7 +126,7 @@ def read_host(
         workspace_missing=not os.path.isdir(workspace),
         workspace_writable=accounts.writable_by(account or me, workspace),
         sshd=next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if _executable(p)), None),
-        busy_ports=frozenset(_listening_ports(root)),
+        busy_ports=frozenset(listening_ports(root)),
         mounts=mounted,
         volumes=mounts.volumes(mounted) if image else (),
         workspace_unused=image and accounts.is_unused(workspace, mounted),
@@ -238,7 +238,7 @@ def _executable(path: str) -> bool:
     return os.access(path, os.X_OK)
 
 
-def _listening_ports(root: Path) -> Iterator[int]:
+def listening_ports(root: Path) -> Iterator[int]:
     for table in ("tcp", "tcp6"):
         for line in (read_text(root / "proc/net" / table) or "").splitlines()[1:]:
             _, local, _, status, *_ = line.split()

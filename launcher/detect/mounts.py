@@ -31,6 +31,7 @@ def read_mounts(root: Path = Path("/")) -> tuple[Mount, ...]:
             _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), line["path"]),
             line["kind"],
             "ro" not in line["options"].split(","),
+            "noexec" not in line["options"].split(","),
         )
         for line in _LINE.finditer(text)
     )

@@ -55,6 +55,7 @@ class Mount(NamedTuple):
     path: str
     kind: str  # "ext4" "overlay" "tmpfs" "nfs4" …
     writable: bool = True  # not mounted read-only
+    programs: bool = True  # not mounted noexec (mount(8))
 
 
 # Where programs keep their downloads, below HOME or below the workspace.

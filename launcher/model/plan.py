@@ -59,6 +59,7 @@ class State(NamedTuple):
     rsa_host_key: str | None = None  # made after readiness, so there from the second start on
     home_fault: str | None = None  # why the user's home cannot be written
     workspace_writable: bool | None = None  # as the user himself finds it; None = nobody looked
+    keys_fault: str | None = None  # "PATH\nwhy sshd refuses the keys in the user's own file"
     certificate: Certificate | None = None  # Jupyter's, where https is asked for
     packages_fault: str | None = None  # why there is no environment on the workspace
     weakness: str = ""  # who else can change what is kept there: "FOLDER belongs to uid 1000"

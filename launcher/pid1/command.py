@@ -57,12 +57,22 @@ def _exec_command(
             os.kill(os.getpid(), signal.SIGKILL)
         os.execvpe(argv[0], argv, dict(env))
     except (FileNotFoundError, ValueError):  # ValueError: an empty name
-        meant = f"; did you mean: launcher {argv[0]}?" if argv[0] in command_names.NAMES else ""
-        os.write(2, f"launcher: cannot run {argv[0]!r}: not found{meant}\n".encode())
+        os.write(2, f"launcher: cannot run {argv[0]!r}: {_why_not_found(argv[0])}\n".encode())
         return 127
     except OSError as err:
         os.write(2, f"launcher: cannot run {argv[0]!r}: {err.strerror}\n".encode())
         return 126
+
+
+def _why_not_found(name: str) -> str:
+    """Say what was not found: the command, or the program that a script's first line names."""
+    if os.path.isfile(name):
+        return (
+            "it is there, and the program in its first line is not, or that line ends as on "
+            "Windows: sed -i 's/\\r$//' FILE"
+        )
+    meant = f"; did you mean: launcher {name}?" if name in command_names.NAMES else ""
+    return f"not found{meant}"
 
 
 def _set_group(pid: int) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from launcher.model.errors import StartFailed
 from launcher.process.become import BASH
 from launcher.process.pump import Pump
+from launcher.process.script import unix_copy
 from launcher.process.tree import signal_name
 from launcher.settings import environ as own_environ
 from launcher.settings.folders import HOOKS
@@ -173,11 +174,7 @@ def _run(
     # No pipe: a daemon that a sourced hook leaves behind would hold it open.  Nor a descriptor
     # of the hook's, which has numbers of its own: it is opened by its path.
     handed_on = os.memfd_create("environment")
-    argv = {
-        "run": [hook.path],
-        "bash": [BASH, hook.path],
-        "source": [BASH, "-c", _sourcing(hook.path, f"/proc/{os.getpid()}/fd/{handed_on}")],
-    }[hook.how]
+    argv = _argv(hook, f"/proc/{os.getpid()}/fd/{handed_on}", out)
     with open(handed_on, "rb") as after:
         try:
             process = subprocess.Popen(
@@ -197,6 +194,19 @@ def _run(
     if code == 0 and not left:
         return environ, "its environment did not come back (it has an EXIT trap and exits)"
     return (_parse(left, environ) if left else environ), describe(code)
+
+
+def _argv(hook: Hook, handed_on: str, out: Pump) -> list[str]:
+    """Return how to run a hook, or its copy that ends its lines as a shell wants."""
+    path, interpreter = hook.path, []
+    if copy := unix_copy(path):
+        out.say(f"launcher: {printable(path)} {copy.remark}")
+        path, interpreter = f"/proc/{os.getpid()}/fd/{copy.fd}", copy.interpreter()
+    return {
+        "run": [*interpreter, path],
+        "bash": [BASH, path],
+        "source": [BASH, "-c", _sourcing(path, handed_on)],
+    }[hook.how]
 
 
 def _sourcing(path: str, handed_on: str) -> str:
@@ -243,8 +253,7 @@ def describe(code: int) -> str | None:
 
 _FIXES = {
     errno.ENOEXEC: "its first line has to name a program, such as #!/bin/bash",
-    errno.ENOENT: "the program in its first line is not in this image, "
-    "or that line ends as on Windows: sed -i 's/\\r$//'",
+    errno.ENOENT: "the program in its first line is not in this image",
     errno.EACCES: "its file system may be mounted noexec, or the program in its first line is "
     "not executable",
     errno.E2BIG: "the environment is too large for any program to start with it",

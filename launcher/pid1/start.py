@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from launcher.box import files, run_dir
+from launcher.box import files
 from launcher.detect import driver
 from launcher.detect.adopted import adopt
 from launcher.detect.driver import COMMAND_PATIENCE, GUEST, Patience, read_host
@@ -55,7 +55,6 @@ def services(box: Init, children: Children, started: float, beside: Beside = NON
     """Start JupyterLab and sshd, and be PID 1 until they end; return the exit status."""
     asked, supervisor, begun = children
     container = environ.own()
-    run_dir.claim(begun.settings.run_dir)
     machine = _read_machine(box, asked, begun.settings, begun.host, started, _PATIENCE)
     outset = _set_out(begun, machine, started, container)
     cpu_only = begun.settings.cpu_only

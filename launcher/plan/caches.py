@@ -55,7 +55,13 @@ def plan_caches(
 
 def lasts(mounts: Iterable[Mount], path: str) -> bool:
     """Return whether what is written to `path` outlives the container: it is on a mounted disk."""
+    nearest = mount_of(mounts, path)
+    return nearest is not None and nearest.path != "/" and nearest.kind not in _IN_MEMORY
+
+
+def mount_of(mounts: Iterable[Mount], path: str) -> Mount | None:
+    """Return the file system that `path` is on; None where the mounts are hidden."""
     above = [mount for mount in mounts if f"{path}/".startswith(f"{mount.path.rstrip('/')}/")]
     # Of two mounts on one path the later hides the earlier.
     nearest = max(enumerate(above), key=lambda item: (len(item[1].path), item[0]), default=None)
-    return nearest is not None and nearest[1].path != "/" and nearest[1].kind not in _IN_MEMORY
+    return nearest[1] if nearest else None

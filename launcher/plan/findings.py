@@ -10,6 +10,7 @@ from launcher.model.plan import Finding, Identity, Ssh, State
 from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
 from launcher.plan.caches import lasts
 from launcher.plan.identity import BECOME_ANOTHER
+from launcher.plan.noexec import noexec_notes
 from launcher.plan.outset import Outset
 from launcher.settings.table import Settings
 
@@ -37,9 +38,11 @@ def plan_notes(
         *verdict.warnings,
         *_workspace_notes(host, settings, identity.account, writable, services=state is not None),
         *shortcomings(host, settings, identity, ssh, state.home_fault if state else None),
+        *noexec_notes(host, identity.account, settings.workspace),
         *_state_notes(host, settings, state),
         *_environment_notes(settings, identity),
         *_key_notes(ssh),
+        *_own_key_notes(host, identity.account, ssh, state),
     )
     return tuple(note._replace(fix=fit(note.fix, host)) for note in notes)
 
@@ -138,6 +141,24 @@ def _key_notes(ssh: Ssh | None) -> Iterator[Finding]:
         shown = ", ".join(str(number) for number in numbers[:5])
         more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
         yield Finding("ssh.bad_key", f"{source} {several} {shown}{more}: {fault}", means, fix)
+
+
+def _own_key_notes(
+    host: Host, user: Account, ssh: Ssh | None, state: State | None
+) -> Iterator[Finding]:
+    """Name keys in the user's own file that sshd will not look at: StrictModes, sshd_config(5)."""
+    if not (ssh and ssh.strict_modes and state and state.keys_fault):
+        return
+    path, _, why = state.keys_fault.partition("\n")
+    mend = "chmod go-w" if "write" in why else f"chown {user.uid}"
+    yield Finding(
+        "ssh.keys_refused",
+        f"{path}: {why}",
+        "sshd refuses every key in ~/.ssh/authorized_keys for it",
+        f"in it, as root: {mend} {path}"
+        + ("" if is_rented(host) else "; on a network disk, on the host")
+        + "; or give the keys as PUBLIC_KEY",
+    )
 
 
 # Without these sshd lets nobody in: it drops to the user, and shuts its network half in a chroot.

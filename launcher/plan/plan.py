@@ -30,6 +30,7 @@ from launcher.plan.devices import plan_devices
 from launcher.plan.environment import changed_by_hooks, inherit, too_large_notes
 from launcher.plan.findings import plan_notes
 from launcher.plan.identity import may_write, name_variables, takes_workspace
+from launcher.plan.noexec import plan_compiled
 from launcher.plan.outset import Outset
 from launcher.plan.packages import package_notes, package_variables, plan_packages
 from launcher.plan.threads import plan_threads
@@ -73,6 +74,9 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         *package_variables(packages, settings),
         *plan_trust(authorities, settings.run_dir, settings.environ),
         *plan_caches(
+            machine.host, identity.account, settings.workspace, settings.environ, writable
+        ),
+        *plan_compiled(
             machine.host, identity.account, settings.workspace, settings.environ, writable
         ),
     )

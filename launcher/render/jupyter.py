@@ -68,7 +68,12 @@ def _place(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
     """Return where Jupyter is reached."""
     certificate = f"{plan.paths.run}/{run_files.JUPYTER_CERTIFICATE}"
     # Of a configuration in a home that was kept, too: what is printed is what answers.
-    encrypted = {"certfile": certificate if jupyter.certificate else "", "keyfile": ""}
+    encrypted = {
+        "certfile": certificate if jupyter.certificate else "",
+        "keyfile": "",
+        "client_ca": "",
+        "ssl_options": {},
+    }
     return {
         "ip": jupyter.listen,
         "port": jupyter.port,

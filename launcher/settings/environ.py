@@ -81,7 +81,7 @@ def run_dir() -> str:
     """
     named = unquoted(os.environ.get("LAUNCHER_RUN_DIR", ""))
     of_root = os.path.exists(f"{folders.RUN}/{run_files.PLAN}")
-    path = named or (folders.RUN if of_root else folders.run_dir())
+    path = named or (folders.RUN if of_root else folders.running_dir())
     folders.check_run_dir(path)
     return path
 

@@ -5,6 +5,7 @@ A container that was started with `--user` may write neither /run nor /var/lib.
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 
@@ -41,6 +42,42 @@ def run_dir() -> str:
             "remove it, or set LAUNCHER_RUN_DIR to a folder of your own"
         )
     return path
+
+
+def running_dir() -> str:
+    """Return the directory of the box that runs in this container, of several in one /tmp."""
+    usual = run_dir()
+    beside = sorted(glob.glob(f"{glob.escape(usual)}-[0-9]*")) if usual != RUN else ()
+    return next((path for path in (usual, *beside) if _runs_here(path)), usual)
+
+
+def container() -> str:
+    """Return what tells this container from others of this machine: its namespace of mounts."""
+    try:
+        return os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return ""
+
+
+def is_of_this_container(path: str) -> bool:
+    """Return whether the box of a run directory runs in this container of our image.
+
+    On a plain machine everything is in one namespace, and a second box is meant.
+    """
+    return os.path.exists("/etc/launcher/supervisord.conf") and _runs_here(path)
+
+
+def _runs_here(path: str) -> bool:
+    try:
+        with open(f"{path}/{run_files.LOCK}", encoding="ascii") as stream:
+            return _is_ours(path) and stream.read(99) == container() != ""
+    except (OSError, ValueError):
+        return False
+
+
+def is_mine_or_nobodys(path: str) -> bool:
+    """Return whether a directory in /tmp is this user's, or nobody has made it."""
+    return not os.path.lexists(path) or _is_ours(path)
 
 
 def check_run_dir(path: str) -> None:

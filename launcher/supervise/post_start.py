@@ -13,6 +13,7 @@ from launcher.model import codec, run_files
 from launcher.model.plan import RenderedFile, Service
 from launcher.process import become
 from launcher.process.become import BASH
+from launcher.process.script import unix_copy
 from launcher.settings import environ as own_environ
 
 SCRIPT = "post_start.sh"
@@ -46,4 +47,8 @@ def run_post_start(run_dir: str) -> None:
     while not os.path.exists(f"{run_dir}/{run_files.BANNER}"):  # a start removes the one before it
         time.sleep(_POLL)
     time.sleep(_POLL)  # it is a file first, and a moment later in the log
+    if copy := unix_copy(service.argv[-1]):
+        os.set_inheritable(copy.fd, True)
+        os.write(1, f"it {copy.remark}\n".encode())
+        service = service._replace(argv=(BASH, f"/proc/self/fd/{copy.fd}"))
     become.become(service)

@@ -188,7 +188,6 @@ def test_what_is_executed_changes_no_environment(tmp_path: Path) -> None:
         pytest.param(BEGIN + "kill -9 $$", "killed by SIGKILL", id="signal"),
         pytest.param("no first line", "#!/bin/bash", id="no-first-line"),
         pytest.param("#!/bin/no-such-shell\n", "not in this image", id="no-such-program"),
-        pytest.param("#!/bin/sh\r\necho\r\n", "as on Windows", id="windows"),
         pytest.param("#!/etc/passwd\n", "not executable", id="no-program"),
     ],
 )
