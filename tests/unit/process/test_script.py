@@ -30,8 +30,10 @@ def test_what_is_read_in_its_place(tmp_path: Path, text: bytes, becomes: bytes |
 def test_its_interpreter_is_that_of_its_first_line(tmp_path: Path) -> None:
     (tmp_path / "script").write_bytes(b"#! /usr/bin/env -S python3 -u \r\n")
     copy = unix_copy(str(tmp_path / "script"))
-    assert copy and copy.interpreter() == ["/usr/bin/env", "-S python3 -u"]
+    assert copy
+    assert copy.interpreter() == ["/usr/bin/env", "-S python3 -u"]
     (tmp_path / "script").write_bytes(b"export A=1\r\n")
     copy = unix_copy(str(tmp_path / "script"))
-    assert copy and copy.interpreter() == []
+    assert copy
+    assert copy.interpreter() == []
     assert unix_copy(str(tmp_path / "none")) is None
