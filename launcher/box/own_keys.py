@@ -1,12 +1,15 @@
 """The user's own ~/.ssh/authorized_keys, as sshd looks at it before it reads a key.
 
 With StrictModes it, and each folder above it up to the home, must be the user's or root's, and
-nobody else's to write (OpenSSH, misc.c, safe_path).
+nobody else's to write (OpenSSH, misc.c, safe_path); a group of his alone may (Debian's and Ubuntu's
+patch "user-group-modes").
 """
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import stat
 
 _OF_OTHERS = 0o022
@@ -45,7 +48,20 @@ def _fault(path: str, uid: int, layer: int) -> str | None:
         return f"it belongs to uid {info.st_uid}"
     if not info.st_mode & _OF_OTHERS:
         return None
+    if not info.st_mode & stat.S_IWOTH and _is_his_alone(info.st_gid, uid):
+        return None
     if info.st_dev == layer and info.st_uid == uid == os.geteuid():
         os.chmod(path, stat.S_IMODE(info.st_mode) & ~_OF_OTHERS)
         return None
     return "others than its owner can write there"
+
+
+def _is_his_alone(gid: int, uid: int) -> bool:
+    """Return whether a group has one member, the user."""
+    accounts = pwd.getpwall()
+    try:
+        named = set(grp.getgrgid(gid).gr_mem)
+    except KeyError:
+        return False
+    members = {one.pw_uid for one in accounts if one.pw_gid == gid or one.pw_name in named}
+    return members == {uid}

@@ -119,7 +119,7 @@ def home(docker: Docker, image: str) -> Iterator[str]:
     """A volume that a group may write to, as Kubernetes' fsGroup makes it, with a key in it."""
     name = f"pcl-doors-home-{os.getpid()}"
     make = "mkdir -m 700 /h/.ssh; echo ssh-ed25519 AAAA > /h/.ssh/authorized_keys; "
-    make += "chown -R 1000:1000 /h; chmod 775 /h; chmod 600 /h/.ssh/authorized_keys"
+    make += "chown -R 1000:100 /h; chmod 775 /h; chmod 600 /h/.ssh/authorized_keys"
     docker("volume", "create", name)
     docker("run", "--rm", "-v", f"{name}:/h", "--entrypoint", "sh", image, "-c", make)
     yield name

@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_others_can_write_to(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     me = os.geteuid()
     assert own_keys.keys_fault(str(home), me) is None
-    (home / name).chmod(0o770)
+    (home / name).chmod(0o772)
     monkeypatch.setattr(own_keys, "_image_layer", lambda: -1)
     assert own_keys.keys_fault(str(home), me) == (
         f"{home / name}\nothers than its owner can write there"
@@ -31,6 +31,16 @@ def test_what_others_can_write_to(home: Path, name: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(own_keys, "_image_layer", lambda: home.stat().st_dev)
     assert own_keys.keys_fault(str(home), me) is None
     assert (home / name).stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("his", [True, False])
+def test_a_group_of_his_alone_may_write(
+    home: Path, his: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.chmod(0o775)
+    monkeypatch.setattr(own_keys, "_image_layer", lambda: -1)
+    monkeypatch.setattr(own_keys, "_is_his_alone", lambda gid, uid: his)
+    assert (own_keys.keys_fault(str(home), os.geteuid()) is None) is his
 
 
 def test_what_is_somebody_else_s(home: Path) -> None:
