@@ -5,6 +5,7 @@ Apptainer, Slurm and `--network host` share /tmp and the ports of a node among a
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from launcher.box import run_dir
@@ -14,6 +15,7 @@ from launcher.settings import folders
 from launcher.settings.table import Settings
 
 _MOST = 100  # boxes of one user, and ports that are tried
+_RESERVED: list[socket.socket] = []  # as long as this box lives
 _PORTS = (("JUPYTER_PORT", "jupyter_port", "Jupyter"), ("SSH_PORT", "ssh_port", "SSH"))
 
 
@@ -38,12 +40,29 @@ def stand_apart(settings: Settings) -> tuple[dict[str, str], list[str]]:
         if field in settings.given or "JUPYTERHUB_SERVICE_URL" in settings.environ:
             busy.add(port)
             continue
-        free = next((one for one in range(port, port + _MOST) if one not in busy), port)
+        free = next(
+            (one for one in range(port, port + _MOST) if one not in busy and _reserve(one)), port
+        )
         busy.add(free)
         if free != port:
             chosen[variable] = str(free)
             said.append(f"port {port} is in use here: {what} is on port {free}")
     return chosen, said
+
+
+def _reserve(port: int) -> bool:
+    """Keep a port from boxes that start now, while none of the two listens yet.
+
+    A name in the network's own namespace (unix(7), "Abstract sockets") ends with who holds it.
+    """
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0launcher-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _RESERVED.append(name)
+    return True
 
 
 def _claim(directory: str) -> str:
