@@ -40,9 +40,8 @@ def stand_apart(settings: Settings) -> tuple[dict[str, str], list[str]]:
         if field in settings.given or "JUPYTERHUB_SERVICE_URL" in settings.environ:
             busy.add(port)
             continue
-        free = next(
-            (one for one in range(port, port + _MOST) if one not in busy and _reserve(one)), port
-        )
+        tried = (one for one in range(port, port + _MOST) if one not in busy)
+        free = next(filter(_reserve, tried), port)
         busy.add(free)
         if free != port:
             chosen[variable] = str(free)

@@ -7,20 +7,12 @@ from collections.abc import Iterator
 from launcher.checks.facts.how_to_run import fit, is_rented, set_to_own, tell
 from launcher.model.host import Account, Host
 from launcher.model.plan import Finding, Identity, Ssh, State
-from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
 from launcher.plan.caches import lasts
 from launcher.plan.identity import BECOME_ANOTHER
+from launcher.plan.key_notes import key_notes, own_key_notes
 from launcher.plan.noexec import noexec_notes
 from launcher.plan.outset import Outset
 from launcher.settings.table import Settings
-
-_KEY_FIXES = {
-    PRIVATE_KEY: (
-        "nobody can log in with it, and whoever sees this container's settings has it",
-        "make a new pair, and paste the line of its .pub file",
-    ),
-    OTHER_FORMAT: ("this key cannot log in", "ssh-keygen -i -f FILE prints it as OpenSSH's"),
-}
 
 
 def plan_notes(
@@ -41,8 +33,8 @@ def plan_notes(
         *noexec_notes(host, identity.account, settings.workspace),
         *_state_notes(host, settings, state),
         *_environment_notes(settings, identity),
-        *_key_notes(ssh),
-        *_own_key_notes(host, identity.account, ssh, state),
+        *key_notes(ssh),
+        *own_key_notes(host, identity.account, ssh, state),
     )
     return tuple(note._replace(fix=fit(note.fix, host)) for note in notes)
 
@@ -125,40 +117,6 @@ def _environment_notes(settings: Settings, identity: Identity) -> Iterator[Findi
             "load what lies there",
             "come in by launcher … and by no root shell, or name folders of root's alone",
         )
-
-
-def _key_notes(ssh: Ssh | None) -> Iterator[Finding]:
-    """Name what cannot log in, by source and line: one finding for what is alike."""
-    alike: dict[tuple[str, str], list[int]] = {}
-    for key in ssh.keys if ssh else ():
-        if key.fault:
-            alike.setdefault((key.source, key.fault), []).append(key.number)
-    for (source, fault), numbers in alike.items():
-        means, fix = _KEY_FIXES.get(
-            fault, ("this key cannot log in", "paste the whole line of the .pub file")
-        )
-        several = "lines" if len(numbers) > 1 else "line"
-        shown = ", ".join(str(number) for number in numbers[:5])
-        more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-        yield Finding("ssh.bad_key", f"{source} {several} {shown}{more}: {fault}", means, fix)
-
-
-def _own_key_notes(
-    host: Host, user: Account, ssh: Ssh | None, state: State | None
-) -> Iterator[Finding]:
-    """Name keys in the user's own file that sshd will not look at: StrictModes, sshd_config(5)."""
-    if not (ssh and ssh.strict_modes and state and state.keys_fault):
-        return
-    path, _, why = state.keys_fault.partition("\n")
-    mend = "chmod go-w" if "write" in why else f"chown {user.uid}"
-    yield Finding(
-        "ssh.keys_refused",
-        f"{path}: {why}",
-        "sshd refuses every key in ~/.ssh/authorized_keys for it",
-        f"in it, as root: {mend} {path}"
-        + ("" if is_rented(host) else "; on a network disk, on the host")
-        + "; or give the keys as PUBLIC_KEY",
-    )
 
 
 # Without these sshd lets nobody in: it drops to the user, and shuts its network half in a chroot.

@@ -17,7 +17,7 @@ port = taken.getsockname()[1]
 settings = load_settings({{}})._replace(
     run_dir={str(tmp_path / "run")!r}, jupyter_port=port, ssh_port=port + 1)
 reader, writer = os.pipe()
-if os.fork() == 0:
+if (other := os.fork()) == 0:
     first, _ = stand_apart(settings)
     os.write(writer, b"x")
     print("LAUNCHER_RUN_DIR" in first, flush=True)
@@ -29,6 +29,7 @@ chosen, said = stand_apart(settings)
 print(chosen["LAUNCHER_RUN_DIR"], int(chosen["JUPYTER_PORT"]) > port, len(said) >= 2)
 asked = settings._replace(given={{"jupyter_port": "JUPYTER_PORT"}})
 print("JUPYTER_PORT" in stand_apart(asked)[0])
+os.kill(other, signal.SIGKILL)
 """)
     first, second, third = done.stdout.splitlines()
     assert first == "False", done.stderr
