@@ -296,14 +296,15 @@ def test_a_watch_that_was_restarted_knows_what_it_said_of_the_gpus(tmp_path: Pat
 
 
 def test_when_the_box_was_ready_is_kept(tmp_path: Path, monkeypatch) -> None:
-    turning = make_watch(tmp_path, [])
+    box = as_watched(replace(quiet_plan(tmp_path, 1.0), jupyter=None, ssh=None))
+    turning = watch.Watch(box, lambda _: None)
     turning._next_look = 0.0
     turning.turn()
     report = health.read_health(str(tmp_path))
     assert report
     ready = report["ready_after"]
     assert isinstance(ready, float)
-    again = make_watch(tmp_path, [])  # a watch that was restarted
+    again = watch.Watch(box, lambda _: None)  # a watch that was restarted
     again._next_look = 0.0
     again.turn()
     later = health.read_health(str(tmp_path))
