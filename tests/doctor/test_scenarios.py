@@ -89,8 +89,12 @@ def test_a_start_says_the_same_or_nothing(doctor: Doctor, scenario: Scenario) ->
     assert set(outcome.warnings) - OF_THIS_MACHINE <= set(scenario.warns)
 
 
+# It needs the image's own environment: tests/container/test_packages.py swaps PyTorch there.
+IN_A_CONTAINER = {"pytorch.swapped"}
+
+
 def test_every_check_has_a_scenario() -> None:
     built = {name for one in CAUSES for name in (one.expects, *one.warns) if name}
-    assert built == {check.id for check in CHECKS}
+    assert built == {check.id for check in CHECKS} - IN_A_CONTAINER
     assert len({scenario.id for scenario in (*CAUSES, *HEALTHY)}) == len(CAUSES) + len(HEALTHY)
     assert len({one.expects for one in CAUSES} - {None}) >= 45

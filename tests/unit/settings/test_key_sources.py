@@ -111,9 +111,9 @@ def test_any_text_gives_lines_without_line_ends(text: str) -> None:
     "text", ['\\"' * 500_000, '"\\n' * 300_000, "\\n " * 300_000, "\n" * 10**6]
 )
 def test_a_megabyte_of_anything_takes_no_time(text: str) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()  # ours alone: the machine may be busy
     assert list(key_sources.split("PUBLIC_KEY", text)) is not None
-    assert time.monotonic() - begin < 3
+    assert time.process_time() - begin < 3
 
 
 # --- sources ---------------------------------------------------------------------------------
