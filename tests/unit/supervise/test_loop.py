@@ -513,20 +513,16 @@ def test_one_that_is_not_there_says_so(box, pipe) -> None:
 @pytest.mark.parametrize(
     ("section", "required", "said", "code"),
     [
-        (
-            "command=true",
-            (),
-            r"mine ended after \d s \(exit status 0\); it is not started again",
-            0,
-        ),
-        (FAILS, (), r"mine ended after \d s \(exit status 3\); it is not started again", 0),
+        ("command=true", (), "mine ended after 0 s (exit status 0); it is not started again", 0),
+        (FAILS, (), "mine ended after 0 s (exit status 3); it is not started again", 0),
         (FAILS, ("mine",), "mine failed for good (exit status 3), so the container ends", 70),
     ],
 )
 def test_one_that_is_not_to_be_started_again(box, pipe, section, required, said, code) -> None:
     started = box(f"{section}\nstartsecs=0\nautorestart=false\n", required=required)
     started.turn_until(ProcessStates.EXITED)
-    assert re.search(f"launcher: {said}", read_all(pipe[0]).decode())
+    told = re.sub(r"after \d s", "after 0 s", read_all(pipe[0]).decode())  # on a busy machine
+    assert f"launcher: {said}" in told
     assert started.options.exit_code == code
     assert started.process.program().state == "ended"
     assert started.process.due() == float("inf"), "the loop would spin"
