@@ -297,8 +297,12 @@ def test_what_is_stopped_is_unhealthy_until_it_goes_on(
     assert "127.22.22.22" not in started.exec("launcher", "logs", "ssh").stdout
 
 
-def test_an_announcer_that_is_killed_leaves_a_banner(box: Boxes) -> None:
-    started = box("-e", "LAUNCHER_SERVICES=jupyter")
+def test_an_announcer_that_is_killed_leaves_a_banner(box: Boxes, tmp_path: Path) -> None:
+    slow = tmp_path / "python"  # else the banner may be there before anybody can kill
+    slow.write_text('#!/bin/sh\nsleep 3\nexec /opt/venv/bin/python "$@"\n')
+    slow.chmod(0o755)
+    mounted = ("-v", f"{slow}:/opt/slow/python:ro", "-e", "LAUNCHER_PYTHON=/opt/slow/python")
+    started = box("-e", "LAUNCHER_SERVICES=jupyter", *mounted)
     find = """
         until w=$(pgrep -o -f 'launcher.* watch$') && p=$(pgrep -o -P "$w"); do :; done
         kill -KILL "$p"

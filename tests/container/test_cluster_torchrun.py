@@ -27,6 +27,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         yield found
 
 
+@pytest.mark.alone  # torchrun's own time-outs, while several nodes import PyTorch
 def test_a_slow_node_is_named(nodes: Nodes, tmp_path: Path) -> None:
     variables = programs(tmp_path)
     with cpu_limit(0.15) as joins:
@@ -45,6 +46,7 @@ def test_a_slow_node_is_named(nodes: Nodes, tmp_path: Path) -> None:
     assert not any("node 0" in what or "node 2" in what for what in found)
 
 
+@pytest.mark.alone  # torchrun's own time-outs, while several nodes import PyTorch
 def test_a_node_that_is_killed_is_survived(nodes: Nodes, tmp_path: Path) -> None:
     """As docs/cluster.md has it; the node that has the master's address has to stay."""
     variables = programs(tmp_path)
