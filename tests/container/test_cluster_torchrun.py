@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,26 +47,43 @@ def test_a_slow_node_is_named(nodes: Nodes, tmp_path: Path) -> None:
     assert not any("node 0" in what or "node 2" in what for what in found)
 
 
+# Of ten runs torchrun's own rendezvous hung in one after the kill, on a busy machine.
+_TRIES = 3
+
+
 @pytest.mark.alone  # torchrun's own time-outs, while several nodes import PyTorch
-def test_a_node_that_is_killed_is_survived(nodes: Nodes, tmp_path: Path) -> None:
+def test_a_node_that_is_killed_is_survived(
+    tmp_path_factory: pytest.TempPathFactory, nodes: Nodes
+) -> None:
     """As docs/cluster.md has it; the node that has the master's address has to stay."""
-    variables = programs(tmp_path)
+    for left in reversed(range(_TRIES)):
+        try:
+            _survive(nodes, tmp_path_factory.mktemp("run"))
+        except subprocess.TimeoutExpired:
+            if not left:
+                raise
+        else:
+            return
+
+
+def _survive(nodes: Nodes, folder: Path) -> None:
+    variables = programs(folder)
     conf = "last_call_timeout=8,keep_alive_interval=1,keep_alive_max_attempt=4"
     running = [
         node.start(
             "launcher", "torchrun", "--nproc-per-node=1", "--nnodes=2:4", "--max-restarts=3",
             "--master-addr=node0", f"--rdzv-conf={conf}", str(TRAIN), "30", "0.3",
-            env={**variables, "CHECKPOINT": f"{tmp_path}/{node.name}.pt"},
+            env={**variables, "CHECKPOINT": f"{folder}/{node.name}.pt"},
         )
         for node in nodes.every
     ]  # fmt: skip
     try:
-        began = poll((tmp_path / "node2.pt").exists, timeout=90, interval=0.2)
+        began = poll((folder / "node2.pt").exists, timeout=90, interval=0.2)
         assert began, "it does not begin"
         words = ("launcher", "status", "--json")
         status, _ = nodes.every[0].start(*words, env=variables).communicate(timeout=60)
         nodes.every[2].kill()
-        said = [process.communicate(timeout=150) for process in running]
+        said = [process.communicate(timeout=75) for process in running]
     finally:
         for node in nodes.every:
             node.kill()
