@@ -77,6 +77,7 @@ class Listener:
 
     def read(self) -> list[Heard]:
         """Return what was heard since the last time."""
+        self._reap()
         if self._pipe is None:
             return []
         ended = False

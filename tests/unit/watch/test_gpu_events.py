@@ -141,8 +141,16 @@ def test_other_peoples_mig_instances_are_none_of_ours(watched: Start) -> None:
 def listener(pid: int) -> int:
     """Return the child of a watch that looks seldom; 0 = there is none, or it looks now."""
     with open(f"/proc/{pid}/task/{pid}/children") as stream:
-        children = stream.read().split()
-    return int(children[0]) if len(children) == 1 else 0
+        children = [int(child) for child in stream.read().split() if lives(child)]
+    return children[0] if len(children) == 1 else 0
+
+
+def lives(pid: str) -> bool:
+    """Say whether it runs: one that was killed is a child until its status is taken."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_who_listens_goes_with_the_watch(watched: Start) -> None:
