@@ -67,7 +67,7 @@ def tmux(box: Box, command: str) -> str:
     typed = shlex.quote(f"{{ {command}; }} > /tmp/tmux.$UID; tmux wait-for -S typed")
     script = (
         f"tmux new-session -d -s door && tmux send-keys -t door -l {typed} && "
-        "tmux send-keys -t door Enter && timeout 20 tmux wait-for typed; "
+        "tmux send-keys -t door Enter && timeout 50 tmux wait-for typed; "
         "cat /tmp/tmux.$UID; tmux kill-session -t door; rm -f /tmp/tmux.$UID"
     )
     return way_in(box).ssh(script).stdout

@@ -12,6 +12,7 @@ import pytest
 
 from testing.container import doors, kernel
 from testing.container.box import Box, Boxes
+from testing.container.engine import poll
 
 ASKED = {"LAUNCHER_PACKAGES": "workspace"}
 FOLDER = "/workspace/.packages/python3.11"
@@ -156,4 +157,5 @@ def test_a_broken_package_stops_neither_jupyter_nor_safe_mode(second: Box) -> No
     second.exec("sh", "-c", f"echo 'raise SystemExit(9)' > {packages}/tornado.py", user="dev")
     second.exec("sudo", "launcher", "restart", "jupyter", user="dev")
     server = kernel.connect(second)
+    assert poll(server.answers, timeout=60)
     assert server.request("/boxed").status == 200
