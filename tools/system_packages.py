@@ -36,7 +36,7 @@ SETS: dict[str, dict[str, str]] = {
         "iptables": "iptables",
         "iproute2": "ip",
         "tini": "tini",
-        "nodejs": "node",  # with npm, for JupyterHub's proxy (tools/hub_proxy.py)
+        "nodejs": "node",  # with npm, for programs of its (tools/npm.py)
         "npm": "npm",
         "munge": "munged",  # Slurm, of the tests' own
         "slurmctld": "slurmctld",

@@ -221,9 +221,10 @@ def _kept(given: Given) -> list[Choice]:
 
 def _notes(node: Node) -> list[str]:
     found = []
-    if node.processes > len(node.cpus.allowed):
+    cpus = len(node.cpus.allowed)
+    if node.processes > cpus:
         found.append(
-            f"{node.processes} processes on {len(node.cpus.allowed)} CPUs: they take turns; in "
+            f"{node.processes} processes on {cpus} CPU{'s' * (cpus != 1)}: they take turns; in "
             "Slurm: --cpus-per-task, in Kubernetes: the pod's CPU limit"
         )
     if node.seen.failure:

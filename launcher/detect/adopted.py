@@ -1,6 +1,7 @@
 """The volume of a platform that mounts it where its own images keep their work.  Reads only.
 
-JupyterHub on Kubernetes and Kubeflow mount a user's volume on /home/jovyan, whatever the image.
+JupyterHub on Kubernetes and Kubeflow mount a user's volume on /home/jovyan, whatever the image, and
+Open Data Hub on /opt/app-root/src.
 Where notebooks are in another place, all of them are gone at the next start.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from launcher.detect.mounts import read_mounts, volumes
 from launcher.settings.table import Settings
 
-_USUAL = ("/home/jovyan", "/home/jovyan/work")
+_USUAL = ("/home/jovyan", "/home/jovyan/work", "/opt/app-root/src")
 
 
 def adopt(settings: Settings, root: Path = Path("/")) -> Settings:

@@ -151,6 +151,7 @@ def read_host(
         # A machine of one's own may be called what it likes.
         loopback=hosts.loopback_of(os.uname().nodename, root) if contained else "",
         interface=hosts.default_interface(root),
+        machines_network=hosts.has_the_machines_network(root),
         preloads=read_preloads(root),
         starter=_starter(environ, root),
     )

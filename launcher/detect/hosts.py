@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher.detect.cgroup import read_text
+from launcher.detect.cgroup import attempt, read_text
 
 _IS_UP = 0x1  # RTF_UP of route(7)
 _ANYWHERE = "00000000"
@@ -34,3 +34,13 @@ def default_interface(root: Path = Path("/")) -> str:
         if destination == _ANYWHERE and int(flags, 16) & _IS_UP:
             return interface
     return ""
+
+
+def has_the_machines_network(root: Path = Path("/")) -> bool:
+    """Return whether the interfaces are the machine's own, as with `docker run --network host`.
+
+    A container's are halves of pairs.  A machine has network cards, and an engine's bridges:
+    ABI/testing/sysfs-class-net.
+    """
+    folders = attempt(lambda: sorted((root / "sys/class/net").iterdir())) or ()
+    return any((one / sign).exists() for one in folders for sign in ("device", "bridge"))

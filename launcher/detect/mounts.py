@@ -38,8 +38,9 @@ def read_mounts(root: Path = Path("/")) -> tuple[Mount, ...]:
     return tuple(mount for mount in found if not _OF_THE_SYSTEM.match(mount.path))
 
 
-# Not where anybody's work is: the container's own, and what lives in memory.
-_NO_VOLUME = re.compile(r"/(tmp|var|opt|boot|root/\.[^/]+)(/|$)")
+# Not where anybody's work is: the container's own, and what lives in memory.  /opt/app-root/src is
+# where the images of OpenShift keep it.
+_NO_VOLUME = re.compile(r"/(tmp|var|opt(?!/app-root/src)|boot|root/\.[^/]+)(/|$)")
 _NOT_ON_A_DISK = ("overlay", "tmpfs", "ramfs", "aufs", "squashfs", "proc", "sysfs")
 # A server that does not answer holds whoever asks; there, a mount is taken for a folder.
 _OVER_THE_NETWORK = re.compile(r"nfs|cifs|smb|fuse|ceph|lustre|gpfs|9p|beegfs")

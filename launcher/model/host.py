@@ -129,6 +129,7 @@ class Host(NamedTuple):
     sharing: Sharing = Sharing()
     loopback: str = ""  # "127.0.1.1": hosts(5) gives our host name this address alone
     interface: str = ""  # of the default route: "eth0"
+    machines_network: bool = False  # a port here is the machine's: --network host
     python_version: str = ""  # "3.11", of the user environment; "" = not known
     tensorboard: bool = False  # the user environment has it
     preloads: tuple[Preload, ...] = ()

@@ -199,6 +199,11 @@ class CpuBudget(NamedTuple):
     def usable(self) -> float:
         return float(self.allowed) if self.quota is None else min(self.quota, self.allowed)
 
+    @property
+    def in_words(self) -> str:
+        """Return what may be used: "1 CPU", "2.9 CPUs"."""
+        return "1 CPU" if self.usable == 1 else f"{self.usable:g} CPUs"
+
 
 class Limits(NamedTuple):
     """What the container may use beside GPUs.  Bytes, unless the name says otherwise."""

@@ -6,6 +6,7 @@ already, or changes owner or mode of anything but what it has opened and looked 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -34,8 +35,14 @@ def read_file(path: str, most: int = LARGEST) -> bytes:
 
 
 def read_text(path: str, most: int = LARGEST) -> str:
-    """Return a file's text; bytes that are none survive (surrogateescape)."""
-    return read_file(path, most).decode(errors="surrogateescape")
+    """Return a file's text; bytes that are none survive (surrogateescape).
+
+    Windows' editors put a mark of the encoding before it, and PowerShell's `>` writes UTF-16.
+    """
+    content = read_file(path, most)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    return content.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")
 
 
 def _read(where: Place, most: int) -> bytes:

@@ -265,8 +265,11 @@ def _address(
         return Address(address.public_host(env), told, port, certain=True)
     if http and (proxied := address.proxied(env, port)):
         return proxied
+    here = "" if settings.listen in ("0.0.0.0", "::") else settings.listen
     if not machine.host.image:
-        return Address(settings.listen or "127.0.0.1", port, port, certain=True)
+        return Address(here or "127.0.0.1", port, port, certain=True)
+    if machine.host.machines_network:  # --network host: nothing is published, a port is itself
+        return Address(here or address.public_host(env), port, port, certain=True)
     # `-p 2222:22` is the documented command: nobody publishes 22 as 22.
     assumed = 2222 if port == 22 else port
     return Address(address.public_host(env), assumed, port, certain=False)

@@ -236,7 +236,7 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
             "state.not_kept",
             f"uid {me.uid} cannot write /var/lib/launcher",
             "the host key is new at every start"
-            if settings.jupyter_token
+            if settings.jupyter_token or settings.jupyter_auth == "proxy"
             else "the token and the host key are new at every start",
             f"mount a folder of uid {me.uid}: {tell(host, 'mount', 'DIRECTORY:/state')}; and name "
             f"it: {tell(host, 'setting', 'LAUNCHER_STATE_DIR=/state')}",

@@ -51,16 +51,14 @@ def plan_identity(host: Host, settings: Settings) -> Identity:
         uid, why = _choose(host, settings)
         if host.image:
             account = _account(host, settings, uid)
-            if settings.home and account.uid:
-                account = account._replace(home=settings.home)
-            found = _named(host, settings, account, why)
+            of_root = _home_of_root(settings) if host.names_writable else ""
+            home = settings.home if account.uid else of_root
+            found = _named(host, settings, account._replace(home=home or account.home), why)
         else:
             found = Identity(_account_there(host, settings, uid), why)
-    if settings.home or (settings.user == "root" and "user" in settings.given and host.image):
-        # NB_USER=root has a home beside the other users', as in the Jupyter Docker Stacks.
-        home = settings.home or "/home/root"
-        if settings.home or found.is_root:
-            found = found._replace(account=found.account._replace(home=home))
+    home = settings.home or (_home_of_root(settings) if host.image and found.is_root else "")
+    if home:
+        found = found._replace(account=found.account._replace(home=home))
     return found._replace(
         sudo=settings.grant_sudo and host.image and host.me.uid == 0 and not found.is_root,
         root_login=settings.grant_sudo or found.is_root,
@@ -69,6 +67,11 @@ def plan_identity(host: Host, settings: Settings) -> Identity:
         chown_extra=settings.chown_extra,
         chown_extra_all=bool(settings.chown_extra_opts),
     )
+
+
+def _home_of_root(settings: Settings) -> str:
+    """Return the home that NB_USER=root has, beside the other users': as in the Docker Stacks."""
+    return "/home/root" if settings.user == "root" and "user" in settings.given else ""
 
 
 def _choose(host: Host, settings: Settings) -> tuple[int, str]:
@@ -152,10 +155,7 @@ def joinable(gids: Iterable[int], host: Host) -> tuple[int, ...]:
 
 def _named(host: Host, settings: Settings, account: Account, why: str) -> Identity:
     """Return the identity with the way in which the account gets its name."""
-    group = settings.group or next((n for n, gid in host.groups if gid == account.gid), None)
-    taken = {name for name, gid in host.groups if gid != account.gid}
-    if group is None:
-        group = f"{account.name}{account.gid}" if account.name in taken else account.name
+    group = _group_name(host, settings, account)
     found = Identity(account, why, group=group)
     there = host.account_named(account.name)
     same_group = account.uid == 0 or not host.groups or (group, account.gid) in host.groups
@@ -182,8 +182,17 @@ def _started_as(host: Host, settings: Settings) -> Identity:
     if host.nss_wrapper is None:
         return Identity(host.me._replace(home=home, shell=shell), why, names="unknown")
     account = host.me._replace(name=settings.user, home=home, shell=shell)
-    group = next((name for name, gid in host.groups if gid == account.gid), account.name)
+    group = _group_name(host, settings, account)
     return Identity(account, why, names="wrapped", group=group)
+
+
+def _group_name(host: Host, settings: Settings, account: Account) -> str:
+    """Return the name of the account's group; not one that another group here has."""
+    known = next((name for name, gid in host.groups if gid == account.gid), None)
+    if settings.group or known:
+        return settings.group or known or ""
+    taken = {name for name, _ in host.groups}
+    return f"{account.name}{account.gid}" if account.name in taken else account.name
 
 
 def takes_workspace(account: Account, host: Host, workspace: str) -> bool:

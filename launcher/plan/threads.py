@@ -44,7 +44,7 @@ def plan_threads(limits: Limits, devices: int, environ: Mapping[str, str]) -> tu
     if not quota_binds and not pids_bind:
         return ()
     usable = cpus.usable
-    limit = f"{cpus.usable:g} CPUs by quota"
+    limit = f"{cpus.in_words} by quota"
     if limits.pids is not None and pids_bind and limits.pids / _PIDS_PER_CPU < usable:
         usable = limits.pids / _PIDS_PER_CPU
         limit = f"{limits.pids} processes at most"

@@ -5,6 +5,7 @@ The kernel looks for a program named "/bin/bash\\r", and bash for the "\\r" that
 
 from __future__ import annotations
 
+import codecs
 import os
 
 from launcher.process.fork import write_all
@@ -31,7 +32,10 @@ class UnixCopy:
 
 
 def unix_copy(path: str) -> UnixCopy | None:
-    """Return a script without the line ends of Windows; None where it has none, or is no text."""
+    """Return a script without the line ends of Windows; None where it has none, or is no text.
+
+    Nor with the mark of its encoding before the first line, which editors there put there.
+    """
     try:
         with open(path, "rb") as stream:
             text = stream.read(_LARGEST + 1)
@@ -39,4 +43,4 @@ def unix_copy(path: str) -> UnixCopy | None:
         return None
     if not text.partition(b"\n")[0].endswith(b"\r") or b"\0" in text or len(text) > _LARGEST:
         return None
-    return UnixCopy(text.replace(b"\r\n", b"\n"))
+    return UnixCopy(text.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n"))

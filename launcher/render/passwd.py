@@ -12,7 +12,9 @@ from launcher.model.plan import Identity
 def passwd_text(text: str, identity: Identity) -> str:
     """Return passwd(5) with the account, in place of the one that it takes over from."""
     account = identity.account
-    line = f"{account.name}:x:{account.uid}:{account.gid}::{account.home}:{account.shell}"
+    fields = [line.split(":") for line in text.splitlines() if line.startswith(f"{account.name}:")]
+    comment = fields[0][4] if fields and len(fields[0]) == 7 else ""
+    line = f"{account.name}:x:{account.uid}:{account.gid}:{comment}:{account.home}:{account.shell}"
     return _with_line(text, line, 2, str(account.uid), _old_names(identity))
 
 
@@ -56,8 +58,16 @@ def _old_names(identity: Identity) -> set[str]:
 
 
 def _with_line(text: str, line: str, field: int, value: str, replaced: set[str]) -> str:
-    """Return the text without the lines named `replaced`, and with `line` before its equals."""
-    lines = [old for old in text.splitlines() if old.partition(":")[0] not in replaced]
-    columns = [[*old.split(":"), *[""] * 3] for old in lines]
-    place = next((i for i, row in enumerate(columns) if value and row[field] == value), len(lines))
+    """Return the text without the lines named `replaced`, and with `line` before its equals.
+
+    Where it has none it takes the place of its own name.
+    """
+    old = text.splitlines()
+    names = [line.partition(":")[0] for line in old]
+    lines = [line for line, name in zip(old, names, strict=True) if name not in replaced]
+    columns = [[*line.split(":"), *[""] * 3] for line in lines]
+    own = line.partition(":")[0]
+    before = names[: names.index(own)] if own in names else names
+    usual = sum(name not in replaced for name in before)
+    place = next((i for i, row in enumerate(columns) if value and row[field] == value), usual)
     return "\n".join([*lines[:place], line, *lines[place:], ""])

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Callable
 
 from launcher.model.plan import GpuRequest, Secret
 from launcher.model.services import service_of
+from launcher.settings import jupyter_options
 
 
 def _number(text: str) -> int:
@@ -239,12 +239,9 @@ def idle_time(text: str) -> int:
 
 
 def jupyter_arguments(text: str) -> tuple[str, ...]:
-    """Return the words of a command line, split as a shell does."""
-    try:
-        words = tuple(shlex.split(text))
-    except ValueError:  # a quote that is not closed
-        words = ()
-    if not words or len(text) > 16384:
+    """Return the words of a command line."""
+    words = jupyter_options.split(text) if len(text) <= 16384 else ()
+    if not words:
         raise ValueError("options of Jupyter, as in a shell, such as --debug")
     return words
 

@@ -7,6 +7,8 @@ command line is everybody's to read.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,12 +29,41 @@ _CLASSES = ("", "ServerApp", "NotebookApp", "LabApp", "IdentityProvider", "Singl
 _EVERY_ADDRESS = ("0.0.0.0", "::", "*")  # what the box listens on anyway
 
 
+# A dict or a list as Open Data Hub's controller writes one: --ServerApp.x={"user":"me"}.  Its own
+# image splits at white space alone, so the quotes in there are the value's and not a shell's.
+_AS_IT_IS = re.compile(r"(?!\S*\\)-[\w.-]+=(?:\{\S*\}|\[\S*\])(?!\S)")
+_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
+_SPACE = re.compile(r"\s*")
+
+
 class Taken(NamedTuple):
     """What of some options is a setting, and the rest."""
 
     settings: Mapping[str, tuple[tuple[str, str], ...]]  # field -> (option, its value) …
     rest: tuple[str, ...]
     no_token: bool  # an empty token: "let everybody in"
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Split as a shell does; dicts and lists without a quote around them stay as they are.
+
+    Where a quote is not closed there is no word at all.
+    """
+    words: list[str] = []
+    at = _end(_SPACE.match(text))
+    while at < len(text):
+        if found := _AS_IT_IS.match(text, at):
+            words.append(found[0])
+        elif found := _WORD.match(text, at):
+            words += shlex.split(found[0])
+        else:
+            return ()
+        at = _end(_SPACE.match(text, found.end()))
+    return tuple(words)
+
+
+def _end(found: re.Match[str] | None) -> int:
+    return found.end() if found else 0
 
 
 def take(words: Sequence[str]) -> Taken:

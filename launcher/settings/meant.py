@@ -93,7 +93,15 @@ def keeps_alive(command: Sequence[str]) -> bool:
 
 _SERVERS = ("lab", "notebook", "nbclassic", "server")
 _PROGRAMS = tuple(f"jupyter-{name}" for name in _SERVERS)
+_MODULES = ("jupyterlab", "notebook", "nbclassic", "jupyter_server")
 _NOT_A_SERVER = ("-h", "--help", "--help-all", "--version", "--generate-config", "--show-config")
+# What stands first behind `jupyter lab` and its kin and is no folder or notebook to open.
+_SUBCOMMANDS = (
+    "build", "clean", "extension", "licenses", "list", "password", "path", "paths", "stop",
+    "workspace", "workspaces",
+)  # fmt: skip
+# The last command of a shell's line, where nothing of the shell's is in it.
+_LAST = re.compile(r"(?:^|[;&|\n])\s*(?:exec\s+)?([^;&|\n(){}<>$`]+?)\s*;?\s*$")
 
 
 def reachable(command: Sequence[str], as_root: bool) -> tuple[str, ...]:
@@ -103,17 +111,53 @@ def reachable(command: Sequence[str], as_root: bool) -> tuple[str, ...]:
     run as root.  Every other command stays as it is.
     """
     words = tuple(command)
-    if words[:1] and _base(words[0]) == "jupyter" and words[1:2] and words[1] in _SERVERS:
-        options = words[2:]
-    elif words[:1] and _base(words[0]) in _PROGRAMS:
-        options = words[1:]
-    else:
-        return words
-    first_is_a_word = bool(options) and not options[0].startswith("-")
-    if first_is_a_word or any(option in _NOT_A_SERVER for option in options):
-        return words  # jupyter lab list, jupyter lab build, a notebook to open
+    if words and _base(words[0]) in _SHELLS and len(words) > 2 and _is_script(words[1]):
+        import shlex  # where it is needed: PID 1 is in a hurry
+
+        more = shlex.join(_missing(_last_of(words[2]), as_root))
+        return (*words[:2], f"{words[2].rstrip(' ;')} {more}", *words[3:]) if more else words
+    return (*words, *_missing(words, as_root))
+
+
+def _is_script(option: str) -> bool:
+    """Return whether a shell's option says that a line follows: -c, -lc."""
+    return option.startswith("-") and not option.startswith("--") and option.endswith("c")
+
+
+def _last_of(line: str) -> tuple[str, ...]:
+    """Return the words of a shell line's last command; none where that is not plain."""
+    import shlex
+
+    found = _LAST.search(line)
+    try:
+        return tuple(shlex.split(found[1])) if found else ()
+    except ValueError:  # a quote begins before it
+        return ()
+
+
+def _missing(words: tuple[str, ...], as_root: bool) -> tuple[str, ...]:
+    """Return the options that a command of Jupyter's lacks."""
+    options = _options_of_a_server(words)
+    if options is None or any(option in _NOT_A_SERVER for option in options):
+        return ()
     names = {option.partition("=")[0].rpartition(".")[2].lstrip("-") for option in options}
     listen = () if names & {"ip", "sock"} else ("--ip=*",)
     root = ("--allow-root",) if as_root and not names & {"allow-root", "allow_root"} else ()
     browser = () if names & {"no-browser", "browser", "open_browser"} else ("--no-browser",)
-    return (*words, *listen, *root, *browser)
+    return (*listen, *root, *browser)
+
+
+def _options_of_a_server(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the words behind `jupyter lab`, `jupyter-lab`, `python -m jupyterlab` and such."""
+    base, rest = _base(words[0]) if words else "", words[1:]
+    if re.fullmatch(r"python[0-9.]*", base) and "-m" in rest:
+        at = rest.index("-m")
+        if any(not word.startswith("-") for word in rest[:at]) or not rest[at + 1 :]:
+            return None
+        base, rest = rest[at + 1], rest[at + 2 :]
+        base = "jupyter-server" if base in _MODULES else base
+    if base == "jupyter" and rest and rest[0] in _SERVERS:
+        base, rest = f"jupyter-{rest[0]}", rest[1:]
+    if base not in _PROGRAMS or (rest and rest[0] in _SUBCOMMANDS):
+        return None
+    return rest

@@ -197,8 +197,8 @@ def _packages_line(plan: Plan) -> Iterator[str]:
 
 def limits_text(limits: Limits) -> str:
     cpus = limits.cpus
-    of = f" of {cpus.online}" if cpus.usable < cpus.online else ""
-    parts = [f"{cpus.usable:g}{of} CPUs"]
+    limited = cpus.usable < cpus.online
+    parts = [f"{cpus.usable:g} of {cpus.online} CPUs" if limited else cpus.in_words]
     if limits.memory:
         parts.append(f"{limits.memory / GIB:.1f} GiB memory")
     if limits.shm is not None:

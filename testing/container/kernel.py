@@ -43,12 +43,12 @@ class Answer:
 
 
 class Server:
-    """A Jupyter server, reached with the token and nothing else."""
+    """A Jupyter server, reached with the token and nothing else; or by whom a proxy let in."""
 
     def __init__(self, url: str) -> None:
-        """Take the URL of a banner: `http://HOST:PORT/BASE/lab?token=…`."""
+        """Take the URL of a banner: `http://HOST:PORT/BASE/lab?token=…`, or without a token."""
         parts = urlsplit(url)
-        self.token = parse_qs(parts.query)["token"][0]
+        self.token = parse_qs(parts.query).get("token", [""])[0]
         self._encrypted = parts.scheme == "https"
         self._place = parts.netloc + parts.path.removesuffix("/lab")
 
@@ -70,9 +70,19 @@ class Server:
             f"{self.url}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"token {token}"} if token else {},
+            headers={"Authorization": f"token {token}"} if token else self._as_a_page(method),
         )
         return fetch(request)
+
+    def _as_a_page(self, method: str) -> dict[str, str]:
+        """Return what a page of the server's own sends: jupyter_server, check_xsrf_cookie."""
+        if method == "GET":
+            return {}
+        with build_opener().open(f"{self.url}/lab", timeout=ANSWER_TIMEOUT) as page:
+            cookies = page.headers.get_all("Set-Cookie") or []
+        given = [cookie.partition(";")[0] for cookie in cookies]
+        own = next((cookie for cookie in given if cookie.startswith("_xsrf=")), "_xsrf=")
+        return {"Cookie": "; ".join(given), "X-XSRFToken": own.removeprefix("_xsrf=")}
 
     def answers(self) -> bool:
         """Say whether it is there and takes the token."""

@@ -65,7 +65,8 @@ def brought(shared_box: Boxes, tmp_path_factory: pytest.TempPathFactory, key: Ke
     for name, text in {**FILES, "keys/me.pub": f"{key.public}\n"}.items():
         file = folder / name
         file.parent.mkdir(exist_ok=True)
-        file.write_bytes(text.replace("\n", "\r\n").encode())
+        mark = "\ufeff" * (name in ("token", "hooks/10-run"))
+        file.write_bytes(f"{mark}{text}".replace("\n", "\r\n").encode())
         file.chmod(0o755)
     mounts = [part for name, at in PLACES.items() for part in ("-v", f"{folder / name}:{at}:ro")]
     given = ("--env-file", f"{folder}/env", "-e", "JUPYTER_TOKEN_FILE=/token")

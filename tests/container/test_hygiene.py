@@ -123,14 +123,18 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 PIP_INSTALL = "pip install --no-index --find-links /wheels --upgrade"
+LEFT_OUT = "launcher: --user is left out: /opt/venv is yours to install into"
 
 
 def test_pip_install_from_a_cell(box_of_all: Box) -> None:
-    """A new package, its upgrade, and the upgrade of one that root installed with the image."""
+    """A new package, its upgrade, and the upgrade of one that root installed with the image.
+
+    --user is what people add by habit; the environment is theirs already.
+    """
     with kernel.connect(box_of_all).kernel() as notebook:
         notebook.run(f"%{PIP_INSTALL} sample_package==1.0")
         assert notebook.run("import sample_package as it; print(it.__version__)") == "1.0\n"
-        notebook.run(f"%{PIP_INSTALL} sample_package nvitop")
+        assert LEFT_OUT in notebook.run(f"%{PIP_INSTALL} --user sample_package nvitop")
         module = "import importlib; importlib.reload(it); print(it.__version__, it.__file__)"
         version, path = notebook.run(module).split()
         assert (version, path.partition("/lib/")[0]) == ("2.0", "/opt/venv")
@@ -139,8 +143,10 @@ def test_pip_install_from_a_cell(box_of_all: Box) -> None:
 
 
 def test_pip_install_over_ssh(box_of_all: Box) -> None:
-    said = login(box_of_all).ssh(f"{PIP_INSTALL} sample_package==1.0 && pip check; id -un")
+    install = f"{PIP_INSTALL} --user sample_package==1.0"
+    said = login(box_of_all).ssh(f"{install} && pip check; pip list --user; id -un")
     assert said.stdout.splitlines()[-2:] == ["No broken requirements found.", "dev"], said
+    assert said.stderr.count(LEFT_OUT) == 1, said
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_free_ports_on_the_host_network(box: Boxes) -> None:
     ports = {"JUPYTER_PORT": str(_free_port()), "SSH_PORT": str(_free_port())}
     banner = box("--network", "host", env=ports).wait_for_banner()
     assert f"ssh -p {ports['SSH_PORT']} dev@127.0.0.1" in banner
+    assert "reached with -p" not in banner
     assert f"http://127.0.0.1:{ports['JUPYTER_PORT']}/lab?token=" in banner
     assert kernel.open_page(kernel.printed_url(banner)).status == 200
 

@@ -33,6 +33,8 @@ def tree(path: Path, *lines: str) -> Path:
         (KUBEFLOW, ["/home/jovyan/work rw"], "/home/jovyan/work", "/home/jovyan/work"),
         (KUBEFLOW, ["/mnt/me rw"], "/mnt/me", "/mnt/me"),
         (KUBEFLOW, ["/home/jovyan rw", "/home/dev rw"], "/home/jovyan", ""),
+        (KUBEFLOW, ["/opt/app-root/src rw", "/mnt/b rw"], "/opt/app-root/src", "/opt/app-root/src"),
+        (KUBEFLOW, ["/opt/venv rw", "/opt/app-root rw"], "/workspace", ""),
         (KUBEFLOW, ["/a rw", "/b rw"], "/workspace", ""),
         (KUBEFLOW, ["/home/jovyan ro"], "/workspace", ""),
         (KUBEFLOW, ["/home/jovyan rw", "/workspace rw"], "/workspace", ""),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.detect.hosts import default_interface, loopback_of
+from launcher.detect.hosts import default_interface, has_the_machines_network, loopback_of
 
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 DEFAULT = "eth0\t00000000\t01D51FAC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
@@ -49,5 +49,21 @@ def test_the_interface_of_the_default_route(tmp_path: Path, routes: str, interfa
     assert default_interface(tmp_path) == interface
 
 
+@pytest.mark.parametrize(
+    ("interfaces", "machines"),
+    [
+        (["lo/type", "eth0/type"], False),
+        (["lo/type", "eth0/type", "tunl0/type"], False),
+        (["eth0/device/vendor", "lo/type"], True),
+        (["docker0/bridge/bridge_id", "eth0/type", "lo/type"], True),
+    ],
+)
+def test_whose_network_it_is(tmp_path: Path, interfaces: list[str], machines: bool) -> None:
+    for interface in interfaces:
+        write(tmp_path, f"sys/class/net/{interface}", "")
+    assert has_the_machines_network(tmp_path) is machines
+
+
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     assert (loopback_of("box", tmp_path), default_interface(tmp_path)) == ("", "")
+    assert not has_the_machines_network(tmp_path)

@@ -246,6 +246,20 @@ VAST = {"PUBLIC_IPADDR": "198.51.100.9", "VAST_TCP_PORT_22": "41022", "VAST_TCP_
             "::1:22",
             id="where-it-listens",
         ),
+        pytest.param(
+            {"LAUNCHER_LISTEN": "0.0.0.0"},
+            {"image": False},
+            "127.0.0.1:8888",
+            "127.0.0.1:22",
+            id="nobody-opens-every-address",
+        ),
+        pytest.param(
+            {"JUPYTER_PORT": "18890"},
+            {"machines_network": True},
+            "127.0.0.1:18890",
+            "127.0.0.1:22",
+            id="the-machine-s-network",
+        ),
     ],
 )
 def test_where_services_are_reached(environ, host, jupyter, ssh) -> None:

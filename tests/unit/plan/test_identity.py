@@ -69,8 +69,10 @@ MOVED = ("dev", 1234, 1234, "/home/dev")
                      "kept", id="NB_USER-who-exists"),
         pytest.param(host(), {"NB_USER": "bob", "NB_UID": "1234"},
                      ("bob", 1234, 1500, "/home/bob"), "written", id="NB_USER-under-another-uid"),
-        pytest.param(host(), {"NB_USER": "root"}, ("root", 0, 0, "/home/root"), "kept",
+        pytest.param(host(), {"NB_USER": "root"}, ("root", 0, 0, "/home/root"), "written",
                      id="NB_USER-root"),
+        pytest.param(host(names_writable=False), {"NB_USER": "root"},
+                     ("root", 0, 0, "/home/root"), "kept", id="NB_USER-root-read-only"),
         # the workspace's owner
         pytest.param(host(SOMEBODYS), {}, MOVED, "written", id="owner"),
         pytest.param(host(replace(SOMEBODYS, gid=0)), {}, ("dev", 1234, 1000, "/home/dev"),
@@ -145,6 +147,10 @@ def test_the_group_has_a_name_of_its_own() -> None:
     assert identity(host(SOMEBODYS), NB_USER="alice").group == "alice"
     assert identity(host(SOMEBODYS), NB_GROUP="lab").group == "lab"
     assert identity(host(), NB_GROUP="lab").names == "written"
+    nameless = NAMELESS._replace(gid=1010, groups=(1010, 1000))
+    assert identity(host(me=nameless)).group == "dev1010"
+    assert identity(host(me=nameless), NB_USER="alice").group == "alice"
+    assert identity(host(me=nameless), NB_GROUP="lab").group == "lab"
 
 
 @pytest.mark.parametrize(

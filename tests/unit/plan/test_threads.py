@@ -36,6 +36,7 @@ def test_nothing_is_set_where_no_limit_binds(given: Limits, devices: int) -> Non
         (limits(quota=16.0), 3, "5", "16 CPUs by quota, shared by 3 GPUs"),
         (limits(quota=2.9), 1, "2", "2.9 CPUs by quota"),
         (limits(quota=0.5), 1, "1", "0.5 CPUs by quota"),
+        (limits(quota=1.0), 1, "1", "1 CPU by quota"),
         (limits(quota=4.0), 8, "1", "4 CPUs by quota, shared by 8 GPUs"),
         (limits(pids=256), 1, "16", "256 processes at most"),
         (limits(pids=256), 4, "4", "256 processes at most, shared by 4 GPUs"),

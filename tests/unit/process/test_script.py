@@ -16,6 +16,7 @@ from launcher.process.script import unix_copy
         (b"#!/usr/bin/env bash\r\necho\r\n", b"#!/usr/bin/env bash\necho\n"),
         (b"if x; then\r\n\ty\r\nfi", b"if x; then\n\ty\nfi"),
         (b"\r\na\rb\r\n", b"\na\rb\n"),
+        (b"\xef\xbb\xbf#!/bin/sh\r\n\xef\xbb\xbf\r\n", b"#!/bin/sh\n\xef\xbb\xbf\n"),
         (b"#!/bin/sh\necho '\r'\r\n", None),
         (b"\x7fELF\r\n\0", None),
         (b"", None),

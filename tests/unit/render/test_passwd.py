@@ -79,6 +79,16 @@ def test_nobody_is_locked() -> None:
     assert len(line.split(":")) == 9
 
 
+def test_root_s_home_is_another_and_the_comment_stays() -> None:
+    """NB_USER=root."""
+    root = Account("root", 0, 0, "/root", "/bin/bash", (0,))
+    found = Identity(root._replace(home="/home/root"), "", group="root", former=root)
+    text = passwd_text(PASSWD, found)
+    assert text == PASSWD.replace(":/root:", ":/home/root:")
+    assert shadow_text(SHADOW, found).splitlines()[0] == SHADOW.splitlines()[0]
+    assert group_text(GROUP, found) == GROUP
+
+
 def test_roots_line_is_never_taken() -> None:
     root = Account("root", 0, 0, "/root", "/bin/bash", (0,))
     assert names(passwd_text(PASSWD, Identity(ALICE, "", group="x", former=root)))[0] == "root"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.model.errors import BadSetting
+from launcher.settings import jupyter_options
 from launcher.settings.load import load_settings
 
 
@@ -38,15 +39,35 @@ def test_a_token_is_taken_and_in_no_argument() -> None:
 
 
 def test_what_open_data_hub_passes_is_taken() -> None:
+    hub = '--ServerApp.tornado_settings={"user":"me","hub_host":"https://odh.example"}'
     words = (
-        "--ServerApp.port=8888 --ServerApp.token='' --ServerApp.password='' "
-        "--ServerApp.base_url=/notebook/ns/me --ServerApp.quit_button=False "
-        '--ServerApp.tornado_settings={"user":"me"}'
+        "--ServerApp.port=8888\n--ServerApp.token=''\n--ServerApp.password=''\n"
+        f"--ServerApp.base_url=/notebook/ns/me\n--ServerApp.quit_button=False\n{hub}\n"
     )
     found = load_settings({"NOTEBOOK_ARGS": words, "NB_PREFIX": "/notebook/ns/me"})
     assert found.jupyter_token is None
-    assert found.jupyter_arguments[0] == "--ServerApp.password="
+    quit_button = "--ServerApp.quit_button=False"
+    assert found.jupyter_arguments == ("--ServerApp.password=", quit_button, hub)
     assert any("token is empty" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("--a='b c' -d", ("--a=b c", "-d")),
+        ('--x={"a":"b"} --y', ('--x={"a":"b"}', "--y")),
+        ('--x=["a","b"]', ('--x=["a","b"]',)),
+        ("""--x='{"a": 1}'""", ('--x={"a": 1}',)),  # quoted, as a shell wants it
+        (r"--x={\"a\":1}", ('--x={"a":1}',)),
+        ("""--x='a --y={"b"} c'""", ('--x=a --y={"b"} c',)),
+        ("''", ("",)),
+        ("--x='a", ()),
+        ("--x\\", ()),
+        ("", ()),
+    ],
+)
+def test_a_line_is_split_as_a_shell_does_but_for_bare_dicts(text: str, words: object) -> None:
+    assert jupyter_options.split(text) == words
 
 
 @pytest.mark.parametrize(

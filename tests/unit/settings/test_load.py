@@ -203,6 +203,18 @@ def test_the_token_file_is_read_without_its_newline(tmp_path) -> None:
     assert settings.given["jupyter_token"] == "JUPYTER_TOKEN_FILE"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_file_as_windows_writes_it(tmp_path, encoding: str) -> None:
+    """Editors put a mark before the text, PowerShell's > writes UTF-16."""
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBm0hPqZ8JQmZ1yQ0m2Q7bW7Qd0mYqv2f3yY2mF3gq1W me"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    for name, text in (("token", "s3cret"), ("key", key)):
+        (tmp_path / name).write_bytes(f"{mark}{text}\r\n".encode(encoding))
+    settings = load(JUPYTER_TOKEN_FILE=f"{tmp_path}/token", PUBLIC_KEY_FILE=f"{tmp_path}/key")
+    assert settings.jupyter_token == Secret("s3cret")
+    assert [line.text for line in settings.key_lines if line.text] == [key]
+
+
 def test_the_variable_wins_over_the_file(tmp_path) -> None:
     (tmp_path / "token").write_text("file")
     settings = load(JUPYTER_TOKEN="variable", JUPYTER_TOKEN_FILE=f"{tmp_path}/token")

@@ -111,10 +111,41 @@ def test_a_command_that_does_something(command: list[str]) -> None:
         ("jupyter lab list", False, ""),
         ("jupyter lab --version", False, ""),
         ("jupyter kernelspec list", False, ""),
+        ("jupyter lab workspaces import x", False, ""),
+        ("jupyter lab /workspace", False, "--ip=* --no-browser"),
+        ("jupyter notebook a.ipynb --ip=0.0.0.0", False, "--no-browser"),
         ("jupyter", False, ""),
-        ("python -m jupyterlab", False, ""),
+        ("python -m jupyterlab", False, "--ip=* --no-browser"),
+        ("/opt/venv/bin/python3.11 -u -m jupyter lab --port=9", True,
+         "--ip=* --allow-root --no-browser"),
+        ("python -m notebook list", False, ""),
+        ("python -m pip install jupyterlab", False, ""),
+        ("python train.py -m jupyterlab", False, ""),
+        ("python -m", False, ""),
     ],
-)
+)  # fmt: skip
 def test_jupyter_as_the_command_can_be_reached(line: str, root: bool, added: str) -> None:
     words = tuple(line.split())
     assert meant.reachable(words, root) == (*words, *added.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "added"),
+    [
+        ("jupyter lab", " '--ip=*' --no-browser"),
+        ("pip install x && exec jupyter lab --port=9", " '--ip=*' --no-browser"),
+        ("cd /data; jupyter notebook --no-browser;", " '--ip=*'"),
+        ("jupyter lab --ip=0.0.0.0 --allow-root --no-browser", ""),
+        ("jupyter lab > log", ""),
+        ("jupyter lab & sleep infinity", ""),
+        ("echo 'a; jupyter lab'", ""),
+        ("(jupyter lab)", ""),
+        ("echo jupyter lab", ""),
+        ("jupyter lab $OPTIONS", ""),
+        ("# jupyter lab", ""),
+    ],
+)
+def test_so_it_can_at_the_end_of_a_shell_s_line(line: str, added: str) -> None:
+    found = meant.reachable(("bash", "-lc", line, "$0"), as_root=False)
+    assert found == ("bash", "-lc", line.rstrip(";") + added, "$0")
+    assert meant.reachable(("bash", line), as_root=False) == ("bash", line)

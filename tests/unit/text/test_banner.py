@@ -232,6 +232,8 @@ def test_how_long_it_took() -> None:
     ("limits", "text"),
     [
         (Limits(CpuBudget(8, 8, None), None, None, None, None), "8 CPUs"),
+        (Limits(CpuBudget(1, 1, None), None, None, None, None), "1 CPU"),
+        (Limits(CpuBudget(8, 8, 1.0), None, None, None, None), "1 of 8 CPUs"),
         (Limits(CpuBudget(128, 64, None), None, None, None, None), "64 of 128 CPUs"),
         (Limits(CpuBudget(8, 8, 1.5), GIB, None, None, None), "1.5 of 8 CPUs, 1.0 GiB memory"),
         (Limits(CpuBudget(2, 2, None), None, 64 << 20, None, None), "2 CPUs, 64 MiB /dev/shm"),
