@@ -257,6 +257,8 @@ static long long attribute_value(int attribute, int device) {
     case 50: return domain;                                          /* PCI_DOMAIN_ID */
     case 75: return gpu(device)[F_compute_capability].number / 1000; /* ..._MAJOR */
     case 76: return gpu(device)[F_compute_capability].number % 1000 / 10; /* ..._MINOR */
+    case 116: return gpu(device)[F_gpu_direct_rdma].number;          /* ..._SUPPORTED */
+    case 124: return gpu(device)[F_dma_buf].number;                  /* ..._SUPPORTED */
     }
     for (size_t i = 0; i < sizeof CONSTANTS / sizeof *CONSTANTS; i++)
         if (CONSTANTS[i].attribute == attribute) return CONSTANTS[i].value;

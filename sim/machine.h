@@ -123,6 +123,8 @@ enum {
     X(link_replay_errors, NUMBER, NULL) \
     X(link_crc_errors, NUMBER, NULL) \
     X(c2c_links, NUMBER, NULL) \
+    X(gpu_direct_rdma, WORD, NO_YES) \
+    X(dma_buf, WORD, NO_YES) \
     X(event_types, NUMBER, NULL) \
     X(recovery_action, WORD, RECOVERY_ACTIONS)
 

@@ -50,7 +50,7 @@ USES = {
     "text": {"checks", "gpus", "model", "plan"},  # what is odd is mended in the place's words
     "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
-    "cluster": {"detect", "model", "process"},
+    "cluster": {"detect", "gpus", "model", "process"},
     "supervise": {"box", "detect", "model", "process", "settings"},
     "watch": {
         "box", "checks", "detect", "doctor", "gpus", "model", "paths", "process", "settings",

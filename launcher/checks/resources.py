@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from launcher.checks.check import Check, plural
-from launcher.checks.facts import forbidden
+from launcher.checks.facts import forbidden, rdma
 from launcher.checks.facts.how_to_run import has_options, place_of, tell
 from launcher.checks.facts.taken import devices_of, holders, in_use, memory_full
 from launcher.model.evidence import Evidence
@@ -21,8 +21,6 @@ _IDLE, _HW_SLOWDOWN, _SW_THERMAL, _HW_THERMAL, _POWER_BRAKE = 0x1, 0x8, 0x20, 0x
 
 # A process of PyTorch's has some dozens of threads, and a job several processes of them.
 _FEW_PROCESSES = 512
-# NCCL registers 4 MiB for each of its channels and peers: hundreds of MiB among a few nodes.
-_MUCH_LOCKED = _GIB
 _MANY_FILES = 1 << 20  # fs.nr_open as the kernel has it: more was allowed on purpose, or by mistake
 
 
@@ -112,15 +110,6 @@ def _shm(seen: Evidence) -> str | None:
     return f"/dev/shm is {shm >> 20} MiB" if shm is not None and shm < _GIB else None
 
 
-def _memlock(seen: Evidence) -> str | None:
-    """Only where there are RDMA cards: between the GPUs of one box nothing needs the limit."""
-    limit = seen.limits.memlock
-    rdma = any(node.startswith("/dev/infiniband/uverbs") for node in seen.hardware.device_nodes)
-    if not rdma or not seen.gpus or limit is None or limit >= _MUCH_LOCKED:
-        return None
-    return f"{limit >> 10} KiB of memory may be locked (ulimit -l), and RDMA cards are here"
-
-
 def _threads(seen: Evidence) -> str | None:
     limit = seen.limits.pids
     few = limit is not None and limit < _FEW_PROCESSES
@@ -185,6 +174,7 @@ def _name_it(seen: Evidence) -> str:
 
 _BUSY = '46: "CUDA-capable device(s) is/are busy or unavailable"'
 _SLOWER = "its clocks are lowered: everything on it runs slower"
+_SOCKETS = "jobs on several nodes fall back to TCP, ten times slower, and say so only at INFO"
 
 CHECKS: tuple[Check, ...] = (
     Check("resources.compute_prohibited", _all_prohibited,
@@ -220,7 +210,21 @@ CHECKS: tuple[Check, ...] = (
           warning=True),
     Check("resources.shm", _shm,
           "DataLoader workers and NCCL run out of shared memory", _told("shm"), warning=True),
-    Check("resources.memlock", _memlock,
+    Check("resources.rdma_not_passed", rdma.not_passed, _SOCKETS, rdma.pass_on, warning=True),
+    Check("resources.rdma_forbidden", rdma.forbidden,
+          f'NCCL: "Unable to open device"; {_SOCKETS}', rdma.let_in, warning=True),
+    Check("resources.rdma_port", rdma.port_down,
+          "NCCL leaves it out: what goes through it takes another way, or TCP, and that rank sets "
+          "everybody's pace", rdma.bring_up, warning=True),
+    Check("resources.rdma_gid", rdma.no_address,
+          'NCCL cannot connect to other nodes: "ibv_modify_qp failed"', rdma.give_address,
+          warning=True),
+    Check("resources.rdma_peer_memory", rdma.no_peer_memory,
+          "between nodes everything goes through the CPU's memory: half as fast, or less",
+          "on the host: sudo modprobe nvidia-peermem; for every start: echo nvidia-peermem | sudo "
+          "tee /etc/modules-load.d/nvidia-peermem.conf; or the driver's open kernel module, which "
+          "has dma-buf", warning=True),
+    Check("resources.memlock", rdma.little_locked,
           'NCCL fails over RDMA: "ibv_reg_mr … Cannot allocate memory"', _told("memlock"),
           warning=True),
     Check("resources.threads", _threads,

@@ -3,7 +3,8 @@
 `python -I -m launcher.cluster.beside PID JOB RUN_DIR` is a child of the torchrun with that PID, so
 that this one is what it would be without us: its pid, its signals, its exit status.  torchrun says
 the signal that a rank died of; that the kernel took it for want of memory, or an Xid of its GPU, it
-does not know.  JOB is a line of JSON that `launcher status` reads from here (detect/jobs).
+does not know.  JOB is a line of JSON that `launcher status` reads from here (detect/jobs).  When a
+rank died this process becomes itself anew, with that in JOB.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.detect import cgroup
+from launcher.detect import cgroup, jobs
 from launcher.model import codec, run_files
-from launcher.model.job import RunningJob
+from launcher.model.job import Death, RunningJob
 from launcher.model.printable import printable
 from launcher.process.fork import end_with
 from launcher.process.tree import signal_name
 
 _LOOK = 0.5  # seconds: for new workers
 _STOPPED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # torchrun stops its others so
-_EXIT_CODE = 52  # field of proc_pid_stat(5), with the status that wait(2) gives
+_MOST = 3  # deaths that are kept
+_START, _EXIT_CODE = 22, 52  # fields of proc_pid_stat(5): the latter as wait(2) gives it
 
 
 class Worker(NamedTuple):
@@ -36,6 +39,11 @@ class Worker(NamedTuple):
     pid: int
     rank: str  # of all
     local: str  # of this node
+    began: float  # CLOCK_MONOTONIC, seconds
+
+    @property
+    def shown(self) -> str:
+        return f"rank {self.rank} (local rank {self.local}, pid {self.pid})"
 
 
 class Trouble(NamedTuple):
@@ -45,23 +53,20 @@ class Trouble(NamedTuple):
     xids: Mapping[str, Mapping[str, int]] = {}
 
 
-def say_why(
-    job: RunningJob, worker: Worker, number: int, before: Trouble, now: Trouble, reason: str
-) -> str:
-    """Return what is said of a rank that a signal killed.  Pure.
+def say_why(number: int, before: Trouble, now: Trouble, reason: str) -> str:
+    """Return what is said of a rank that a signal killed: by which, and what of.  Pure.
 
     Args:
         number: of the signal.
         reason: what is said of want of memory.
     """
-    who = f"rank {worker.rank} (local rank {worker.local}, pid {worker.pid}) on {job.shown}"
-    line = f"launcher: {who} was killed by {signal_name(number)}"
+    said = signal_name(number)
     if number == signal.SIGKILL and now.kills > before.kills:
-        line += f": the kernel killed it for want of memory, {reason}"
+        said += f": the kernel killed it for want of memory, {reason}"
     elif number == signal.SIGBUS:
-        line += ": as a rule /dev/shm is full; launcher doctor says how large it is"
+        said += ": as a rule /dev/shm is full; launcher doctor says how large it is"
     came = "; ".join(_new_xids(before, now))
-    return f"{line}; meanwhile {came}: launcher doctor" if came else line
+    return f"{said}; meanwhile {came}: launcher doctor" if came else said
 
 
 def _new_xids(before: Trouble, now: Trouble) -> Iterator[str]:
@@ -79,10 +84,9 @@ class Beside:
     def __init__(self, torchrun: int, job: RunningJob, run_dir: str) -> None:
         self.torchrun = torchrun
         self.job = job
-        self._health = f"{run_dir}/{run_files.HEALTH}"
+        self._run_dir = run_dir
         self._workers: dict[int, Worker] = {}  # by the descriptor that tells their end
         self._before = self._look()
-        self._told = False
 
     def stay(self) -> None:
         """Stay until torchrun has ended."""
@@ -108,23 +112,32 @@ class Beside:
                 with contextlib.suppress(OSError):
                     fd = os.pidfd_open(pid)
                     if not self._workers:  # a new round of them
-                        self._told, self._before = False, self._look()
+                        self._before = self._look()
                     self._workers[fd] = worker
                     yield fd
 
     def _say_how_it_ended(self, worker: Worker) -> None:
-        """Say it of the first that a signal killed: torchrun kills the others itself."""
+        """Say it of the first of a round that a signal killed: torchrun kills the others itself."""
         number = killed_by(worker.pid)
-        if number and number not in _STOPPED and not self._told:
-            self._told = True
-            why = (self._before, self._look(), cgroup.reason())
-            line = say_why(self.job, worker, number, *why)
+        told = any(death.at > worker.began for death in self.job.deaths)
+        if number and number not in _STOPPED and not told:
+            by = say_why(number, self._before, self._look(), cgroup.reason())
+            line = f"launcher: {worker.shown} on {self.job.shown} was killed by {by}"
             sys.stderr.write(f"{printable(line)}\n")
+            self._tell(Death(worker.shown, by, time.monotonic()))
+
+    def _tell(self, death: Death) -> None:
+        """Become this program anew, whose command line has it; what it watches it finds again."""
+        job = self.job._replace(deaths=(*self.job.deaths, death)[-_MOST:])
+        words = [str(self.torchrun), codec.to_json(job), self._run_dir]
+        with contextlib.suppress(OSError):
+            os.execve(sys.executable, [sys.executable, "-I", "-m", jobs.MODULE, *words], {})
 
     def _look(self) -> Trouble:
         xids: Mapping[str, Mapping[str, int]] = {}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            xids = dict(json.loads(Path(self._health).read_text())["gpus"]["xids"])
+            health = Path(f"{self._run_dir}/{run_files.HEALTH}").read_text()
+            xids = dict(json.loads(health)["gpus"]["xids"])
         return Trouble(cgroup.kills(), xids)
 
 
@@ -141,15 +154,29 @@ def read_worker(pid: int) -> Worker | None:
     environ = {name: value for name, _, value in pairs}
     if "TORCHELASTIC_RUN_ID" not in environ or "LOCAL_RANK" not in environ:
         return None
-    return Worker(pid, environ.get("RANK", "?")[:9], environ["LOCAL_RANK"][:9])
+    return Worker(pid, environ.get("RANK", "?")[:9], environ["LOCAL_RANK"][:9], _began(pid))
+
+
+def _began(pid: int) -> float:
+    """Return when a process began, to a hundredth of a second; it counts from the machine's start.
+
+    That clock and CLOCK_MONOTONIC differ by the time that the machine was asleep.
+    """
+    ticks = _field(pid, _START) / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks)
 
 
 def killed_by(pid: int) -> int | None:
     """Return the signal that killed a process, of which its parent has not heard yet."""
-    fields = (cgroup.read_text(Path(f"/proc/{pid}/stat")) or "").rpartition(")")[2].split()
-    place = _EXIT_CODE - 3  # the first field after the name is the third
-    status = int(fields[place]) if len(fields) > place else 0
+    status = _field(pid, _EXIT_CODE)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+def _field(pid: int, number: int) -> int:
+    """Return a field of proc_pid_stat(5), 0 where it is not there."""
+    fields = (cgroup.read_text(Path(f"/proc/{pid}/stat")) or "").rpartition(")")[2].split()
+    place = number - 3  # the first field after the name is the third
+    return int(fields[place]) if len(fields) > place else 0
 
 
 def main(pid: str, job: str, run_dir: str) -> None:

@@ -12,10 +12,12 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from launcher.cluster import cards
+from launcher.cluster.cards import CARDS
 from launcher.cluster.rendezvous import Choice, Reach
-from launcher.model.network import Interface, Network, RdmaPort
+from launcher.model.network import Interface, Network
 
-NCCL, GLOO, CARDS = "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "NCCL_IB_HCA"
+NCCL, GLOO = "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"
 _NEVER_NCCL_S = ("docker*", "lo*", "virbr*")
 # Bridges, tunnels and ends of cables that lead to containers: by name, since a container's own eth0
 # is a veth too.
@@ -51,7 +53,7 @@ def choose_way(network: Network, environ: Mapping[str, str], nodes: int) -> Way:
     wanted = network.interface_of(towards_the_others(network))
     kept = tuple(_kept(network, environ))
     settled = {one.name for one in kept}
-    chosen = [*_for_gloo(network, wanted), *_for_nccl(network, wanted), *_for_rdma(network.rdma)]
+    chosen = [*_for_gloo(network, wanted), *_for_nccl(network, wanted), *cards.choose(network)]
     return Way(
         tuple(one for one in chosen if one.name not in settled),
         kept,
@@ -105,23 +107,15 @@ def talked_over(network: Network, environ: Mapping[str, str], gpus: bool) -> tup
     said = environ.get(NCCL if gpus else GLOO, "")
     wanted = network.interface_of(towards_the_others(network))
     found = _taken(network, said, gpus) if said else [wanted] if wanted else []
-    ports = [f"{one.card}:{one.port}" for one in active(network.rdma)] if gpus else []
-    return (*(one.name for one in found), *ports)
+    ports = cards.taken(network.rdma, environ.get(CARDS, "")) if gpus else ()
+    return (*(one.name for one in found), *(one.name for one in ports))
 
 
 def _taken(network: Network, said: str, gpus: bool) -> list[Interface]:
     """Return the interfaces that are up and named by a variable of NCCL's, or of gloo's."""
     up = [one for one in network.interfaces if one.running]
-    return [one for one in up if (_takes(said, one.name) if gpus else one.name in said.split(","))]
-
-
-def _takes(said: str, name: str) -> bool:
-    """Return whether NCCL takes an interface: beginnings, `=` for whole names, `^` for all but."""
-    rest = said.removeprefix("^")
-    names = rest.removeprefix("=").split(",")
-    exact = rest.startswith("=")
-    found = any(name == one if exact else one and name.startswith(one) for one in names)
-    return found != said.startswith("^")
+    names = said.split(",")
+    return [one for one in up if (cards.takes(said, one.name) if gpus else one.name in names)]
 
 
 def _kept(network: Network, environ: Mapping[str, str]) -> Iterator[Choice]:
@@ -180,24 +174,6 @@ def _is_alike(one: Interface, wanted: Interface) -> bool:
     return one == wanted or (same and stem != "eth" and not _is_any(one.name, _NO_WAY_OUT))
 
 
-# --- RDMA ------------------------------------------------------------------------------------
-
-
-def active(ports: tuple[RdmaPort, ...]) -> tuple[RdmaPort, ...]:
-    return tuple(port for port in ports if port.state == "ACTIVE" and port.opens)
-
-
-def _for_rdma(ports: tuple[RdmaPort, ...]) -> Iterator[Choice]:
-    """Leave Ethernet cards out where there is InfiniBand: NCCL would take storage's as well."""
-    usable = active(ports)
-    fabric = [port for port in usable if port.link_layer == "InfiniBand"]
-    others = [port for port in usable if port.link_layer == "Ethernet"]
-    if fabric and others:
-        names = ",".join(dict.fromkeys(port.card for port in fabric))
-        left = ", ".join(dict.fromkeys(port.card for port in others))
-        yield Choice(CARDS, f"={names}", f"InfiniBand; by itself NCCL takes {left} (Ethernet) too")
-
-
 # --- what is said of it --------------------------------------------------------------------------
 
 
@@ -206,19 +182,7 @@ def _notes(network: Network, wanted: Interface | None) -> Iterator[str]:
         yield f"the kernel knows no way to the master: {network.unreachable}"
     if wanted and not wanted.running:
         yield f"{wanted.name} leads to the master and is down"
-    closed = dict.fromkeys(p.card for p in network.rdma if p.state == "ACTIVE" and not p.opens)
-    yield from explain_closed(tuple(closed))
-    down = dict.fromkeys(p.card for p in network.rdma if p.state != "ACTIVE")
-    if down and active(network.rdma):
-        yield f"{', '.join(down)}: no port is active; the others are used"
-
-
-def explain_closed(cards: tuple[str, ...]) -> Iterator[str]:
-    if cards:
-        yield (
-            f"{', '.join(cards)} may not be opened here, so RDMA is not used: "
-            "docker run --device=/dev/infiniband --cap-add=IPC_LOCK …"
-        )
+    yield from cards.notes(network)
 
 
 def _is_any(name: str, patterns: tuple[str, ...]) -> bool:

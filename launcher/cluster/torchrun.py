@@ -19,13 +19,18 @@ from launcher.detect import jobs
 from launcher.detect import network as network_reader
 from launcher.detect.cgroup import read_text
 from launcher.detect.driver import GUEST
-from launcher.detect.torchrun import Torchrun
+from launcher.detect.torchrun import Option, Torchrun
 from launcher.model.errors import BadSetting
 from launcher.model.job import RunningJob
 from launcher.model.network import Network
 
 _NAME_PATIENCE = 60.0  # seconds until the master has a name: a pod gets its own as it starts
 _WRAPPER = f"{GUEST}/rank.py"
+# torchrun's options that say where a node is, and have variables.
+_OF_PLACE = {
+    name: Option(name.strip("-").replace("-", "_"), takes_value=True)
+    for name in ("--nnodes", "--node-rank", "--master-addr", "--rdzv-endpoint")
+}
 
 Tell = Callable[[str], None]
 
@@ -90,7 +95,7 @@ def look(given: Given, around: Around, patience: float = _NAME_PATIENCE) -> Node
         )
     if processes == 0:
         raise BadSetting("--nproc-per-node=gpu, and CUDA sees no GPU: launcher doctor says why")
-    job = find_job(given, _surroundings(around), processes)
+    job = find_job(given, _surroundings(around.environ, around.root), processes)
     master = job.master if job.nodes > 1 else None
     if master:
         _wait_for_name(master, patience, around.tell)
@@ -143,10 +148,22 @@ def running(command: Command, now: float, root: Path = Path("/")) -> RunningJob:
     )  # fmt: skip
 
 
-def _surroundings(around: Around) -> Surroundings:
-    environ = around.environ
+def count_nodes(environ: Mapping[str, str], root: Path = Path("/")) -> int:
+    """Return how many nodes the job has that this box is part of, as far as something says it.
+
+    What contradicts itself, or says no more than half, is a job of several all the same.
+    """
+    given = options.read_words([], _OF_PLACE, environ).given
+    try:
+        said = find_job(given, _surroundings(environ, root), processes=1).nodes
+    except BadSetting:
+        said = 2
+    return max(said, *(found.job.nodes for found in jobs.read_jobs(root)), 1)
+
+
+def _surroundings(environ: Mapping[str, str], root: Path) -> Surroundings:
     paths = (*FILES, environ.get("OMPI_MCA_orte_default_hostfile", ""))
-    texts = {path: read_text(around.root / path.lstrip("/")) for path in filter(None, paths)}
+    texts = {path: read_text(root / path.lstrip("/")) for path in filter(None, paths)}
     there = {path: text for path, text in texts.items() if text is not None}
     return Surroundings(environ, socket.gethostname(), there)
 

@@ -16,7 +16,7 @@ from launcher.paths import walk
 # linux/capability.h: the number of each capability that something here depends on.
 _CAPABILITIES = {
     "CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7, "SYS_CHROOT": 18,
-    "NET_BIND_SERVICE": 10, "AUDIT_WRITE": 29,
+    "NET_BIND_SERVICE": 10, "IPC_LOCK": 14, "AUDIT_WRITE": 29,
 }  # fmt: skip
 _FILES = ("etc/passwd", "etc/group", "etc/shadow")
 _IMAGE_USER = "dev"

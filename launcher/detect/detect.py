@@ -30,7 +30,7 @@ def read_hardware(root: Path = Path("/")) -> Hardware:
     # "… Kernel Module [for x86_64]  550.54.15  …"; the open one says "Open Kernel Module".
     match = re.search(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)", version)
     return Hardware(
-        pci=tuple(_display_controllers(root)),
+        pci=display_controllers(root),
         pci_hidden=not (root / "sys/bus/pci/devices").is_dir(),
         kernel_driver=match[1] if match else None,
         open_module="Open Kernel Module" in version if match else None,
@@ -62,10 +62,11 @@ def open_nodes(root: Path = Path("/"), control_only: bool = False) -> tuple[Devi
     nodes = _device_nodes(root)
     if control_only:
         nodes = [node for node in nodes if not re.fullmatch(r"nvidia\d+", node.name)]
-    return tuple(_open_node(root, node) for node in nodes)
+    return tuple(open_node(root, node) for node in nodes)
 
 
-def _open_node(root: Path, node: Path) -> DeviceNode:
+def open_node(root: Path, node: Path) -> DeviceNode:
+    """Open a device node for reading and writing, and say what came of it."""
     fault = ""
     try:
         os.close(os.open(node, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
@@ -176,6 +177,11 @@ def _device_nodes(root: Path) -> list[Path]:
         "infiniband/uverbs[0-9]*",
     )  # fmt: skip
     return sorted(node for pattern in patterns for node in (root / "dev").glob(pattern))
+
+
+def display_controllers(root: Path = Path("/")) -> tuple[PciDevice, ...]:
+    """Return NVIDIA's GPUs on the PCI bus, which is the machine's in a container too."""
+    return tuple(_display_controllers(root))
 
 
 def _display_controllers(root: Path) -> Iterator[PciDevice]:

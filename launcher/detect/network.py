@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from launcher.detect import rtnetlink
+from launcher.detect import rdma, rtnetlink
 from launcher.detect.cgroup import read_text
-from launcher.model.network import Network, RdmaPort
+from launcher.model.network import Network
 
 _ROOT = Path("/")
 _PATIENCE = 5.0  # seconds for one name; a name server that is not there takes longer than anybody
@@ -36,6 +35,7 @@ def read_network(
         interfaces = rtnetlink.read_interfaces()
     except OSError:
         interfaces = ()
+    ports = rdma.read_ports(root)
     return Network(
         hostname=hostname,
         own_addresses=addresses_of(hostname),
@@ -43,7 +43,8 @@ def read_network(
         master_addresses=found,
         source=source,
         unreachable=why,
-        rdma=tuple(_rdma_ports(root)),
+        rdma=ports,
+        nics=rdma.read_nics(root) if len(ports) > 1 else (),
         in_files=tuple(_set_in_files(environ, home)),
     )
 
@@ -78,37 +79,6 @@ def _source(address: str) -> tuple[str | None, str]:
             return str(asking.getsockname()[0]), ""
     except OSError as err:
         return None, err.strerror or str(err)
-
-
-# --- RDMA ------------------------------------------------------------------------------------
-
-
-def _rdma_ports(root: Path) -> Iterator[RdmaPort]:
-    """Yield the ports of /sys/class/infiniband (kernel.org, ABI/stable/sysfs-class-infiniband)."""
-    opens = {card: node for node, card in _verbs(root)}
-    for card in sorted((root / "sys/class/infiniband").glob("*"), key=_natural):
-        device = card / "device"
-        for port in sorted((card / "ports").glob("[0-9]*"), key=_natural):
-            yield RdmaPort(
-                card=card.name,
-                port=int(port.name) if port.name.isdigit() else 0,
-                state=(read_text(port / "state") or "").rpartition(": ")[2],
-                link_layer=read_text(port / "link_layer") or "",
-                rate=read_text(port / "rate") or "",
-                pci_bus_id=os.path.basename(os.path.realpath(device)) if device.exists() else "",
-                opens=os.access(root / "dev/infiniband" / opens.get(card.name, "none"), os.R_OK),
-            )
-
-
-def _verbs(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield each device node's name and the card that it opens."""
-    for node in (root / "sys/class/infiniband_verbs").glob("uverbs*"):
-        yield node.name, read_text(node / "ibdev") or ""
-
-
-def _natural(path: Path) -> tuple[str, int]:
-    digits = re.search(r"\d+$", path.name)
-    return path.name.rstrip("0123456789"), int(digits[0]) if digits else -1
 
 
 def _set_in_files(environ: Mapping[str, str], home: str) -> Iterator[tuple[str, str]]:

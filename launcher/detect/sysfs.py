@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.detect.cgroup import read_text
@@ -37,12 +38,22 @@ def _locate(gpu: Gpu, root: Path) -> Gpu:
 
 def read_nics(report: GpuReport, root: Path = Path("/")) -> tuple[Nic, ...]:
     """Return the network cards that RDMA can use, with their PCIe paths."""
+    places = [(gpu.index, gpu.pci_bus_id) for gpu in report.gpus if gpu.pci_bus_id]
+    return nics_beside(places, root)
+
+
+def nics_beside(gpus: Sequence[tuple[int, str]], root: Path = Path("/")) -> tuple[Nic, ...]:
+    """Return the same for GPUs whose PCI addresses are known.
+
+    Args:
+        gpus: a number for each, and its address.
+    """
     cards = {name: address for address, name in _rdma_cards(root).items() if address}
     return tuple(
         Nic(
             name=name,
             pci_bus_id=address,
-            paths=_paths(report, address, root),
+            paths=_paths(gpus, address, root),
             beside=tuple(
                 (other, path)
                 for other, there in cards.items()
@@ -73,12 +84,12 @@ def _address_behind(card: Path) -> str:
     return os.path.basename(os.path.realpath(card / "device")) if (card / "device").exists() else ""
 
 
-def _paths(report: GpuReport, address: str, root: Path) -> tuple[tuple[int, str], ...]:
+def _paths(
+    gpus: Sequence[tuple[int, str]], address: str, root: Path
+) -> tuple[tuple[int, str], ...]:
     nic = _device(root, address)
     return tuple(
-        (gpu.index, path)
-        for gpu in report.gpus
-        if gpu.pci_bus_id and (path := pcie_path(nic, _device(root, gpu.pci_bus_id)))
+        (number, path) for number, place in gpus if (path := pcie_path(nic, _device(root, place)))
     )
 
 

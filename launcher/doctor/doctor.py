@@ -14,7 +14,7 @@ from typing import NamedTuple
 from launcher import __version__, checks
 from launcher.checks import CHECKS, COLLECTIVE, LAYERS
 from launcher.checks.check import Check
-from launcher.detect import driver, system_calls, user_python
+from launcher.detect import driver, rdma, system_calls, user_python
 from launcher.doctor import collect as doctor_collect
 from launcher.doctor import collective, report
 from launcher.doctor.trials import Listener, Programs
@@ -40,6 +40,7 @@ class Asked(NamedTuple):
     steps: bool = False  # each layer as soon as it is known
     report: str | None = None  # the file to write
     collective: bool = False  # let the GPUs talk to each other
+    nodes: int = 1  # of the job that this box is part of
 
     @property
     def talk(self) -> bool:
@@ -134,6 +135,8 @@ def collect(
         worked_before=worked_before,
         refused_calls=refused,
         image_torch=_image_torch(settings),
+        rdma=rdma.read_rdma(machine.report, root),
+        nodes=asked.nodes,
     )
     return _with_collective(seen, programs, environ, root) if asked.talk else seen
 

@@ -12,6 +12,7 @@ from launcher.model.machine import Gpu, GpuReport, Nic, Pair
 
 # From the longest way to the shortest (nvml.h, nvmlGpuTopologyLevel_t).
 PATHS = ("SYS", "NODE", "PHB", "PXB", "PIX", "INTERNAL")
+BEHIND_ONE_SWITCH = ("PXB", "PIX", "INTERNAL")  # … or several: no way through the CPU
 _PER_NVLINK = 100
 _PER_STEP = 10
 
@@ -76,6 +77,19 @@ def _nic_rows(report: GpuReport, nics: Sequence[Nic]) -> Iterator[str]:
             " X " if nic is other else dict(nic.beside).get(other.name, "?") for other in nics
         ]
         yield "\t".join([f"NIC{number}", *gpus, *others])
+
+
+# --- network cards ---------------------------------------------------------------------------
+
+
+def nearest_nics(gpu: int, nics: Iterable[Nic]) -> tuple[str, tuple[Nic, ...]]:
+    """Return the shortest way from a GPU to a card, and the cards that it leads to.
+
+    NCCL takes these for that GPU (graph/topo.cc, ncclTopoGetLocal); ("", ()) where none is known.
+    """
+    ways = [(path, nic) for nic in nics if (path := dict(nic.paths).get(gpu)) in PATHS]
+    shortest = max((path for path, _ in ways), key=PATHS.index, default="")
+    return shortest, tuple(nic for path, nic in ways if path == shortest)
 
 
 # --- islands ---------------------------------------------------------------------------------

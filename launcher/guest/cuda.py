@@ -41,7 +41,9 @@ NAMES = {
     999: "CUDA_ERROR_UNKNOWN",
 }
 
-_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+# CUdevice_attribute
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+_GPU_DIRECT_RDMA, _DMA_BUF = 116, 124  # of CUDA 11.3 and 11.7
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -105,6 +107,8 @@ def _devices(cuda: Any, count: int) -> Iterator[dict[str, object]]:
             "name": name,
             "capability": _capability(cuda, device) if known else None,
             "pci_bus_id": _pci_bus_id(cuda, device) if known else None,
+            "gpudirect": _can(cuda, _GPU_DIRECT_RDMA, device) if known else None,
+            "dma_buf": _can(cuda, _DMA_BUF, device) if known else None,
         }
 
 
@@ -152,6 +156,13 @@ def _capability(cuda: Any, device: ctypes.c_int) -> tuple[int, int] | None:
         if cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device):
             return None
     return major.value, minor.value
+
+
+def _can(cuda: Any, attribute: int, device: ctypes.c_int) -> bool | None:
+    """Return an ability; None where the driver is older than the question."""
+    value = ctypes.c_int()
+    failed = cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+    return None if failed else bool(value.value)
 
 
 # --- the library's file --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from launcher.model.collective import Collective
 from launcher.model.host import Account
 from launcher.model.machine import Gpu, GpuReport, Hardware, Limits, LostGpu, Machine
+from launcher.model.network import Rdma
 
 AS_GIVEN = "as given"
 NO_MASKS = "without masks"
@@ -39,6 +40,8 @@ class CudaDevice(NamedTuple):
     name: str | None
     capability: tuple[int, int] | None
     pci_bus_id: str | None = None
+    gpudirect: bool | None = None  # network cards may reach its memory; None = not said
+    dma_buf: bool | None = None  # … by dma-buf
 
 
 class CudaTrial(NamedTuple):
@@ -102,6 +105,8 @@ class Evidence(NamedTuple):
     user: Account | None = None  # who the user's programs run as; None = who collected this
     cpu_only: bool = False  # LAUNCHER_GPUS=none: that there is no usable GPU is no failure
     collective: Collective | None = None  # None = it was not asked for
+    rdma: Rdma | None = None  # None = it was not looked at
+    nodes: int = 1  # of the job that this box is part of, as far as something says it
     refused_calls: tuple[str, ...] = ()  # new system calls that a filter forbids: "clone3" …
     extra: dict[str, str] = {}  # noqa: RUF012  # more facts for a report; nobody changes it
 

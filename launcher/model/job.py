@@ -13,6 +13,14 @@ class Traffic(NamedTuple):
     sent: int
 
 
+class Death(NamedTuple):
+    """How a rank ended that a signal killed."""
+
+    who: str  # "rank 9 (local rank 1, pid 77)"
+    by: str  # "SIGKILL: the kernel killed it for want of memory, …"
+    at: float  # CLOCK_MONOTONIC, seconds
+
+
 class RunningJob(NamedTuple):
     """This node's part of it, as it was started."""
 
@@ -25,6 +33,7 @@ class RunningJob(NamedTuple):
     platform: str = ""
     began: float = 0.0  # CLOCK_MONOTONIC, seconds
     before: tuple[Traffic, ...] = ()  # its interfaces as it began
+    deaths: tuple[Death, ...] = ()  # the first of a round of ranks, of the last rounds
 
     @property
     def shown(self) -> str:

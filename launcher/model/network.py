@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from launcher.model.machine import DeviceNode, Nic
+
 
 class Interface(NamedTuple):
     """One interface of this network namespace, in the kernel's order."""
@@ -15,6 +17,23 @@ class Interface(NamedTuple):
     enslaved: bool = False  # it belongs to a bond
 
 
+# fe80::/10 and 169.254.0.0/16 (RFC 4291, RFC 3927)
+_LINK_LOCAL = ("fe8", "fe9", "fea", "feb", "::ffff:169.254.")
+
+
+class Gid(NamedTuple):
+    """An address of a port for RDMA; RoCE makes them of its interface's addresses."""
+
+    address: str  # "::ffff:10.0.0.1", "fe80::1"
+    kind: str = ""  # "RoCE v2", "IB/RoCE v1"; "" = the kernel does not say it here
+    interface: str = ""  # that it is of; "" = not said
+
+    @property
+    def is_routed(self) -> bool:
+        """Return whether RoCE gets to other networks by it: those of RoCE v1 stay in their own."""
+        return self.kind == "RoCE v2" and not self.address.startswith(_LINK_LOCAL)
+
+
 class RdmaPort(NamedTuple):
     """One port of a card that RDMA can use."""
 
@@ -24,7 +43,34 @@ class RdmaPort(NamedTuple):
     link_layer: str  # "InfiniBand", "Ethernet", "Unspecified" (EFA)
     rate: str = ""  # "400 Gb/sec (4X NDR)"
     pci_bus_id: str = ""
-    opens: bool = True  # /dev/infiniband has its device, and lets us in
+    fault: str = ""  # "" = its device opens; else the errno: ENOENT (it is not here), EPERM …
+    physical: str = ""  # "LinkUp", "Polling", "Disabled" …
+    virtual: bool = False  # a virtual function of a card that is here too
+    gids: tuple[Gid, ...] = ()  # of an Ethernet port that is active
+
+    @property
+    def name(self) -> str:
+        """Return "mlx5_0:1", as NCCL writes it."""
+        return f"{self.card}:{self.port}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state == "ACTIVE"
+
+    @property
+    def opens(self) -> bool:
+        return not self.fault
+
+
+class Rdma(NamedTuple):
+    """What a box sees of RDMA."""
+
+    ports: tuple[RdmaPort, ...] = ()
+    nodes: tuple[DeviceNode, ...] = ()  # of the cards, as opening found them; those not here too
+    nics: tuple[Nic, ...] = ()  # with their ways to the GPUs, by NVML's index
+    interfaces: tuple[str, ...] = ()  # of this network namespace
+    peer_memory: bool = False  # a kernel module lets cards reach GPUs' memory
+    kernel: tuple[int, int] = (0, 0)  # Linux' version; (0, 0) = not known
 
 
 class Network(NamedTuple):
@@ -37,6 +83,7 @@ class Network(NamedTuple):
     source: str | None = None  # the address that the kernel would send to the master from
     unreachable: str = ""  # why the kernel knows no way there
     rdma: tuple[RdmaPort, ...] = ()
+    nics: tuple[Nic, ...] = ()  # the same cards, and their ways to every GPU of the machine
     in_files: tuple[tuple[str, str], ...] = ()  # NCCL's variables that its files set, and the file
 
     def interface_of(self, address: str | None) -> Interface | None:

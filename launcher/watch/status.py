@@ -163,6 +163,10 @@ def jobs_as_data(jobs: Sequence[Job], now: float) -> list[dict[str, Any]]:
                 }
                 for total, rate in zip(one.total, one.rates, strict=False)
             },
+            "deaths": [
+                {"who": death.who, "by": death.by, "ago": now - death.at}
+                for death in one.job.deaths
+            ],
         }
         for one in jobs
     ]  # fmt: skip
@@ -187,6 +191,9 @@ def job_lines(jobs: Sequence[Job], now: float, color: bool = False) -> Iterator[
                 f"   {printable(total.name)}: received {_size(total.received)}, sent "
                 f"{_size(total.sent)}; now {_size(rate.received)}/s in, {_size(rate.sent)}/s out"
             )
+        for death in job.deaths:
+            said = f"{age_in_words(now - death.at)} ago {death.who} was killed by {death.by}"
+            yield from wrap("   ", printable(said), "   ")
 
 
 def _size(count: float) -> str:

@@ -20,7 +20,9 @@ KUBERNETES = DOCKER._replace(
     recreate="delete the pod, and let it be created anew",
     mount=f"{_POD}: a volumeMount {{0}}",
     shm="in the pod: mount an emptyDir with medium: Memory on /dev/shm",
-    memlock="in the pod: containerd's service on the node needs LimitMEMLOCK=infinity",
+    # A capability is of root's programs alone; a limit is everybody's.
+    memlock="on the node: LimitMEMLOCK=infinity for containerd's service; for root's programs "
+    "in the pod: securityContext: {{capabilities: {{add: [IPC_LOCK]}}}}",
     nofile="on the node: LimitNOFILE=65536:1048576 for containerd's service",
     pids="in the pod: raise podPidsLimit of the node's kubelet",
     cpus="in the pod: resources.limits.cpu: {0}",
@@ -35,6 +37,10 @@ KUBERNETES = DOCKER._replace(
     privileges="in the pod: securityContext: {{allowPrivilegeEscalation: true}}",
     unprivileged="in the pod: securityContext: {{privileged: false}}, and no hostPath of /dev",
     writable_root="in the pod: securityContext: {{readOnlyRootFilesystem: false}}",
+    rdma=f"{_POD}: resources: {{{{limits: {{{{rdma/hca: 1}}}}}}}}, as the cluster's device plugin "
+    "for RDMA names it",
+    network="in the pod's spec: hostNetwork: true, or the annotation of the cluster's second "
+    "network (SR-IOV, macvlan)",
     option="in the pod's spec, what {0} is to other engines",
 )  # fmt: skip
 
@@ -64,6 +70,8 @@ def _rented(host: str, console: str, other: str, variable: str, restart: str) ->
         privileges=f"{host}: no-new-privileges left out",
         unprivileged=f"{console}: {other} that gives no other devices",
         writable_root=f"{console}: a template with a root file system that can be written",
+        rdma=f"{console}: {other} of a kind with a network for clusters",
+        network=f"{console}: {other} of a kind with a network for clusters",
         option=f"{host}: what {{0}} is to other engines",
     )  # fmt: skip
 
@@ -101,6 +109,9 @@ SLURM = PLAIN._replace(
     memory="in the job: srun --mem=… with a higher limit",
     newer="the cluster's admins: a newer libseccomp, and Apptainer or enroot",
     group="the cluster's admins: the group {0} for this account",
+    rdma="with Apptainer in the job: --bind /dev/infiniband; with pyxis in the job: export "
+    "MELLANOX_VISIBLE_DEVICES=all, for enroot's hook 99-mellanox.sh",
+    network="the cluster's admins: an address for the card's interface",
     option="the cluster's admins: what forbids this",
 )  # fmt: skip
 
@@ -133,6 +144,8 @@ def _hub(host: str, settings: dict[str, str]) -> Place:
         privileges=f"{who}: a box in which sudo may give privileges",
         unprivileged=f"{who}: a box without privileges, and without the machine's /dev",
         writable_root=f"{who}: a box whose root file system can be written",
+        rdma=f"{who}: {settings['rdma']}, and no limit of locked memory",
+        network=f"{who}: {settings['network']}",
         option=f"{who}: what {{0}} is to the engine",
     )  # fmt: skip
 
@@ -142,10 +155,14 @@ HUB_ON_DOCKER = _hub("on the hub's machine", {
     "mount": "c.DockerSpawner.volumes",
     "shm": "c.DockerSpawner.extra_host_config with shm_size 8g",
     "group": "c.DockerSpawner.extra_host_config with group_add [{0}]",
+    "rdma": "c.DockerSpawner.extra_host_config with devices of /dev/infiniband",
+    "network": "c.DockerSpawner.network_name = 'host'",
 })  # fmt: skip
 HUB_ON_KUBERNETES = _hub("on the node", {
     "gpus": 'c.KubeSpawner.extra_resource_limits = {{"nvidia.com/gpu": "1"}}',
     "mount": "c.KubeSpawner.volume_mounts",
     "shm": "c.KubeSpawner.volumes with an emptyDir of medium Memory on /dev/shm",
     "group": "c.KubeSpawner.supplemental_gids = [{0}]",
+    "rdma": "c.KubeSpawner.extra_resource_limits with the device plugin's rdma/hca",
+    "network": "c.KubeSpawner.extra_pod_config with hostNetwork",
 })  # fmt: skip

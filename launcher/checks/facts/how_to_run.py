@@ -20,7 +20,7 @@ _OTHER_FORMS = (
 _SHELLS = ("docker", "podman", "rootless podman", "plain", "lxc", "wsl2", "slurm")
 _STARTERS = {"hub", "slurm", "lxc"}
 # Needs that are about nothing in particular: their words of Docker's may stand in any message.
-_NEEDS = ("anew", "shm", "memlock", "pids", "memory", "mps", "seccomp")
+_NEEDS = ("anew", "shm", "memlock", "pids", "memory", "mps", "seccomp", "rdma", "network")
 _OPTIONS = re.compile(r"docker run (-\S[^…]*?) …")
 _ONLY_DOCKERS = re.compile(r" \(docker [^)]*\)")
 

@@ -37,6 +37,8 @@ class Place(NamedTuple):
     privileges: str  # that sudo may give some
     unprivileged: str  # without others' devices
     writable_root: str
+    rdma: str  # the device nodes of RDMA cards, and memory to lock for them
+    network: str  # the host's network, which RoCE's addresses are of
     option: str  # {0}, an option of docker run with no form of its own here
 
 
@@ -70,6 +72,8 @@ DOCKER = Place(
     privileges="leave out --security-opt no-new-privileges",
     unprivileged="docker run without --privileged and without -v /dev:/dev",
     writable_root="leave out --read-only",
+    rdma="docker run --device=/dev/infiniband --ulimit memlock=-1 …",
+    network="docker run --network=host …",
     option="docker run {0} …",
 )  # fmt: skip
 
@@ -85,6 +89,8 @@ COMPOSE = {
     "pids": "pids_limit: -1",
     "cpus": "cpus: {0}",
     "group": "group_add: [{0}]",
+    "rdma": "devices: [/dev/infiniband], ulimits: {{memlock: -1}}",
+    "network": "network_mode: host",
 }
 
 PLAIN = DOCKER._replace(
@@ -111,5 +117,7 @@ PLAIN = DOCKER._replace(
     privileges="leave out the NoNewPrivileges= of the unit that this runs in",
     unprivileged="start it with no other devices than its own",
     writable_root="start it where root may write /etc",
+    rdma="sudo modprobe ib_uverbs, which makes /dev/infiniband",
+    network="give the card's interface an address",
     option="start it without what forbids this",
 )  # fmt: skip

@@ -48,6 +48,10 @@ _LXC = PLAIN._replace(
     memory="on the LXC host: more memory in the container's configuration",
     seccomp="on the LXC host: another lxc.seccomp.profile",
     newer="on the LXC host: update LXC and libseccomp, or another lxc.seccomp.profile",
+    rdma="on the LXC host, in the container's configuration: /dev/infiniband, and "
+    "lxc.prlimit.memlock = unlimited",
+    network="on the LXC host, in the container's configuration: the card's interface "
+    "(lxc.net.0.type = phys)",
     option="on the LXC host, in the container's configuration: what forbids this",
 )  # fmt: skip
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher import __version__
+from launcher.cluster import cards, ranks, torchrun
 from launcher.cluster import network as choose
-from launcher.cluster import ranks, torchrun
 from launcher.cluster.check.facts import NodeReport
 from launcher.cluster.job import Given
 from launcher.cluster.torchrun import Around, Node
@@ -84,7 +84,7 @@ def describe(node: Node, program: Torchrun, around: Around, way: choose.Way) -> 
         gpus=tuple(device.name for device in node.seen.devices),
         memlock=limits.memlock,
         shm=limits.shm,
-        rdma=tuple(f"{p.link_layer} {p.rate}" for p in choose.active(node.network.rdma)),
+        rdma=tuple(f"{p.link_layer} {p.rate}" for p in cards.active(node.network.rdma)),
         settings=tuple(
             (name, environ[name][:200]) for name in sorted(environ) if name.startswith(_SETTINGS)
         ),

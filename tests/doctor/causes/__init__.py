@@ -7,6 +7,7 @@ from tests.doctor.causes.collective import COLLECTIVE, TALKING_WELL
 from tests.doctor.causes.computing import CUDA, PYTORCH
 from tests.doctor.causes.hardware import DRIVER, HARDWARE
 from tests.doctor.causes.libraries import LIBRARY
+from tests.doctor.causes.rdma import RDMA_WELL
 from tests.doctor.causes.runtime import RUNTIME
 from tests.doctor.causes.surroundings import ENVIRONMENT, RESOURCES
 
@@ -22,6 +23,7 @@ HEALTHY = (
              environ={"CUDA_VISIBLE_DEVICES": "1"}),
     Scenario("healthy-powerless", "Two GPUs that work, and a root without capabilities.",
              wrapper=("setpriv", "--bounding-set=-all", "--inh-caps=-all")),
+    *RDMA_WELL,
     *TALKING_WELL,
 )  # fmt: skip
 

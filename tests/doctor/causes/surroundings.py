@@ -9,6 +9,7 @@ from sim import description, driver
 from testing import forbidden
 from testing.doctor.scenario import Scenario
 from testing.doctor.tree import written
+from tests.doctor.causes.rdma import RDMA
 
 FIRST, SECOND = (
     gpu.get("uuid") for gpu in description.gpus(driver.find("rtx3090-2x-nvlink").read_text())
@@ -115,7 +116,6 @@ ENVIRONMENT = (
 SMALL_SHM = ("unshare", "--mount", "sh", "-c",
              'mount -t tmpfs -o size=64m tmpfs "$0/dev/shm" && exec "$@"', "ROOT")  # fmt: skip
 BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable"
-LITTLE_LOCKED = ("prlimit", "--memlock=8388608")
 MANY_FILES = ("prlimit", "--nofile=1073741816")  # not where fs.nr_open is less, as by default
 CGROUP = written("proc/self/cgroup", "0::/\n")
 ROUTES = (
@@ -172,11 +172,7 @@ RESOURCES = (
         "small-shm", "/dev/shm of 64 MiB, as Docker makes it.", wrapper=SMALL_SHM,
         warns=("resources.shm",), names=("--shm-size",),
     ),
-    Scenario(
-        "little-locked", "RDMA cards, and little memory may be locked.", wrapper=LITTLE_LOCKED,
-        tree=(written("dev/infiniband/uverbs0", ""),),
-        warns=("resources.memlock",), names=("--ulimit memlock=-1",),
-    ),
+    *RDMA,
     Scenario(
         "few-processes", "The container may have 256 processes and threads.",
         tree=(CGROUP, written("sys/fs/cgroup/pids.max", "256\n")),

@@ -15,7 +15,7 @@ from launcher.checks import CHECKS, judge
 from launcher.checks.facts.how_to_run import fit, fit_at, place_of, tell
 from launcher.checks.facts.place import COMPOSE, DOCKER, Place
 from launcher.checks.facts.places import PLACES
-from launcher.cluster import network
+from launcher.cluster import cards as rdma_cards
 from launcher.cluster.check import compare
 from launcher.detect import detect
 from launcher.model import errors
@@ -35,6 +35,7 @@ from tests.unit.checks import (
     test_injection,
     test_libraries,
     test_pytorch,
+    test_rdma,
     test_resources,
     test_runtime,
 )
@@ -83,7 +84,7 @@ def evidences() -> list[Evidence]:
     found: list[Evidence] = [cheap(NO_NVML, NOT_INJECTED), healthy()]
     modules = (
         test_collective, test_cuda, test_driver, test_environment, test_hardware, test_injection,
-        test_libraries, test_pytorch, test_resources, test_runtime,
+        test_libraries, test_pytorch, test_rdma, test_resources, test_runtime,
     )  # fmt: skip
     for module in modules:
         for value in vars(module).values():
@@ -200,7 +201,7 @@ SAID_ANYWHERE = (
     str(files.cannot_write("/run/launcher", OSError(errno.ENOSPC, "full"))),
     str(files.cannot_write("/run/launcher", OSError(errno.EROFS, "Read-only file system"))),
     *(row.fix for row in compare._ROWS),
-    *network.explain_closed(("mlx5_0",)),
+    *rdma_cards.explain_closed(("mlx5_0",)),
     "remove it, then: on the host: docker restart …; a HUP is enough (docker kill -s HUP …)",
     "the container runs as uid 1000: come in as it (docker exec -u 1000 …)",
 )  # fmt: skip

@@ -338,7 +338,8 @@ def test_every_warning_has_a_fix_everywhere(platform: str) -> None:
     calls = ("clone3", "faccessat2")
     seen = replace(seen, machine=small, torch=None, trials=(), refused_calls=calls)
     found = warnings(with_rdma(seen))
-    assert {one.id for one in found} == {check.id for check in CHECKS if check.warning}
+    known = {check.id for check in CHECKS if check.warning}
+    assert {one.id for one in found} == {one for one in known if ".rdma_" not in one}
     assert all(one.fix and one.what for one in found)
     assert not any("docker" in one.fix for one in found) or platform == "docker"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cluster.beside import Trouble, Worker, say_why
+from launcher.cluster.beside import Trouble, say_why
 from launcher.detect import jobs
 from launcher.model import codec
 from launcher.model.job import RunningJob, Traffic
@@ -21,7 +21,6 @@ from testing.local_box import LAUNCHER, wait_until
 from testing.values import replace
 
 JOB = RunningJob(2, 1, 8, "gpu1", "gpu0", 29500, "Slurm", 100.0, (Traffic("eth0", 1000, 500),))
-RANK = Worker(77, "9", "1")
 CALM = Trouble(1, {"3": {"13": 2}})
 LIMIT = "the box is out of memory: its limit is 64 GiB"
 
@@ -29,34 +28,38 @@ LIMIT = "the box is out of memory: its limit is 64 GiB"
 @pytest.mark.parametrize(
     ("number", "now", "expected"),
     [
-        (signal.SIGSEGV, CALM, "was killed by SIGSEGV"),
-        (signal.SIGKILL, CALM, "was killed by SIGKILL"),
-        (signal.SIGKILL, CALM._replace(kills=2), f"it for want of memory, {LIMIT}"),
-        (signal.SIGABRT, CALM._replace(kills=2), "was killed by SIGABRT"),
+        (signal.SIGSEGV, CALM, "SIGSEGV"),
+        (signal.SIGKILL, CALM, "SIGKILL"),
+        (signal.SIGKILL, CALM._replace(kills=2),
+         f"SIGKILL: the kernel killed it for want of memory, {LIMIT}"),
+        (signal.SIGABRT, CALM._replace(kills=2), "SIGABRT"),
         (signal.SIGBUS, CALM, "SIGBUS: as a rule /dev/shm is full; launcher doctor says how large "
          "it is"),
         (signal.SIGABRT, Trouble(1, {"3": {"13": 2, "79": 1}}),
-         "was killed by SIGABRT; meanwhile GPU 3: Xid 79: launcher doctor"),
+         "SIGABRT; meanwhile GPU 3: Xid 79: launcher doctor"),
     ],
 )  # fmt: skip
 def test_a_rank_that_died_says_what_of(number: int, now: Trouble, expected: str) -> None:
-    line = say_why(JOB, RANK, number, CALM, now, LIMIT)
-    assert line.startswith(
-        "launcher: rank 9 (local rank 1, pid 77) on node 1 of 2 (gpu1) was killed by "
-    )
-    assert line.endswith(expected)
+    assert say_why(number, CALM, now, LIMIT) == expected
 
 
-# A torchrun that starts two ranks; the second dies of the signal that it is told.
+# A torchrun that starts two ranks, as often as it is told; the second dies of the signal that it is
+# told, and then it kills the first.
 TORCHRUN = """
-import os, subprocess, sys
-rank = "import os, signal, sys, time; time.sleep(1.2); os.kill(os.getpid(), int(sys.argv[1]))"
-ranks = [
-    subprocess.Popen([sys.executable, "-c", rank, number], env={
-        **os.environ, "TORCHELASTIC_RUN_ID": "none", "RANK": str(2 + n), "LOCAL_RANK": str(n)})
-    for n, number in enumerate(("0", sys.argv[-1]))
-]
-ranks[1].wait()
+import os, signal, subprocess, sys, time
+rank = "import os, sys, time; time.sleep(1.2); os.kill(os.getpid(), int(sys.argv[1])); input()"
+*_, number, rounds = sys.argv
+for _ in range(int(rounds)):
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", rank, number], stdin=subprocess.PIPE, env={
+            **os.environ, "TORCHELASTIC_RUN_ID": "none", "RANK": str(2 + n), "LOCAL_RANK": str(n)})
+        for n, number in enumerate(("0", number))
+    ]
+    time.sleep(2)  # what dies is read while its parent has not heard of it
+    ranks[0].kill()
+    time.sleep(1)
+    for one in ranks:
+        one.wait()
 sys.exit(7)
 """
 
@@ -65,9 +68,7 @@ sys.exit(7)
 def environment(tmp_path: Path) -> dict[str, str]:
     program = tmp_path / "bin" / "torchrun"
     program.parent.mkdir()
-    # What dies is read while its parent has not heard of it, as torchrun looks ten times a second.
     program.write_text(f"#!{sys.executable}\n{TORCHRUN}")
-    program.write_text(program.read_text().replace("ranks[1].wait()", "import time; time.sleep(2)"))
     program.chmod(0o755)
     return {
         "PATH": f"{program.parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "",
@@ -75,43 +76,62 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+def start(environment: dict[str, str], rounds: int) -> subprocess.Popen[str]:
+    words = ["torchrun", "--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", "x.py", "11"]
+    return subprocess.Popen(
+        [*LAUNCHER, *words, str(rounds)], env=environment, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def started(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    words = ["torchrun", "--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", "x.py", "11"]
-    process = subprocess.Popen(
-        [*LAUNCHER, *words], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        text=True,
-    )  # fmt: skip
+    process = start(environment, rounds=2)
     yield process
     process.kill()
     process.communicate()
 
 
+def status_of(environment: dict[str, str], *words: str) -> str:
+    command = [*LAUNCHER, "status", *words]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def test_a_job_is_named_while_it_runs(
     started: subprocess.Popen[str], environment: dict[str, str]
 ) -> None:
+    """And which of its ranks died: of each round the first, since torchrun kills the others."""
+
     def found() -> list[jobs.Found]:
         return [one for one in jobs.read_jobs() if one.pid == started.pid]
 
     ((pid, job),) = wait_until(found, "nobody names the job")
     assert (job.nodes, job.rank, job.master, job.port) == (2, 1, "127.0.0.1", 29500)
-    words = [*LAUNCHER, "status", "--json"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    own = [one for one in json.loads(done.stdout)["jobs"] if one["pid"] == pid]
+    wait_until(lambda: found()[0].job.deaths, "nobody says that a rank died")
+    assert "ago rank 3 (local rank 1, pid " in status_of(environment)
+    jobs_there = json.loads(status_of(environment, "--json"))["jobs"]
+    own = [one for one in jobs_there if one["pid"] == pid]
     assert [(one["rank"], one["nodes"], one["processes"] >= 1) for one in own] == [(1, 2, True)]
+    assert [death["by"] for death in own[0]["deaths"]] == ["SIGSEGV"]
+    assert 0 <= own[0]["deaths"][0]["ago"] < 60
     _, said = started.communicate(timeout=60)
     assert started.returncode == 7, "the torchrun's own"
-    assert "launcher: rank 3 (local rank 1, pid " in said
-    assert said.rstrip().endswith("was killed by SIGSEGV")
+    lines = [line for line in said.splitlines() if " was killed by " in line]
+    assert len(lines) == 2, said
+    for line in lines:
+        assert line.startswith("launcher: rank 3 (local rank 1, pid ")
+        assert line.endswith(") on node 1 of 2 (" + job.hostname + ") was killed by SIGSEGV")
     wait_until(lambda: not found(), "it outlived its torchrun")
 
 
 def test_who_stops_a_rank_is_not_told_of_it(environment: dict[str, str]) -> None:
     done = subprocess.run(
-        [*LAUNCHER, "torchrun", "x.py", str(int(signal.SIGTERM))], env=environment,
+        [*LAUNCHER, "torchrun", "x.py", str(int(signal.SIGTERM)), "1"], env=environment,
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, "was killed" in done.stderr) == (7, False)
+    assert (done.returncode, "by SIGTERM" in done.stderr) == (7, False)
 
 
 # --- what `launcher status` makes of it -------------------------------------------------------

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cluster.network import CARDS, GLOO, NCCL, choose_way, chosen_door, reach
+from launcher.cluster.network import GLOO, NCCL, choose_way, chosen_door, reach
 from launcher.detect import network, rtnetlink
-from launcher.model.network import Interface, Network, RdmaPort
+from launcher.model.network import Interface, Network
 from testing.values import replace
 
 LO = Interface("lo", True, 65536, ("127.0.0.1", "::1"))
@@ -117,48 +117,6 @@ def test_reach() -> None:
 def test_where_a_library_will_listen(gpus: bool, said: str, expected: str | None) -> None:
     door = chosen_door(RUNPOD, {NCCL if gpus else GLOO: said}, gpus)
     assert (door.address if door else None) == expected
-
-
-# --- RDMA ------------------------------------------------------------------------------------
-
-
-def card(
-    name: str, layer: str = "InfiniBand", state: str = "ACTIVE", opens: bool = True
-) -> RdmaPort:
-    return RdmaPort(name, 1, state, layer, "400 Gb/sec (4X NDR)", "0000:18:00.0", opens)
-
-
-def test_ethernet_cards_are_left_out_beside_infiniband() -> None:
-    cards = (card("mlx5_0"), card("mlx5_1"), card("mlx5_bond_0", "Ethernet"))
-    way = choose_way(replace(POD, rdma=cards), {}, 2)
-    assert [(one.name, one.value) for one in way.set] == [(CARDS, "=mlx5_0,mlx5_1")]
-    assert choose_way(replace(POD, rdma=cards[:2]), {}, 2).set == ()
-    assert choose_way(replace(POD, rdma=cards[2:]), {}, 2).set == ()
-
-
-def test_cards_that_do_nothing_are_said() -> None:
-    cards = (card("mlx5_0"), card("mlx5_1", state="DOWN"), card("mlx5_2", opens=False))
-    closed, down = choose_way(replace(POD, rdma=cards), {}, 2).notes
-    assert closed.startswith("mlx5_2 may not be opened here")
-    assert down.startswith("mlx5_1: no port is active")
-
-
-def test_cards_are_read_from_sysfs(tmp_path: Path) -> None:
-    for number, (name, state) in enumerate((("mlx5_2", "4: ACTIVE"), ("mlx5_10", "1: DOWN"))):
-        port = tmp_path / f"sys/class/infiniband/{name}/ports/1"
-        port.mkdir(parents=True)
-        (port / "state").write_text(f"{state}\n")
-        (port / "link_layer").write_text("InfiniBand\n")
-        (port / "rate").write_text("400 Gb/sec (4X NDR)\n")
-        verbs = tmp_path / f"sys/class/infiniband_verbs/uverbs{number}"
-        verbs.mkdir(parents=True)
-        (verbs / "ibdev").write_text(f"{name}\n")
-    (tmp_path / "dev/infiniband").mkdir(parents=True)
-    (tmp_path / "dev/infiniband/uverbs0").touch()
-    found = network.read_network(None, {}, root=tmp_path).rdma
-    assert [(one.card, one.state, one.opens) for one in found] == [
-        ("mlx5_2", "ACTIVE", True), ("mlx5_10", "DOWN", False),
-    ]  # fmt: skip
 
 
 # --- this machine ----------------------------------------------------------------------------
