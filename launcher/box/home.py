@@ -11,12 +11,12 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
 
 from launcher.box import own_keys, ownership
 from launcher.box.files import write
 from launcher.model import run_files
 from launcher.model.host import FIRST_OF_PEOPLE, Account
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Identity, RenderedFile
 from launcher.paths.folder import Folder
 from launcher.process.fork import fork_to_answer, write_all

@@ -16,9 +16,9 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.model.host import Account
+from launcher.model.named_tuple import NamedTuple
 from launcher.process.fork import fork_to_answer, write_all
 
 INSTALLER = "pytorch-cuda-launcher"  # of the descriptions that are ours: dist-info/INSTALLER

@@ -8,7 +8,6 @@ has a file.  `facts` is what rows look at (`cards`, `injection`, `mask` …) and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.checks import (
     collective,
@@ -24,6 +23,7 @@ from launcher.checks import (
 from launcher.checks.check import Check
 from launcher.checks.facts.how_to_run import fit
 from launcher.model.evidence import Evidence
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Finding
 
 # In the order of dependence: each of them needs those before it.  Numbered from 1.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from launcher.gpus.fabric import TROUBLES, Trouble
 from launcher.model.evidence import Evidence
+from launcher.model.named_tuple import NamedTuple
 
 CPU_ONLY = "everything runs on the CPU"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from launcher.model.named_tuple import NamedTuple
 
 
 class Argument(NamedTuple):

@@ -18,11 +18,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.detect import cgroup, jobs
 from launcher.model import codec, run_files
 from launcher.model.job import Death, RunningJob
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.printable import printable
 from launcher.process.fork import end_with
 from launcher.process.tree import signal_name

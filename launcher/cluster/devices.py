@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.cluster.ranks import CpuSets, Device
 from launcher.detect import cgroup, sysfs
 from launcher.detect.driver import GUEST
 from launcher.model.cpu_list import read_list
+from launcher.model.named_tuple import NamedTuple
 from launcher.process.bounded import Child, wait_for
 
 _PATIENCE = 60.0  # seconds; cuInit takes 30 where a fabric never gets ready

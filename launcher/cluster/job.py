@@ -7,12 +7,12 @@ with half of the world, or wait without a word.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from launcher.cluster.place import Place, Surroundings, number, port
 from launcher.cluster.platforms import master_addr
 from launcher.cluster.platforms.table import FAMILY, PLATFORMS
 from launcher.model.errors import BadSetting
+from launcher.model.named_tuple import NamedTuple
 
 PORT = 29500  # torchrun's default
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from launcher.cluster import cards
 from launcher.cluster.cards import CARDS
 from launcher.cluster.rendezvous import Choice, Reach
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.network import Interface, Network
 
 NCCL, GLOO = "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from launcher.cluster.job import Said
 from launcher.detect.torchrun import Option
+from launcher.model.named_tuple import NamedTuple
 
 _OURS = ("--dry-run", "--json")
 _PREFIX = "PET_"  # torchrun's own variables (torch/distributed/argparse_util.py)

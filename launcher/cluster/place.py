@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 _MOST_DIGITS = 9  # of a number that is believed
 

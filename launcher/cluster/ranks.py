@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from launcher.cluster.job import Given
 from launcher.cluster.rendezvous import Choice
 from launcher.model.cpu_list import write_list
+from launcher.model.named_tuple import NamedTuple
 
 THREADS = "OMP_NUM_THREADS"
 Cpus = frozenset[int]

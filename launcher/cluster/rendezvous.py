@@ -9,9 +9,9 @@ for elasticity, or where no rank is known (torch.distributed.elastic.rendezvous)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.cluster.job import Given, Job
+from launcher.model.named_tuple import NamedTuple
 
 _LATE = 600  # seconds that a c10d client waits for its host; its own 60 are less than a pull takes
 _PLACES = {"rdzv_backend", "rdzv_endpoint", "master_addr", "master_port", "standalone"}

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.cluster import devices, network, options, ranks, rendezvous
 from launcher.cluster.job import Given, Job, Said, find_job
@@ -22,6 +21,7 @@ from launcher.detect.driver import GUEST
 from launcher.detect.torchrun import Option, Torchrun
 from launcher.model.errors import BadSetting
 from launcher.model.job import RunningJob
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.network import Network
 
 _NAME_PATIENCE = 60.0  # seconds until the master has a name: a pod gets its own as it starts

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from launcher.detect import cgroup, detect, holders, sysfs
 from launcher.model import codec
 from launcher.model.host import Host
 from launcher.model.machine import DriverFailure, GpuReport, Machine
+from launcher.model.named_tuple import NamedTuple
 from launcher.process import init
 from launcher.process.fork import limit_files
 from launcher.process.init import Child, Init

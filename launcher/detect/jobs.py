@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.detect.cgroup import read_text
 from launcher.model import codec
 from launcher.model.job import RunningJob, Traffic
+from launcher.model.named_tuple import NamedTuple
 
 MODULE = "launcher.cluster.beside"
 _MOST = 16  # jobs that are told of

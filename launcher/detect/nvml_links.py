@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
 from functools import partial
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import pynvml
 
 from launcher.detect.nvml_query import field
 from launcher.model.cpu_list import write_list
 from launcher.model.machine import Gpu, NvLinkErrors, NvLinks, Pair
+from launcher.model.named_tuple import NamedTuple
 
 # nvml.h, nvmlGpuTopologyLevel_t and nvmlGpuP2PStatus_t.
 _PATHS = {0: "INTERNAL", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}

@@ -10,9 +10,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.detect.user_python import package_files
+from launcher.model.named_tuple import NamedTuple
 from launcher.paths.folder import read_text
 
 # Of PyTorch 2.6, where the source is not found: those that take no value, and all others.

@@ -6,8 +6,8 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.paths.folder import read_text
 
 # Where packages are, below an interpreter's prefix; the last two are Debian's.

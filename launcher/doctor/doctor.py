@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher import __version__, checks
 from launcher.checks import CHECKS, COLLECTIVE, LAYERS
@@ -21,6 +20,7 @@ from launcher.doctor.trials import Listener, Programs
 from launcher.model.errors import BadSetting
 from launcher.model.evidence import Evidence, ImageTorch
 from launcher.model.machine import Machine
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Plan
 from launcher.settings import packages
 from launcher.settings.table import Settings

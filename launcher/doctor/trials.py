@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.doctor import libraries as doctor_libraries
 from launcher.gpus.visibility import explain
@@ -23,6 +22,7 @@ from launcher.model.evidence import (
 )
 from launcher.model.host import Account
 from launcher.model.machine import GpuReport
+from launcher.model.named_tuple import NamedTuple
 from launcher.process.bounded import Child, start_all, wait_for
 
 _AFTER_A_HANG = 10.0  # seconds for what might not hang

@@ -7,10 +7,10 @@ NCCL's own numbers are below what the links are sold as: protocol and switches t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from launcher.gpus.topology import islands, pair_table
 from launcher.model.machine import Gpu, GpuReport
+from launcher.model.named_tuple import NamedTuple
 
 _GB = 1e9
 # GB/s of one NVLink in one direction, by the oldest compute capability that has it; bridges of

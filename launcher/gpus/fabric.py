@@ -8,10 +8,10 @@ nvmlReturn_t that counts once the state is "completed"; the health mask.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from launcher.gpus.topology import name_gpus
 from launcher.model.machine import Gpu, GpuReport
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Finding
 
 # Boards that only exist with NVLink: without a link that is up, something is broken.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.gpus.topology import name_gpus
 from launcher.model.host import Sharing
 from launcher.model.machine import Gpu, GpuReport
+from launcher.model.named_tuple import NamedTuple
 
 # "GRID A100D-20C", "NVIDIA A40-48Q": the memory in GiB, and the series of the licence (NVIDIA,
 # Virtual GPU Software User Guide, "Virtual GPU Types").

@@ -6,10 +6,10 @@ docs/visibility.md has the rules with their sources, and where PyTorch decides o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from launcher.gpus.visible_entries import Device, Entry, devices_of, numbered, quoted, read_entries
 from launcher.model.machine import GpuReport
+from launcher.model.named_tuple import NamedTuple
 
 _COLUMNS = 80  # of the banner
 _NAMED = 4  # entries after the end of the list that are named one by one

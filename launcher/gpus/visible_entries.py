@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from launcher.model.machine import Gpu, GpuReport, MigDevice
+from launcher.model.named_tuple import NamedTuple
 
 _SHOWN = 20  # characters of an entry that messages repeat
 

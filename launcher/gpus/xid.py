@@ -9,7 +9,8 @@ more than the table, which cannot know whether an error was contained.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 CATALOG = "https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html"
 GUIDELINES = "https://docs.nvidia.com/deploy/gpu-debug-guidelines/index.html"

@@ -6,7 +6,8 @@ A rank is one process, which has one GPU; ranks count the devices that the user'
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 NCCL, GLOO = "nccl", "gloo"  # as torch.distributed names its backends
 

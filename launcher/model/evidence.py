@@ -6,11 +6,10 @@ what PyTorch did.  What was not collected is empty or None, and no check may gue
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.model.collective import Collective
 from launcher.model.host import Account
 from launcher.model.machine import Gpu, GpuReport, Hardware, Limits, LostGpu, Machine
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.network import Rdma
 
 AS_GIVEN = "as given"

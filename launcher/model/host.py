@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from launcher.model.named_tuple import NamedTuple
 
 
 class Account(NamedTuple):

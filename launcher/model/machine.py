@@ -7,9 +7,8 @@ import, on PID 1's way.  (`index` and `count` hide the methods of a tuple; nobod
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.model.host import Host
+from launcher.model.named_tuple import NamedTuple
 
 
 class GpuProcess(NamedTuple):

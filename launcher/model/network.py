@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.model.machine import DeviceNode, Nic
+from launcher.model.named_tuple import NamedTuple
 
 
 class Interface(NamedTuple):

@@ -6,9 +6,9 @@ Every unit is in the field's name or comment.  `None` means "this machine does n
 from __future__ import annotations
 
 import shlex
-from typing import NamedTuple
 
 from launcher.model.host import Account
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.secret import Secret as Secret
 
 

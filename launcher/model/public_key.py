@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 KIND = re.compile(r"(ssh|sk-ssh|ecdsa|sk-ecdsa)-[a-z0-9@.-]{2,40}")
 _SPACE = re.compile(r"[ \t]+")  # what str.split takes for space besides is none to sshd

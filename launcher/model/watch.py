@@ -6,8 +6,7 @@ megabytes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.secret import Secret
 
 # From where watch asks sshd: its log has a line about each such visit, which nobody needs.

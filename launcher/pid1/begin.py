@@ -7,12 +7,12 @@ what plans.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from launcher.box import files, run_dir
 from launcher.detect.adopted import adopt
 from launcher.detect.driver import read_host
 from launcher.model.host import Host
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Identity
 from launcher.plan.identity import plan_identity
 from launcher.process.init import Child, Init

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Plan
 from launcher.process import become, init
 from launcher.process.init import Init

@@ -12,9 +12,9 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from launcher.model.errors import StartFailed
+from launcher.model.named_tuple import NamedTuple
 from launcher.process.become import BASH
 from launcher.process.pump import Pump
 from launcher.process.script import unix_copy

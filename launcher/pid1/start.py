@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from launcher.box import files
 from launcher.detect import driver
@@ -21,6 +20,7 @@ from launcher.model import codec
 from launcher.model.errors import BadSetting, StartFailed
 from launcher.model.host import Host
 from launcher.model.machine import Machine
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Finding, Identity, Plan, State
 from launcher.pid1 import command as commands
 from launcher.pid1 import prepare

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
 
 from launcher.gpus.sharing import ways
 from launcher.gpus.topology import cell, pair_table, strength
 from launcher.model.errors import BadSetting
 from launcher.model.host import Sharing
 from launcher.model.machine import Gpu, GpuReport, MigDevice
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import EnvVar
 from launcher.settings.table import Settings
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from launcher.checks.facts.how_to_run import tell
 from launcher.model.host import Host
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import EnvVar, Finding
 from launcher.settings.table import TABLE, Settings
 

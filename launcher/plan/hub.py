@@ -6,10 +6,10 @@ Source: JupyterHub 6.1, `Spawner.get_env` and what `jupyterhub.singleuser.extens
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from launcher.model.errors import BadSetting
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Hub
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from launcher import checks
 from launcher.checks import Verdict
 from launcher.model.evidence import Evidence
 from launcher.model.machine import GpuReport, Machine
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Identity
 from launcher.plan.identity import plan_identity
 from launcher.settings.table import Settings

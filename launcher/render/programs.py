@@ -5,8 +5,7 @@ Their names are data: JupyterLab and the page show them as text, and no address 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Jupyter, Plan
 
 TENSORBOARD = "tensorboard"

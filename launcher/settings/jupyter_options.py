@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 # What is right of the class in --ServerApp.port=1, and the field of `Settings` that it is.
 _FIELDS: Mapping[str, str] = {

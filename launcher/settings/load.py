@@ -10,9 +10,10 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from launcher.model.errors import BadSetting, reason
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import GpuRequest, KeyLine, Secret
 from launcher.paths.folder import read_text
 from launcher.settings import (

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 SERVICES = "services"  # the image's CMD: a list that spawners can append to
 _JUPYTER = ("start-notebook.py", "start-notebook.sh", "start-singleuser.py", "start-singleuser.sh")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 _STACKS = "Jupyter Docker Stacks"
 _SERVER = "linuxserver/openssh-server"

@@ -7,8 +7,9 @@ a field of `Settings`, whose default is its row of the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import GpuRequest, KeyLine, NamedPort, Secret
 from launcher.settings import accepts, chown, ports
 

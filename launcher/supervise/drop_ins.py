@@ -8,9 +8,9 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Sequence
 from configparser import Error, RawConfigParser
-from typing import NamedTuple
 
 from launcher.model.errors import BadSetting, reason
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Supervision
 from launcher.model.services import GROUP, SERVICES, service_of
 

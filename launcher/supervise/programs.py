@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from launcher.model import run_files
+from launcher.model.named_tuple import NamedTuple
 
 
 class Program(NamedTuple):

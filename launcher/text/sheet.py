@@ -9,8 +9,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.printable import printable
 
 WIDTH = 380  # a telephone's: nothing needs to be shrunk to be read there

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from launcher.model.named_tuple import NamedTuple
 
 
 class GpuRecord(NamedTuple):

@@ -13,8 +13,8 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.watch import JupyterDoor
 from launcher.process import tree
 from launcher.process.fork import fork_to_answer, limit_files

@@ -11,8 +11,8 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.watch import GpusAtStart, ListedGpu
 from launcher.process.fork import fork_to_answer
 from launcher.process.tree import kill

@@ -12,7 +12,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTENING = "0A"  # TCP_LISTEN, include/net/tcp_states.h

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.detect import cgroup
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.printable import printable
 
 _MOST = 3  # processes that are named

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.services import SERVICES, program_of, service_of
 from launcher.model.watch import Probe
 from launcher.supervise.programs import Program

@@ -10,8 +10,8 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.pci_address import in_sysfs
 from launcher.model.watch import GpusAtStart, GpuState, ListedGpu
 from launcher.paths import walk

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
 
 from launcher.gpus.xid import needs_reset, what_it_needs
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.watch import GpuState, ListedGpu
 
 # nvmlClocksEventReason*: software and hardware thermal slowdown; power brake.

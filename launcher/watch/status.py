@@ -6,9 +6,10 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from launcher.model.job import RunningJob, Traffic
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.printable import printable
 from launcher.model.services import GROUP, service_of
 from launcher.supervise.programs import Program

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from launcher.gpus.xid import is_worth_repeating
+from launcher.model.named_tuple import NamedTuple
 
 _PAUSE, _LONGEST_PAUSE = 60.0, 3600.0  # seconds
 

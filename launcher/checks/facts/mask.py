@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from launcher.model.evidence import CLEAN, NO_MASKS, Evidence
+from launcher.model.named_tuple import NamedTuple
 
 # `visibility` and `visible_entries` are imported where they are used: a start without a
 # CUDA_VISIBLE_DEVICES of the user's needs neither.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from launcher.model.named_tuple import NamedTuple
 
 
 class Place(NamedTuple):

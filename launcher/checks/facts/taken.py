@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.checks.facts.how_to_run import place_of
 from launcher.model.evidence import Evidence
 from launcher.model.machine import Gpu, GpuProcess, MigDevice
+from launcher.model.named_tuple import NamedTuple
 
 _MIB = 1 << 20
 _SHOWN_HOLDERS = 3  # processes that are named

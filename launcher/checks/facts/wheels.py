@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 Capability = tuple[int, int]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from launcher.cluster.check.facts import Finding, NodeReport, Pair
 from launcher.cluster.ranks import kinds
+from launcher.model.named_tuple import NamedTuple
 
 CLOCK = 2.0  # seconds apart that say that nobody sets a clock; torch takes 15 for a death
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from launcher.model.named_tuple import NamedTuple
 
 # In the order in which they are looked at; the exit status is 10 + the number of the first that
 # fails.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher import __version__
 from launcher.cluster import cards, ranks, torchrun
@@ -15,6 +14,7 @@ from launcher.cluster.torchrun import Around, Node
 from launcher.detect import detect, user_python
 from launcher.detect.torchrun import Torchrun
 from launcher.model.errors import BadSetting
+from launcher.model.named_tuple import NamedTuple
 
 
 class Here(NamedTuple):

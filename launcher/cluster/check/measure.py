@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from launcher.cluster.check.facts import NodeReport, Reduced
 from launcher.cluster.check.wire import decode
 from launcher.detect.driver import GUEST
+from launcher.model.named_tuple import NamedTuple
 from launcher.process.bounded import Child, start_all, wait_for
 
 

@@ -12,10 +12,10 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from launcher.cluster.check.facts import NodeReport
 from launcher.cluster.check.wire import Broken, Line, Message, decode, encode
+from launcher.model.named_tuple import NamedTuple
 
 _HELLO = "launcher-check-1"
 _STRANGERS = 16  # connections beside the nodes' own that are heard before no more are taken

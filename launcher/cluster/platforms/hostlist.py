@@ -7,7 +7,8 @@ Slurm's "Hostlist expressions" (scontrol(1), show hostnames); several brackets i
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from launcher.model.named_tuple import NamedTuple
 
 # One name: words and brackets in turn.  A comma inside brackets belongs to the name.
 _NAME = re.compile(r"(?:[^\[\],\s]+|\[[^\[\]\s]*\])+")

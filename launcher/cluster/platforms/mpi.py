@@ -5,10 +5,9 @@ OMPI_COMM_WORLD_NODE_RANK is the rank within a node, not the node's.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.cluster.place import MPI_HOSTS, Place, Surroundings, first_set, number, port
 from launcher.model.errors import BadSetting
+from launcher.model.named_tuple import NamedTuple
 
 
 class _Names(NamedTuple):

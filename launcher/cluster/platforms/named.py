@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from launcher.cluster.place import Place, Reader, Surroundings, first_set, number, port
+from launcher.model.named_tuple import NamedTuple
 
 
 class Names(NamedTuple):

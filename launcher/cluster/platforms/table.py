@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.cluster.place import Reader
 from launcher.cluster.platforms import (
     azure_ml,
@@ -15,6 +13,7 @@ from launcher.cluster.platforms import (
     slurm,
     vertex,
 )
+from launcher.model.named_tuple import NamedTuple
 
 
 class Platform(NamedTuple):

@@ -14,7 +14,7 @@ from launcher.model import plan as model_plan
 from testing.machines import CASES, PASSWORD, TOKEN
 from testing.strategies import values
 
-VALUES = [kind for kind in vars(model_plan).values() if hasattr(kind, "_fields")]
+VALUES = [kind for kind in vars(model_plan).values() if getattr(kind, "_fields", ())]
 
 st.register_type_strategy(str, values)  # text as it comes from an environment
 
