@@ -25,7 +25,7 @@ INSTALLER = "pytorch-cuda-launcher"  # of the descriptions that are ours: dist-i
 _STAMP = "image.json"  # what of the image was put there
 _MARK = "# the image's, for this environment"  # second line of a command that is ours
 _DESCRIBES = ("METADATA", "WHEEL", "entry_points.txt")
-_DIST = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info")
+_DIST = r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info"
 
 
 class Provided(NamedTuple):
@@ -122,7 +122,7 @@ def _read_image(python: str) -> _Image:
 def _describe(image: _Image) -> dict[str, object]:
     """Return what the environment was made for: with another image it is made anew."""
     listed = sorted(name for _, name in _distributions(image))
-    torch = next((_DIST.fullmatch(name) for name in listed if name.startswith("torch-")), None)
+    torch = next((re.fullmatch(_DIST, name) for name in listed if name.startswith("torch-")), None)
     return {
         "python": image.python,
         "packages": listed,
@@ -134,7 +134,7 @@ def _describe(image: _Image) -> dict[str, object]:
 def _distributions(image: _Image) -> Iterator[tuple[str, str]]:
     for folder in image.folders:
         for name in _names(folder):
-            if _DIST.fullmatch(name):
+            if re.fullmatch(_DIST, name):
                 yield folder, name
 
 
@@ -223,7 +223,11 @@ def _drop_descriptions(folder: str, image: _Image) -> None:
     kept = {name for _, name in _distributions(image)}
     packages = _packages(folder)
     for name in _names(packages):
-        if name not in kept and _DIST.fullmatch(name) and not _is_installed(f"{packages}/{name}"):
+        if (
+            name not in kept
+            and re.fullmatch(_DIST, name)
+            and not _is_installed(f"{packages}/{name}")
+        ):
             for file in _names(f"{packages}/{name}"):
                 os.unlink(f"{packages}/{name}/{file}")
             os.rmdir(f"{packages}/{name}")
@@ -235,7 +239,7 @@ def _is_installed(description: str) -> bool:
 
 def _normal(name: str) -> str:
     """Return the name of the package that a dist-info folder describes, as PEP 503 compares it."""
-    match = _DIST.fullmatch(name)
+    match = re.fullmatch(_DIST, name)
     return re.sub(r"[-_.]+", "-", match["name"]).lower() if match else ""
 
 
@@ -288,6 +292,6 @@ def _remarks(folder: str, before: dict[str, object], now: dict[str, object]) -> 
 def _installed(folder: str) -> list[str]:
     """Return what the user installed there, as pip's requirements."""
     packages = _packages(folder)
-    found = filter(_DIST.fullmatch, _names(packages))
+    found = [name for name in _names(packages) if re.fullmatch(_DIST, name)]
     own = [name for name in found if _is_installed(f"{packages}/{name}")]
     return [name.removesuffix(".dist-info").replace("-", "==", 1) for name in own]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -211,7 +212,7 @@ def _fault(text: str, fingerprint: str) -> str | None:
     """Say what is wrong, with nothing of what was pasted by mistake: it may be a password."""
     key = parts(text)
     if not fingerprint:
-        return f"not a valid {key.kind} key" if KIND.fullmatch(key.kind) else "not a public key"
+        return f"not a valid {key.kind} key" if re.fullmatch(KIND, key.kind) else "not a public key"
     if key.kind == "ssh-dss":
         return "a DSA key, which sshd takes no more"
     if key.options and unknown_option(key.options):

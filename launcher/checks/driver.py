@@ -26,10 +26,10 @@ _NOT_INITIALIZED, _NOT_READY, _UNKNOWN = 3, 802, 999  # CUresult, cuda.h
 
 # On HGX and DGX boards, whose GPUs reach each other through NVSwitches only, CUDA waits for the
 # fabric manager.  Their names: "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA H200".
-_ON_SWITCH_BOARD = re.compile(r"SXM|HBM3$|\bH200$|\bH800$|\bH20\b|\bB[23]00\b")
+_ON_SWITCH_BOARD = r"SXM|HBM3$|\bH200$|\bH800$|\bH20\b|\bB[23]00\b"
 
 # Cards with a display have a program that keeps them ready, and no use for persistence mode.
-_DESKTOP = re.compile(r"GeForce|TITAN|Quadro|RTX")
+_DESKTOP = r"GeForce|TITAN|Quadro|RTX"
 _SLOW = 5.0  # seconds: whoever keeps them ready, nobody does it here
 
 _LOOK = "on the host: sudo dmesg | grep -i -e nvrm -e xid"
@@ -207,7 +207,7 @@ def _fabric_manager(seen: Evidence) -> str | None:
     if seen.cuda is None:
         return state or None
     on_board = any(
-        _ON_SWITCH_BOARD.search(gpu.name) or any(links.to == "switch" for links in gpu.nvlinks)
+        re.search(_ON_SWITCH_BOARD, gpu.name) or any(links.to == "switch" for links in gpu.nvlinks)
         for gpu in seen.gpus
     )
     if not seen.cuda_error(_NOT_READY) or not (state or on_board):
@@ -236,7 +236,7 @@ def _persistence_off(seen: Evidence) -> str | None:
     off = [
         gpu
         for gpu in seen.gpus
-        if gpu.persistence is False and (slow or not _DESKTOP.search(gpu.name))
+        if gpu.persistence is False and (slow or not re.search(_DESKTOP, gpu.name))
     ]
     if not off:
         return None

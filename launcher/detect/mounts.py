@@ -10,14 +10,13 @@ from pathlib import Path
 from launcher.model.host import Mount
 
 # proc_pid_mountinfo(5): ID, parent, device, root, mount point, options, optional fields, "-", type.
-_LINE = re.compile(
-    r"^\d+ \d+ [^ \n]+ [^ \n]+ (?P<path>/[^ \n]*) (?P<options>[^ \n]+).*? - (?P<kind>[^ \n]+) ",
-    re.MULTILINE,
+_LINE = (
+    r"(?m)^\d+ \d+ [^ \n]+ [^ \n]+ (?P<path>/[^ \n]*) (?P<options>[^ \n]+).*? - (?P<kind>[^ \n]+) "
 )
 # Space, tab, line break and backslash are written as three octal digits there.
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL = r"\\([0-7]{3})"
 # Nobody's data: a GPU container has dozens of these, one for each file of the driver.
-_OF_THE_SYSTEM = re.compile(r"/(proc|sys|dev|run|etc|usr|lib|lib64|bin|sbin)(/|$)")
+_OF_THE_SYSTEM = r"/(proc|sys|dev|run|etc|usr|lib|lib64|bin|sbin)(/|$)"
 
 
 def read_mounts(root: Path = Path("/")) -> tuple[Mount, ...]:
@@ -28,22 +27,22 @@ def read_mounts(root: Path = Path("/")) -> tuple[Mount, ...]:
         return ()
     found = (
         Mount(
-            _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), line["path"]),
+            re.sub(_OCTAL, lambda octal: chr(int(octal[1], 8)), line["path"]),
             line["kind"],
             "ro" not in line["options"].split(","),
             "noexec" not in line["options"].split(","),
         )
-        for line in _LINE.finditer(text)
+        for line in re.finditer(_LINE, text)
     )
-    return tuple(mount for mount in found if not _OF_THE_SYSTEM.match(mount.path))
+    return tuple(mount for mount in found if not re.match(_OF_THE_SYSTEM, mount.path))
 
 
 # Not where anybody's work is: the container's own, and what lives in memory.  /opt/app-root/src is
 # where the images of OpenShift keep it.
-_NO_VOLUME = re.compile(r"/(tmp|var|opt(?!/app-root/src)|boot|root/\.[^/]+)(/|$)")
+_NO_VOLUME = r"/(tmp|var|opt(?!/app-root/src)|boot|root/\.[^/]+)(/|$)"
 _NOT_ON_A_DISK = ("overlay", "tmpfs", "ramfs", "aufs", "squashfs", "proc", "sysfs")
 # A server that does not answer holds whoever asks; there, a mount is taken for a folder.
-_OVER_THE_NETWORK = re.compile(r"nfs|cifs|smb|fuse|ceph|lustre|gpfs|9p|beegfs")
+_OVER_THE_NETWORK = r"nfs|cifs|smb|fuse|ceph|lustre|gpfs|9p|beegfs"
 
 
 def volumes(mounts: Iterable[Mount]) -> tuple[str, ...]:
@@ -55,9 +54,9 @@ def volumes(mounts: Iterable[Mount]) -> tuple[str, ...]:
             path != "/"
             and mount.writable
             and mount.kind not in _NOT_ON_A_DISK
-            and not _NO_VOLUME.match(path)
+            and not re.match(_NO_VOLUME, path)
             and not any(path.startswith(f"{one}/") for one in found)
-            and (_OVER_THE_NETWORK.match(mount.kind) or os.path.isdir(path))
+            and (re.match(_OVER_THE_NETWORK, mount.kind) or os.path.isdir(path))
         ):
             found.append(path)
     return tuple(found)

@@ -15,7 +15,7 @@ from launcher.detect.cgroup import read_text
 from launcher.model.machine import Gpu, GpuReport, Nic
 from launcher.model.pci_address import in_sysfs
 
-_ROOT_COMPLEX = re.compile(r"pci[0-9a-f]{4,}:[0-9a-f]{2}")
+_ROOT_COMPLEX = r"pci[0-9a-f]{4,}:[0-9a-f]{2}"
 
 
 def locate_gpus(report: GpuReport, root: Path = Path("/")) -> GpuReport:
@@ -117,7 +117,7 @@ def pcie_path(one: Path, other: Path) -> str | None:
 
 def _chain(device: Path) -> list[str]:
     parts = os.path.realpath(device).split("/")
-    start = next((n for n, part in enumerate(parts) if _ROOT_COMPLEX.fullmatch(part)), None)
+    start = next((n for n, part in enumerate(parts) if re.fullmatch(_ROOT_COMPLEX, part)), None)
     return parts[start:] if start is not None and device.exists() else []
 
 

@@ -14,7 +14,7 @@ from launcher.paths.folder import read_text
 _PACKAGES = (
     "lib/python3*/site-packages", "lib/python3*/dist-packages", "lib/python3/dist-packages",
 )  # fmt: skip
-_ASSIGNED = re.compile(r"^(\w+)(\s*:[^=\n]*)?\s*=\s*['\"]([^'\"\n]+)['\"]", re.MULTILINE)
+_ASSIGNED = r"(?m)^(\w+)(\s*:[^=\n]*)?\s*=\s*['\"]([^'\"\n]+)['\"]"
 
 
 class Versions(NamedTuple):
@@ -68,7 +68,7 @@ def _assigned(path: Path | None) -> dict[str, str]:
         text = read_text(str(path))
     except OSError:
         return {}
-    return {name: value for name, _, value in _ASSIGNED.findall(text)}
+    return {name: value for name, _, value in re.findall(_ASSIGNED, text)}
 
 
 def constrained_torch(python: str) -> str | None:

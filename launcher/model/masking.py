@@ -11,29 +11,26 @@ MASK = "***"
 
 # HF_TOKEN, AWS_SECRET_ACCESS_KEY, PGPASSWORD, MYSQL_PWD, DBPASS; not TOKENIZERS_PARALLELISM,
 # KEYMAP, PWD, OLDPWD, COMPASS.
-_NAME = re.compile(
-    r"(?:^|_)(?:[A-Z0-9]*(?<!COM)(?<!BY)(?<!SUR)PASS|(?!OLD)[A-Z0-9]+PWD|(?<=_)PWD|[A-Z0-9]*(?:KEY|TOKEN|SECRET|PASSWD|PASSWORD|PASSPHRASE|CREDENTIAL|AUTH"
-    r"|COOKIE|DSN))S?(?:_|$)",
-    re.IGNORECASE,
+_NAME = (
+    r"(?i)(?:^|_)(?:[A-Z0-9]*(?<!COM)(?<!BY)(?<!SUR)PASS|(?!OLD)[A-Z0-9]+PWD|(?<=_)PWD"
+    r"|[A-Z0-9]*(?:KEY|TOKEN|SECRET|PASSWD|PASSWORD|PASSPHRASE|CREDENTIAL|AUTH|COOKIE|DSN))S?(?:_|$)"
 )
-_PUBLIC = re.compile(r"(?:^|_)(?:PUBLIC_KEY|SSH_KEY|KEY_ID|FILE|DIR|PATH|SOCK)$", re.IGNORECASE)
+_PUBLIC = r"(?i)(?:^|_)(?:PUBLIC_KEY|SSH_KEY|KEY_ID|FILE|DIR|PATH|SOCK)$"
 # https://user:password@host (RFC 3986, section 3.2.1); a token alone may stand there too.  People
 # write an @ or a slash in a password as it is.
-_IN_URL = re.compile(
-    r"(\b[a-z][a-z0-9+.-]*://)(?:[^/\s:@]*:(?!\d{1,5}(?:/|$))\S*@|[^/\s]+@)", re.IGNORECASE
-)
+_IN_URL = r"(?i)(\b[a-z][a-z0-9+.-]*://)(?:[^/\s:@]*:(?!\d{1,5}(?:/|$))\S*@|[^/\s]+@)"
 # Tokens that say what they are: of GitHub, GitLab, Hugging Face, OpenAI, Slack, AWS, Google,
 # NVIDIA.
-_TOKEN = re.compile(
+_TOKEN = (
     r"\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abpr]-|AKIA|AIza|nvapi-)[A-Za-z0-9_-]{12,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
 def is_secret(name: str) -> bool:
     """Return whether a variable of this name holds a secret, as people name them."""
-    return bool(_NAME.search(name)) and not _PUBLIC.search(name)
+    return bool(re.search(_NAME, name)) and not re.search(_PUBLIC, name)
 
 
 def mask(name: str, value: str) -> str:
@@ -43,9 +40,9 @@ def mask(name: str, value: str) -> str:
 
 def mask_text(text: str) -> str:
     """Return a text without passwords in URLs and tokens that are known by their shape."""
-    if _TOKEN.search(text) and "PRIVATE KEY" in text:
+    if re.search(_TOKEN, text) and "PRIVATE KEY" in text:
         return MASK
-    return _TOKEN.sub(MASK, _IN_URL.sub(rf"\g<1>{MASK}@", text))
+    return re.sub(_TOKEN, MASK, re.sub(_IN_URL, rf"\g<1>{MASK}@", text))
 
 
 def mask_options(words: list[str]) -> list[str]:
@@ -81,7 +78,7 @@ def mask_document(value: object) -> object:
     if isinstance(value, list):
         if len(value) == 2 and all(isinstance(item, str) for item in value):
             name, text = value
-            return [name, mask(name, text)] if _VARIABLE.fullmatch(name) else _texts(value)
+            return [name, mask(name, text)] if re.fullmatch(_VARIABLE, name) else _texts(value)
         return [mask_document(item) for item in value]
     return mask_text(value) if isinstance(value, str) else value
 

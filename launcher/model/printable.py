@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 
 # Controls (ECMA-48) but for the tab, separators of lines, and what turns the direction of text.
-_OBEYED = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_OBEYED = "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 # The same in UTF-8, without what sets a colour (SGR), which programs and people like.
-_OBEYED_BYTES = re.compile(
-    rb"\x1b(?!\[[0-9;]{0,20}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]"
-)
+_OBEYED_BYTES = rb"\x1b(?!\[[0-9;]{0,20}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]"
 _COLOR_OFF = b"\x1b[0m"
 
 
 def printable(text: str) -> str:
     r"""Return a text in one line, with what a terminal would obey written out, as `\x1b`."""
-    return _OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
+    return re.sub(_OBEYED, lambda found: repr(found[0])[1:-1], text)
 
 
 def printable_text(text: str) -> str:
@@ -27,7 +25,7 @@ def printable_text(text: str) -> str:
 def printable_line(line: bytes) -> bytes:
     r"""Return a line of a program's output so; colours may stay, and end with it."""
     line = line.removesuffix(b"\r")
-    shown = _OBEYED_BYTES.sub(_written_out, line)
+    shown = re.sub(_OBEYED_BYTES, _written_out, line)
     return shown + _COLOR_OFF if b"\x1b" in shown and not shown.endswith(_COLOR_OFF) else shown
 
 

@@ -9,8 +9,8 @@ import re
 
 from launcher.model.named_tuple import NamedTuple
 
-KIND = re.compile(r"(ssh|sk-ssh|ecdsa|sk-ecdsa)-[a-z0-9@.-]{2,40}")
-_SPACE = re.compile(r"[ \t]+")  # what str.split takes for space besides is none to sshd
+KIND = r"(ssh|sk-ssh|ecdsa|sk-ecdsa)-[a-z0-9@.-]{2,40}"
+_SPACE = r"[ \t]+"  # what str.split takes for space besides is none to sshd
 
 # What people paste in the place of one: said of it, and nothing that it holds.
 PRIVATE_KEY = "a private key"
@@ -36,9 +36,9 @@ class PublicKey(NamedTuple):
 def parts(line: str) -> PublicKey:
     """Take a line apart where sshd does: spaces inside double quotes are the option's own."""
     options, rest = "", line.strip(" \t")
-    if not KIND.fullmatch(_SPACE.split(rest, maxsplit=1)[0]):
+    if not re.fullmatch(KIND, re.split(_SPACE, rest, maxsplit=1)[0]):
         options, rest = _cut(rest)
-    kind, blob, comment = ([*_SPACE.split(rest, maxsplit=2), "", ""])[:3]
+    kind, blob, comment = ([*re.split(_SPACE, rest, maxsplit=2), "", ""])[:3]
     return PublicKey(options, kind, blob, comment)
 
 

@@ -213,7 +213,7 @@ def plan_ssh(
 
 
 # Pattern characters of AllowUsers are none of these (sshd_config(5), PATTERNS).
-_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_PLAIN_NAME = r"[A-Za-z_][A-Za-z0-9_.-]*"
 _NOBODY = 65534
 
 
@@ -230,7 +230,7 @@ def _others(host: Host, identity: Identity) -> tuple[str, ...]:
         if account.uid >= FIRST_OF_PEOPLE
         and account.uid != _NOBODY
         and not account.shell.endswith(NO_LOGIN)
-        and _PLAIN_NAME.fullmatch(account.name)
+        and re.fullmatch(_PLAIN_NAME, account.name)
     )
     return tuple(dict.fromkeys(n for n in (*root, *added) if n != identity.account.name))
 

@@ -73,7 +73,7 @@ def gpu_count(text: str) -> int:
 
 
 _COUNT = r"[1-9][0-9]?"
-_GPU_NAME = re.compile(
+_GPU_NAME = (
     r"(index:)?[0-9]{1,2}|(GPU|MIG)-[0-9a-fA-F-]+"
     r"|([0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
 )
@@ -94,7 +94,7 @@ def gpu_request(text: str) -> GpuRequest:
     if match := re.fullmatch(rf"(idle:)?({_COUNT})", text):
         return GpuRequest(idle=bool(match[1]), count=int(match[2]))
     wanted = tuple(part.strip() for part in text.removesuffix(",").split(","))
-    if _is_digits(text) or not all(_GPU_NAME.fullmatch(part) for part in wanted):
+    if _is_digits(text) or not all(re.fullmatch(_GPU_NAME, part) for part in wanted):
         from launcher.settings.gpu_forms import meant  # only where there is something to say
 
         form = meant(text)
@@ -177,7 +177,7 @@ def host(text: str) -> str:
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 # RFC 1123, 2.1, and an underscore, which names of containers have.
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+_HOST_NAME = rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*"
 
 
 def public_host(text: str) -> str:
@@ -187,7 +187,7 @@ def public_host(text: str) -> str:
         is_ipv4 = len(parts) == 4 and all(part == str(_number(part)) for part in parts)
         if is_ipv4 and all(int(part) <= 255 for part in parts):
             return text
-    elif _HOST_NAME.fullmatch(text):
+    elif re.fullmatch(_HOST_NAME, text):
         return text
     elif ":" in text and "%" not in text:  # a zone means nothing elsewhere
         import ipaddress  # 10 ms that most starts need not spend
@@ -246,7 +246,7 @@ def jupyter_arguments(text: str) -> tuple[str, ...]:
     return words
 
 
-_ORIGIN = re.compile(
+_ORIGIN = (
     r"https?://[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?"
 )
 
@@ -254,18 +254,18 @@ _ORIGIN = re.compile(
 def origins(text: str) -> tuple[str, ...]:
     """Return origins as a browser sends them (RFC 6454, 6.2), or "*" for any."""
     found = tuple(part.rstrip("/") for part in text.replace(",", " ").split())
-    if not found or not all(part == "*" or _ORIGIN.fullmatch(part) for part in found):
+    if not found or not all(part == "*" or re.fullmatch(_ORIGIN, part) for part in found):
         raise ValueError("origins such as https://lab.example.org, apart by commas, or *")
     return found
 
 
-_SERVICE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_SERVICE = r"[A-Za-z0-9_.-]{1,64}"
 
 
 def services(text: str) -> tuple[str, ...]:
     """Return names of services, or of their programs."""
     names = tuple(text.replace(",", " ").split())
-    if not names or not all(_SERVICE.fullmatch(name) for name in names):
+    if not names or not all(re.fullmatch(_SERVICE, name) for name in names):
         raise ValueError("names of services, such as jupyter,ssh")
     return tuple(dict.fromkeys(service_of(name) for name in names))
 

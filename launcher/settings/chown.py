@@ -19,13 +19,13 @@ _SYSTEM = (
 _EVERYBODYS = ("/home", "/tmp")  # what is in them may be given away
 _ACCEPTED = "folders of yours, apart by commas, such as /data,/models; none of the system's"
 # -R, and what says nothing else than what happens anyway: no output, and links themselves.
-_OPTION = re.compile(r"-[Rvcfh]+|--(recursive|verbose|changes|silent|quiet|no-dereference)")
+_OPTION = r"-[Rvcfh]+|--(recursive|verbose|changes|silent|quiet|no-dereference)"
 
 
 def options(text: str) -> str:
     """Return "-R" where options of chown(1) ask for it, "" for those that change nothing here."""
     words = text.split()
-    if not words or not all(_OPTION.fullmatch(word) for word in words):
+    if not words or not all(re.fullmatch(_OPTION, word) for word in words):
         raise ValueError("-R")
     recursive = any(word == "--recursive" or "R" in word.partition("--")[0] for word in words)
     return "-R" if recursive else ""

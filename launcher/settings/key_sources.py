@@ -12,18 +12,18 @@ from launcher.model.public_key import OTHER_FORMAT, PRIVATE_KEY
 from launcher.paths.folder import LARGEST, read_text
 
 MOST_KEYS = 50_000  # of one source: a megabyte has room for 13,000 of the shortest kind
-_LINE_END = re.compile(r"\r\n|\n|\r")
+_LINE_END = r"\r\n|\n|\r"
 # Some platforms send a line break as these two characters.  It is one where a key, a comment or
 # the end follows: an account's name may be corp\nick.
-_WRITTEN_LINE_END = re.compile(r"\\n(?=\s*(?:$|#|\\n|-----|(?:ssh|sk-ssh|ecdsa|sk-ecdsa)-\S+\s))")
-_QUOTE = re.compile(r'((?<!\\)")')
+_WRITTEN_LINE_END = r"\\n(?=\s*(?:$|#|\\n|-----|(?:ssh|sk-ssh|ecdsa|sk-ecdsa)-\S+\s))"
+_QUOTE = r'((?<!\\)")'
 
 # Blocks of several lines that are none of authorized_keys: where each begins and ends, what it is.
 _BLOCKS = (
-    (re.compile(r"-----BEGIN .*PRIVATE KEY-----"), re.compile(r"-----END "), PRIVATE_KEY),
-    (re.compile(r"-----BEGIN .*-----"), re.compile(r"-----END "), OTHER_FORMAT),
-    (re.compile(r"PuTTY-User-Key-File-\d"), re.compile(r"Private-MAC:"), PRIVATE_KEY),
-    (re.compile(r"---- BEGIN SSH2 PUBLIC KEY"), re.compile(r"---- END "), OTHER_FORMAT),
+    (r"-----BEGIN .*PRIVATE KEY-----", "-----END ", PRIVATE_KEY),
+    (r"-----BEGIN .*-----", "-----END ", OTHER_FORMAT),
+    (r"PuTTY-User-Key-File-\d", "Private-MAC:", PRIVATE_KEY),
+    ("---- BEGIN SSH2 PUBLIC KEY", "---- END ", OTHER_FORMAT),
 )
 
 
@@ -58,11 +58,11 @@ def split(source: str, text: str) -> Iterator[KeyLine]:
     A block of several lines, such as a private key, is one, and its text is left behind.  After
     `MOST_KEYS` the rest is one, too.
     """
-    ends: re.Pattern[str] | None = None
+    ends: str | None = None
     found = 0
     for number, line in enumerate(_lines(_without_quotes(text)), start=1):
         if ends is None:
-            begins = ((end, kind) for begin, end, kind in _BLOCKS if begin.match(line))
+            begins = ((end, kind) for begin, end, kind in _BLOCKS if re.match(begin, line))
             ends, kind = next(begins, (None, ""))
             if ends is not None:
                 yield KeyLine(source, number, "", kind)
@@ -73,7 +73,7 @@ def split(source: str, text: str) -> Iterator[KeyLine]:
                     return
                 # "null" is what one platform sends for an account without a key.
                 yield KeyLine(source, number, line)
-        if ends is not None and ends.search(line):
+        if ends is not None and ends in line:
             ends = None
 
 
@@ -115,13 +115,13 @@ def _without_quotes(text: str) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    for line in _LINE_END.split(text):
+    for line in re.split(_LINE_END, text):
         if "\\n" not in line:
             yield line.strip()
             continue
         inside = False
         pieces: list[str] = []
-        for piece in _QUOTE.split(line):  # an option's value may hold a \n of its own
+        for piece in re.split(_QUOTE, line):  # an option's value may hold a \n of its own
             inside ^= piece == '"'
-            pieces.append(piece if inside else _WRITTEN_LINE_END.sub("\n", piece))
+            pieces.append(piece if inside else re.sub(_WRITTEN_LINE_END, "\n", piece))
         yield from (part.strip() for part in "".join(pieces).split("\n"))

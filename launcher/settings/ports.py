@@ -6,7 +6,7 @@ import re
 
 from launcher.model.plan import NamedPort
 
-_ENTRY = re.compile(r"([0-9]{1,5})=(.{1,40})")
+_ENTRY = r"([0-9]{1,5})=(.{1,40})"
 _MOST = 50
 
 
@@ -22,7 +22,7 @@ def named_ports(text: str) -> tuple[NamedPort, ...]:
 
 
 def _entry(text: str) -> NamedPort:
-    match = _ENTRY.fullmatch(text.strip())
+    match = re.fullmatch(_ENTRY, text.strip())
     if not match or not text.isprintable() or not 1 <= int(match[1]) <= 65535:
         raise ValueError(
             "PORT=NAME apart by commas, such as 7860=Gradio,6006=TensorBoard; a name has up to 40 "

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 
 ZONES = "/usr/share/zoneinfo"
 # A name, and not a rule such as CET-1CEST or <+03>-3, nor a file's path.
-_NAME = re.compile(r":?([A-Za-z_]+(?:/[A-Za-z0-9_+-]+)*)")
+_NAME = r":?([A-Za-z_]+(?:/[A-Za-z0-9_+-]+)*)"
 
 
 def doubts(environ: Mapping[str, str], zones: str = ZONES) -> Iterator[str]:
     """Yield a warning where TZ is the name of no zone here, with the nearest that is one."""
-    match = _NAME.fullmatch(environ.get("TZ", "").strip())
+    match = re.fullmatch(_NAME, environ.get("TZ", "").strip())
     if not match or os.path.isfile(f"{zones}/{match[1]}") or match[1] in ("UTC", "GMT"):
         return
     shown = match[1][:60]

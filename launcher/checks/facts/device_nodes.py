@@ -10,7 +10,7 @@ from launcher.model.host import READ_WRITE, Account, granted
 from launcher.model.machine import DeviceNode
 
 CONTROL, UVM, NVMAP = "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvmap"
-_GPU_NODE = re.compile(r"/dev/nvidia\d+")
+_GPU_NODE = r"/dev/nvidia\d+"
 
 
 def nodes_of_nvidia(seen: Evidence) -> list[str]:
@@ -22,7 +22,7 @@ def gpu_nodes(seen: Evidence) -> list[str]:
 
 
 def is_gpu_node(path: str) -> bool:
-    return _GPU_NODE.fullmatch(path) is not None
+    return re.fullmatch(_GPU_NODE, path) is not None
 
 
 def cuda_works(seen: Evidence) -> bool:

@@ -21,8 +21,8 @@ _SHELLS = ("docker", "podman", "rootless podman", "plain", "lxc", "wsl2", "slurm
 _STARTERS = {"hub", "slurm", "lxc"}
 # Needs that are about nothing in particular: their words of Docker's may stand in any message.
 _NEEDS = ("anew", "shm", "memlock", "pids", "memory", "mps", "seccomp", "rdma", "network")
-_OPTIONS = re.compile(r"docker run (-\S[^…]*?) …")
-_ONLY_DOCKERS = re.compile(r" \(docker [^)]*\)")
+_OPTIONS = r"docker run (-\S[^…]*?) …"
+_ONLY_DOCKERS = r" \(docker [^)]*\)"
 
 
 def place_of(host: Host | Whereabouts) -> str:
@@ -87,8 +87,8 @@ def fit_at(text: str, name: str) -> str:
     for need in _NEEDS:
         words = getattr(DOCKER, need).partition("   ")[0]
         text = text.replace(words, getattr(place, need).format())
-    text = _OPTIONS.sub(lambda found: place.option.format(found[1]), text)
-    text = _ONLY_DOCKERS.sub("", text)
+    text = re.sub(_OPTIONS, lambda found: place.option.format(found[1]), text)
+    text = re.sub(_ONLY_DOCKERS, "", text)
     text = text.replace("create the container anew", place.recreate)
     text = text.replace("in the container: ", f"{place.inside}: " if place.inside else "")
     if place.host:

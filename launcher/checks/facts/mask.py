@@ -18,9 +18,9 @@ from launcher.model.named_tuple import NamedTuple
 VISIBLE, ORDER, BY_BUS = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 
 _KINDS = ("GPU-", "MIG-")  # of UUIDs
-_PLAIN_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
-_NEGATIVE = re.compile(r"\s*-[0-9]")
-_RANGE = re.compile(r"([0-9]{1,3})-([0-9]{1,3})")
+_PLAIN_NUMBER = r"\s*[+-]?[0-9]+\s*"
+_NEGATIVE = r"\s*-[0-9]"
+_RANGE = r"([0-9]{1,3})-([0-9]{1,3})"
 
 
 class Mask(NamedTuple):
@@ -77,7 +77,7 @@ def list_meant(seen: Evidence) -> str:
 def _texts(value: str) -> Iterator[str]:
     """Yield the entries that somebody had in mind who wrote "0-3", "0;1", "'0'" or "gpu-8f2a"."""
     for text in re.split(r"[,;\s]+", value.strip("'\" \t\n")):
-        if ends := _RANGE.fullmatch(text):
+        if ends := re.fullmatch(_RANGE, text):
             yield from map(str, range(int(ends[1]), int(ends[2]) + 1))
         elif text.upper().startswith(_KINDS):
             yield text[:4].upper() + text[4:].lower()
@@ -109,11 +109,13 @@ def _fault(seen: Evidence, value: str, left: int) -> str:
     rest = [entry.text for entry in entries[end:]]
     if not rest or (end and not "".join(rest).strip()):  # a comma at the end
         numbers = not value.startswith(_KINDS)
-        odd = numbers and not all(_PLAIN_NUMBER.fullmatch(entry.text) for entry in entries[:end])
+        odd = numbers and not all(
+            re.fullmatch(_PLAIN_NUMBER, entry.text) for entry in entries[:end]
+        )
         return "read_otherwise" if odd else ""
     if value.startswith(_KINDS):
         return _fault_among_uuids(rest[0], value[:4], seen)
-    if not value.strip() or _NEGATIVE.match(rest[0]):
+    if not value.strip() or re.match(_NEGATIVE, rest[0]):
         return "hides_all"
     if entries[end].key is not None:
         return "out_of_range"
