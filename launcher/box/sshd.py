@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-
 from launcher.model import run_files
 from launcher.model.errors import BadSetting
 from launcher.model.plan import Ssh
@@ -19,9 +17,13 @@ def check_drop_ins(ssh: Ssh, run_dir: str, environ: dict[str, str]) -> None:
 
     Raises BadSetting with sshd's words where it would not start.
     """
-    if not ssh.drop_ins or not glob.glob(f"{ssh.drop_ins}/*.conf"):
+    if not ssh.drop_ins:
         return
-    import subprocess  # where it is needed
+    import glob  # both where they are needed
+    import subprocess
+
+    if not glob.glob(f"{ssh.drop_ins}/*.conf"):
+        return
 
     argv = [ssh.sshd, "-t", "-f", f"{run_dir}/{run_files.SSHD_CONFIG}"]
     try:

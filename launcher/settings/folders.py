@@ -5,7 +5,6 @@ A container that was started with `--user` may write neither /run nor /var/lib.
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 
@@ -46,6 +45,8 @@ def run_dir() -> str:
 
 def running_dir() -> str:
     """Return the directory of the box that runs in this container, of several in one /tmp."""
+    import glob  # PID 1 needs none of this
+
     usual = run_dir()
     beside = sorted(glob.glob(f"{glob.escape(usual)}-[0-9]*")) if usual != RUN else ()
     return next((path for path in (usual, *beside) if _runs_here(path)), usual)

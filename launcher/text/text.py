@@ -6,7 +6,6 @@ you, and how to mend it.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from launcher.checks.facts.how_to_run import fit_at, place_of
@@ -180,6 +179,8 @@ def row(label: str, text: str) -> list[str]:
 
 
 def wrap(first: str, text: str, rest: str) -> list[str]:
+    import textwrap  # not before the first line
+
     return textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
     )
