@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from launcher.cluster.rendezvous import Choice
 from launcher.gpus.topology import BEHIND_ONE_SWITCH, nearest_nics
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.network import Network, RdmaPort
 
 CARDS = "NCCL_IB_HCA"
