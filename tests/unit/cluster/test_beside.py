@@ -44,22 +44,48 @@ def test_a_rank_that_died_says_what_of(number: int, now: Trouble, expected: str)
 
 
 # A torchrun that starts two ranks, as often as it is told; the second dies of the signal that it is
-# told, and then it kills the first.
+# told, and then it kills the first.  It waits until what stands beside it has seen each of it: that
+# has a pidfd of the torchrun and of each rank, and tells of deaths on its command line.
 TORCHRUN = """
-import os, signal, subprocess, sys, time
-rank = "import os, sys, time; time.sleep(1.2); os.kill(os.getpid(), int(sys.argv[1])); input()"
+import glob, os, subprocess, sys, time
+rank = "import os, sys; input(); os.kill(os.getpid(), int(sys.argv[1])); input()"
+
+def beside():
+    children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+    lines = ((pid, open(f"/proc/{pid}/cmdline").read()) for pid in children)
+    return next((one for one in lines if "launcher.cluster.beside" in one[1]), ("0", ""))
+
+def wait(ranks, deaths):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        pid, line = beside()
+        try:
+            held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:  # it becomes itself anew
+            held = []
+        known = line.count('"who"') >= deaths
+        if known and sum("pidfd" in target for target in held) == 1 + ranks:
+            return
+        time.sleep(0.02)
+    sys.exit("it was not seen")
+
 *_, number, rounds = sys.argv
-for _ in range(int(rounds)):
+told = number == "11"
+for round in range(int(rounds)):
     ranks = [
         subprocess.Popen([sys.executable, "-c", rank, number], stdin=subprocess.PIPE, env={
             **os.environ, "TORCHELASTIC_RUN_ID": "none", "RANK": str(2 + n), "LOCAL_RANK": str(n)})
         for n, number in enumerate(("0", number))
     ]
-    time.sleep(2)  # what dies is read while its parent has not heard of it
+    wait(2, told * round)
+    ranks[1].stdin.write(b"\\n")
+    ranks[1].stdin.flush()
+    wait(1, told * (1 + round))
     ranks[0].kill()
-    time.sleep(1)
+    wait(0, told * (1 + round))
     for one in ranks:
         one.wait()
+sys.stdin.readline()
 sys.exit(7)
 """
 
@@ -76,17 +102,17 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def start(environment: dict[str, str], rounds: int) -> subprocess.Popen[str]:
-    words = ["torchrun", "--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", "x.py", "11"]
+def start(environment: dict[str, str], number: int, rounds: int) -> subprocess.Popen[str]:
+    words = ["torchrun", "--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", "x.py"]
     return subprocess.Popen(
-        [*LAUNCHER, *words, str(rounds)], env=environment, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, text=True,
+        [*LAUNCHER, *words, str(number), str(rounds)], env=environment, stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
 
 
 @pytest.fixture
 def started(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = start(environment, rounds=2)
+    process = start(environment, signal.SIGSEGV, rounds=2)
     yield process
     process.kill()
     process.communicate()
@@ -109,14 +135,15 @@ def test_a_job_is_named_while_it_runs(
 
     ((pid, job),) = wait_until(found, "nobody names the job")
     assert (job.nodes, job.rank, job.master, job.port) == (2, 1, "127.0.0.1", 29500)
-    wait_until(lambda: found()[0].job.deaths, "nobody says that a rank died")
+    wait_until(lambda: len(found()[0].job.deaths) == 2, "nobody says that a rank died", 60)
     assert "ago rank 3 (local rank 1, pid " in status_of(environment)
     jobs_there = json.loads(status_of(environment, "--json"))["jobs"]
     own = [one for one in jobs_there if one["pid"] == pid]
     assert [(one["rank"], one["nodes"], one["processes"] >= 1) for one in own] == [(1, 2, True)]
-    assert [death["by"] for death in own[0]["deaths"]] == ["SIGSEGV"]
-    assert 0 <= own[0]["deaths"][0]["ago"] < 60
-    _, said = started.communicate(timeout=60)
+    assert [death["by"] for death in own[0]["deaths"]] == ["SIGSEGV"] * 2
+    first, second = (death["ago"] for death in own[0]["deaths"])
+    assert first > second > 0
+    _, said = started.communicate("\n", timeout=60)
     assert started.returncode == 7, "the torchrun's own"
     lines = [line for line in said.splitlines() if " was killed by " in line]
     assert len(lines) == 2, said
@@ -127,11 +154,10 @@ def test_a_job_is_named_while_it_runs(
 
 
 def test_who_stops_a_rank_is_not_told_of_it(environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [*LAUNCHER, "torchrun", "x.py", str(int(signal.SIGTERM)), "1"], env=environment,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert (done.returncode, "by SIGTERM" in done.stderr) == (7, False)
+    process = start(environment, signal.SIGTERM, rounds=1)
+    _, said = process.communicate("\n", timeout=90)
+    assert process.returncode == 7, said
+    assert "(local rank 1, " not in said
 
 
 # --- what `launcher status` makes of it -------------------------------------------------------
