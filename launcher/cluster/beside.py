@@ -10,10 +10,12 @@ rank died this process becomes itself anew, with that in JOB.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
 import signal
+import struct
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +32,7 @@ from launcher.process.tree import signal_name
 _LOOK = 0.5  # seconds: for new workers
 _STOPPED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # torchrun stops its others so
 _MOST = 3  # deaths that are kept
+_INFO, _INFO_EXIT, _GET_INFO = struct.Struct("=QQ12i"), 1 << 3, 0xC040FF0B  # linux/pidfd.h
 _START, _EXIT_CODE = 22, 52  # fields of proc_pid_stat(5): the latter as wait(2) gives it
 
 
@@ -97,7 +100,7 @@ class Beside:
             ended = [fd for fd, _ in poller.poll(1000 * _LOOK)]
             for fd in ended:
                 if fd in self._workers:
-                    self._say_how_it_ended(self._workers.pop(fd))
+                    self._say_how_it_ended(self._workers.pop(fd), fd)
                     poller.unregister(fd)
                     os.close(fd)
             if end in ended:
@@ -116,9 +119,9 @@ class Beside:
                     self._workers[fd] = worker
                     yield fd
 
-    def _say_how_it_ended(self, worker: Worker) -> None:
+    def _say_how_it_ended(self, worker: Worker, descriptor: int) -> None:
         """Say it of the first of a round that a signal killed: torchrun kills the others itself."""
-        number = killed_by(worker.pid)
+        number = killed_by(worker.pid, descriptor)
         told = any(death.at > worker.began for death in self.job.deaths)
         if number and number not in _STOPPED and not told:
             by = say_why(number, self._before, self._look(), cgroup.reason())
@@ -166,10 +169,28 @@ def _began(pid: int) -> float:
     return time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks)
 
 
-def killed_by(pid: int) -> int | None:
-    """Return the signal that killed a process, of which its parent has not heard yet."""
-    status = _field(pid, _EXIT_CODE)
+def killed_by(pid: int, descriptor: int) -> int | None:
+    """Return the signal that killed a process that has ended.
+
+    Args:
+        descriptor: its pidfd, which knows it where torchrun has heard of it before us.
+    """
+    status = _field(pid, _EXIT_CODE) or _reaped(descriptor)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+def _reaped(descriptor: int) -> int:
+    """Return the status of a process whose parent has heard of it; 0 before Linux 6.15.
+
+    struct pidfd_info of linux/pidfd.h, its first version.
+    """
+    info = bytearray(_INFO.pack(_INFO_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(descriptor, _GET_INFO, info)
+    except OSError:
+        return 0
+    mask, *_, status = _INFO.unpack(info)
+    return int(status) if mask & _INFO_EXIT else 0
 
 
 def _field(pid: int, number: int) -> int:

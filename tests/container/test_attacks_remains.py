@@ -95,6 +95,56 @@ def test_root_is_told_whose_a_box_of_another_user_is(box: Boxes) -> None:
     assert "jupyter" in as_told.stdout
 
 
+# Two ranks of a real torchrun's.  The first time, one eats all memory, once what stands beside the
+# torchrun has seen both (it holds a pidfd of each); the second time they wait.
+HUNGRY = """
+import glob, os, time
+
+def is_seen():
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            if "launcher.cluster.beside" in open(path).read().split(chr(0))[:5]:
+                folder = path.replace("cmdline", "fd")
+                held = [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+                return sum("pidfd" in target for target in held) == 3
+        except OSError:
+            pass
+
+while os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    time.sleep(0.05)
+    if os.environ["RANK"] == "1" and is_seen():
+        x = [bytearray(b"x" * (1 << 24)) for _ in iter(int, 1)]
+while not os.path.exists("/tmp/enough"):
+    time.sleep(0.05)
+"""
+
+
+def _train_until_killed(started: Box) -> None:
+    """A rank that is killed for want of memory is named, and why, while the job goes on."""
+    started.exec("sh", "-c", "cat > /tmp/hungry.py", stdin=HUNGRY)
+    torchrun = "launcher torchrun --nproc-per-node=2 --max-restarts=1 /tmp/hungry.py"
+    started.exec("sh", "-c", f"({torchrun}; echo ended $?) > /tmp/said 2>&1 &")
+    try:
+        assert poll(lambda: _deaths(started), timeout=120, interval=0.5)
+    finally:
+        started.exec("touch", "/tmp/enough")
+    assert poll(lambda: "ended" in started.exec("cat", "/tmp/said").stdout, timeout=60)
+    said = started.exec("cat", "/tmp/said").stdout
+    assert "ended 0" in said
+    line = re.search(r"launcher: rank 1 \(local rank 1, pid \d+\) on .* was killed by .*", said)
+    assert line, said
+    assert line[0].endswith(f"{OF_MEMORY}, the box is out of memory: its limit is 0.684 GiB")
+
+
+OF_MEMORY = "SIGKILL: the kernel killed it for want of memory"
+
+
+def _deaths(started: Box) -> bool:
+    status = json.loads(started.exec("launcher", "status", "--json").stdout)
+    found = [death["by"] for job in status["jobs"] for death in job["deaths"]]
+    return bool(found) and all(by.startswith(OF_MEMORY) for by in found)
+
+
 def test_what_the_kernel_kills_for_want_of_memory_is_said_and_counted(box: Boxes) -> None:
     started = box("--memory", "700m", "--memory-swap", "700m", "-e", "LAUNCHER_SERVICES=ssh")
     started.wait_for_banner()
@@ -109,4 +159,5 @@ def test_what_the_kernel_kills_for_want_of_memory_is_said_and_counted(box: Boxes
     assert "docker run --memory=" in said
     counted = started.exec("launcher", "status").stdout
     assert "1 process was killed for want of it" in counted
+    _train_until_killed(started)
     assert reason(started) == ""

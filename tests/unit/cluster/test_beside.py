@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cluster.beside import Trouble, say_why
+from launcher.cluster.beside import Trouble, killed_by, say_why
 from launcher.detect import jobs
 from launcher.model import codec
 from launcher.model.job import RunningJob, Traffic
@@ -41,6 +41,18 @@ LIMIT = "the box is out of memory: its limit is 64 GiB"
 )  # fmt: skip
 def test_a_rank_that_died_says_what_of(number: int, now: Trouble, expected: str) -> None:
     assert say_why(number, CALM, now, LIMIT) == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, 0])
+def test_torchrun_may_have_heard_of_it_before_us(number: int) -> None:
+    process = subprocess.Popen(["sh", "-c", f"kill -{number} $$; exit 3"])
+    descriptor = os.pidfd_open(process.pid)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert killed_by(process.pid, descriptor) == (number or None)
+    process.wait()
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15):
+        assert killed_by(process.pid, descriptor) == (number or None)
+    os.close(descriptor)
 
 
 # A torchrun that starts two ranks, as often as it is told; the second dies of the signal that it is
