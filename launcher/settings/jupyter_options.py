@@ -32,9 +32,9 @@ _EVERY_ADDRESS = ("0.0.0.0", "::", "*")  # what the box listens on anyway
 
 # A dict or a list as Open Data Hub's controller writes one: --ServerApp.x={"user":"me"}.  Its own
 # image splits at white space alone, so the quotes in there are the value's and not a shell's.
-_AS_IT_IS = re.compile(r"(?!\S*\\)-[\w.-]+=(?:\{\S*\}|\[\S*\])(?!\S)")
-_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""", re.DOTALL)
-_SPACE = re.compile(r"\s*")
+_AS_IT_IS = r"(?!\S*\\)-[\w.-]+=(?:\{\S*\}|\[\S*\])(?!\S)"
+_WORD = r"""(?s)(?:[^\s'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+"""
+_SPACE = r"\s*"
 
 
 class Taken(NamedTuple):
@@ -50,16 +50,17 @@ def split(text: str) -> tuple[str, ...]:
 
     Where a quote is not closed there is no word at all.
     """
+    space, as_it_is, word = map(re.compile, (_SPACE, _AS_IT_IS, _WORD))
     words: list[str] = []
-    at = _end(_SPACE.match(text))
+    at = _end(space.match(text))
     while at < len(text):
-        if found := _AS_IT_IS.match(text, at):
+        if found := as_it_is.match(text, at):
             words.append(found[0])
-        elif found := _WORD.match(text, at):
+        elif found := word.match(text, at):
             words += shlex.split(found[0])
         else:
             return ()
-        at = _end(_SPACE.match(text, found.end()))
+        at = _end(space.match(text, found.end()))
     return tuple(words)
 
 

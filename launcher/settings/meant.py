@@ -102,7 +102,7 @@ _SUBCOMMANDS = (
     "workspace", "workspaces",
 )  # fmt: skip
 # The last command of a shell's line, where nothing of the shell's is in it.
-_LAST = re.compile(r"(?:^|[;&|\n])\s*(?:exec\s+)?([^;&|\n(){}<>$`]+?)\s*;?\s*$")
+_LAST = r"(?:^|[;&|\n])\s*(?:exec\s+)?([^;&|\n(){}<>$`]+?)\s*;?\s*$"
 
 
 def reachable(command: Sequence[str], as_root: bool) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ def _last_of(line: str) -> tuple[str, ...]:
     """Return the words of a shell line's last command; none where that is not plain."""
     import shlex
 
-    found = _LAST.search(line)
+    found = re.search(_LAST, line)
     try:
         return tuple(shlex.split(found[1])) if found else ()
     except ValueError:  # a quote begins before it
