@@ -103,6 +103,8 @@ def _read_devices() -> GpuReport:
             handles[index], fabrics[index] = handle, fabric
         except pynvml.NVMLError as err:  # one lost GPU must not hide its siblings
             lost.append(LostGpu(index=index, error=_words(err), code=err.value))
+        except UnicodeDecodeError:
+            lost.append(LostGpu(index, "its UUID is no text", pynvml.NVML_ERROR_CORRUPTED_INFOROM))
     cuda = field(pynvml.nvmlSystemGetCudaDriverVersion_v2)
     return GpuReport(
         gpus=tuple(gpus),
@@ -177,10 +179,12 @@ def _shares_memory(device: Any) -> bool:
 
     NVML says Not Supported of the memory of Jetsons and of a GB10, and of the PCIe link of both:
     the first has no address, the second one on the chip (leptonai/gpud#1170, nvitop#208).
+    A total of nothing is no memory either.
     """
-    return is_not_supported(lambda: pynvml.nvmlDeviceGetMemoryInfo(device)) and is_not_supported(
-        lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device)
-    )
+    memory = field(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
+    none = is_not_supported(lambda: pynvml.nvmlDeviceGetMemoryInfo(device))
+    none = none or bool(memory and not memory.total)
+    return none and is_not_supported(lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(device))
 
 
 def _list_processes(device: Any) -> tuple[GpuProcess, ...] | None:
@@ -245,6 +249,8 @@ def _mig_devices(device: Any) -> tuple[tuple[MigDevice, ...], int | None]:
         except pynvml.NVMLError as err:
             if err.value not in _NO_INSTANCE:
                 fault = err.value
+        except UnicodeDecodeError:
+            fault = pynvml.NVML_ERROR_CORRUPTED_INFOROM
     return tuple(found), fault
 
 

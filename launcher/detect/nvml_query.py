@@ -14,12 +14,13 @@ def field(read: Callable[[], T]) -> T | None:
     """Return read(), or None where the device or the driver does not tell.
 
     NVML has many codes for that (not supported, no such function in this driver, no data, no
-    permission in a container), and none of them makes the GPU unusable.  Whether one is lost is
-    asked of its UUID alone (`nvml`): without that nobody could name it.
+    permission in a container), and none of them makes the GPU unusable; nor does a text that is
+    none, as a damaged infoROM has.  Whether one is lost is asked of its UUID alone (`nvml`):
+    without that nobody could name it.
     """
     try:
         return read()
-    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError):
         return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from launcher.gpus.sharing import ways
-from launcher.gpus.topology import cell, pair_table, strength
+from launcher.gpus.topology import cell, name_gpus, pair_table, strength
 from launcher.model.errors import BadSetting
 from launcher.model.host import Sharing
 from launcher.model.machine import Gpu, GpuReport, MigDevice
@@ -19,6 +19,8 @@ _DEFAULT_ORDER = "PCI_BUS_ID"
 _IDLE_SHARE = 0.95
 _USABLE = "usable {}"
 _ALONE = Sharing()
+# An entry of another kind ends the list: docs/visibility.md, rule 2.
+_ONE_KIND = "CUDA takes a list of GPUs or of instances"
 
 
 class Candidate(NamedTuple):
@@ -137,7 +139,11 @@ def choose(report: GpuReport, settings: Settings) -> tuple[tuple[Candidate, ...]
         if not candidates and report.gpus and kind != _USABLE:
             name = "LAUNCHER_GPUS" if request.idle else "LAUNCHER_GPU_MIN_FREE"
             raise _not_here(report, f"{name}: there is no {one}")
-        return candidates, f"every {one}"
+        whole = tuple(device for device in candidates if not device.mig)
+        if not 0 < len(whole) < len(candidates):
+            return candidates, f"every {one}"
+        cut = sorted({device.gpu.index for device in candidates if device.mig})
+        return whole, f"every {one}, without the MIG instances of {name_gpus(cut)}: {_ONE_KIND}"
     best, why = _best(report, candidates, request.count, kind)
     if request.count == 1 and not request.idle and len(report.gpus) > 1:
         why += "; 1 is a number, GPU 1 is index:1"  # whoever wrote it may have meant that one
@@ -183,8 +189,8 @@ def candidates_of(gpu: Gpu) -> tuple[Candidate, ...]:
 def _best(
     report: GpuReport, candidates: Sequence[Candidate], count: int, kind: str
 ) -> tuple[tuple[Candidate, ...], str]:
+    asked = f"LAUNCHER_GPUS asks for {count} {kind.format('GPUs')}"
     if count > len(candidates):
-        asked = f"LAUNCHER_GPUS asks for {count} {kind.format('GPUs')}"
         raise _not_here(report, f"{asked}, {len(candidates)} are here")
     many = " ".join([str(len(candidates)), *kind.format("").split()])
     from launcher.gpus.fabric import left_out  # only where somebody asks for the best
@@ -192,7 +198,11 @@ def _best(
 
     whole = [device.gpu for device in candidates if not device.gpu.mig_enabled]
     if count > len(whole):  # MIG instances have no links to choose by
-        return tuple(candidates[:count]), f"the first {count} of {many}"
+        instances = [device for device in candidates if device.mig]
+        if count > len(instances):
+            here = f"{len(whole)} whole ones and {len(instances)} MIG instances are here"
+            raise _not_here(report, f"{asked}, {here}, and {_ONE_KIND}")
+        return tuple(instances[:count]), f"the first {count} of {many}"
     pairs = pair_table(report)
     worse = left_out(report)
     sound = [gpu for gpu in whole if gpu.index not in worse]
@@ -223,11 +233,25 @@ def _named(report: GpuReport, wanted: Sequence[str]) -> tuple[Candidate, ...]:
     for name in wanted:
         matches = [device for device in everything if _matches(device, name)]
         if len(matches) != 1:
-            raise _not_here(report, f"LAUNCHER_GPUS: {name} matches {len(matches)} GPUs")
+            raise _not_here(report, f"LAUNCHER_GPUS: {_why_not_one(report, name, len(matches))}")
         if matches[0] in chosen:
             raise _not_here(report, f"LAUNCHER_GPUS: {name} is named twice")
         chosen.append(matches[0])
+    if len({device.mig is None for device in chosen}) > 1:
+        both = "GPUs and MIG instances in one list"
+        raise _not_here(report, f"LAUNCHER_GPUS: {both}, and {_ONE_KIND}")
     return tuple(chosen)
+
+
+def _why_not_one(report: GpuReport, name: str, matches: int) -> str:
+    cut = [gpu for gpu in report.gpus if gpu.mig_enabled and _matches(Candidate(gpu), name)]
+    if len(cut) == 1:
+        here = "name an instance by its UUID" if cut[0].mig_devices else "it has no instance"
+        return f"{name_gpus([cut[0].index])} is in MIG mode: {here}"
+    for gone in report.lost:
+        if name == str(gone.index):
+            return f"{name_gpus([gone.index])} cannot be used: {gone.error}"
+    return f"{name} matches {matches} GPUs"
 
 
 def _matches(device: Candidate, name: str) -> bool:
@@ -250,4 +274,7 @@ def _not_here(report: GpuReport, problem: str) -> BadSetting:
 
 
 def _size(count: int | None) -> str:
-    return "?" if count is None else f"{count / (1 << 30):.3g} GiB"
+    if count is None:
+        return "?"
+    amount = count / (1 << 30)
+    return f"{amount:.0f} GiB" if amount >= 1000 else f"{amount:.3g} GiB"

@@ -107,6 +107,8 @@ def gpu_request(text: str) -> GpuRequest:
 
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
+_MOST_GIB = 300  # that one GPU has: a larger number without a unit is of MiB
+
 
 def size(text: str) -> int:
     """Return bytes: "20GiB", "20G", "20 GB" (all powers of 1024, as nvidia-smi counts)."""
@@ -115,7 +117,11 @@ def size(text: str) -> int:
     )
     if not match:
         raise ValueError("a size such as 20GiB or 800MiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    bytes_ = int(float(match[1]) * _UNITS[match[2].upper()])
+    if text.isdecimal() and 0 < bytes_ < 1 << 20:  # who writes 20 means no twenty bytes
+        unit = "GiB" if bytes_ <= _MOST_GIB else "MiB"
+        raise ValueError(f"a size such as 20GiB or 800MiB; did you mean {text}{unit}?")
+    return bytes_
 
 
 def choice(*choices: str) -> Callable[[str], str]:

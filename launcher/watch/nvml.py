@@ -85,7 +85,7 @@ def device(nvml: ctypes.CDLL, index: int) -> ctypes.c_void_p:
 def uuid(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> str:
     buffer = ctypes.create_string_buffer(_UUID_SIZE)
     check(nvml.nvmlDeviceGetUUID(device, buffer, _UUID_SIZE))
-    return buffer.value.decode()
+    return buffer.value.decode(errors="replace")
 
 
 def instances(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> frozenset[str] | None:

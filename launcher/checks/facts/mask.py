@@ -57,7 +57,10 @@ def order_of(seen: Evidence) -> str:
 
 
 def list_meant(seen: Evidence) -> str:
-    """Return the devices that the user seems to mean, or else all that are here, as a value."""
+    """Return the devices that the user seems to mean, or else all that are here, as a value.
+
+    Of one kind, since CUDA takes no other list: GPUs, unless it began with an instance.
+    """
     from launcher.gpus.visible_entries import devices_of, read_entries
 
     devices = devices_of(seen.report)
@@ -67,6 +70,11 @@ def list_meant(seen: Evidence) -> str:
         parts = entry.device.parts() if entry.device else ()
         meant.update(dict.fromkeys(part.uuid for part in parts))
     chosen = list(meant) or [part.uuid for device in devices for part in device.parts()]
+    kinds: dict[bool, list[str]] = {False: [], True: []}
+    for uuid in chosen:
+        kinds[uuid in _uuids(seen, "MIG-")].append(uuid)
+    of_instances = seen.environ.get(VISIBLE, "").strip("'\" \t\n").upper().startswith("MIG-")
+    chosen = kinds[of_instances] or kinds[not of_instances]
     index = {gpu.uuid: str(gpu.index) for gpu in seen.gpus if not gpu.mig_enabled}
     as_listed = order_of(seen) == BY_BUS or len({gpu.name for gpu in seen.gpus}) == 1
     if as_listed and not seen.lost and len(index) == len(seen.gpus):

@@ -19,6 +19,8 @@ MIXED = answering(gpu(0), gpu(1, "NVIDIA GeForce RTX 3090"))
 PARTED = answering(mig_gpu(0, 2))
 HALF_PARTED = answering(gpu(0), mig_gpu(1, 0))
 UUIDS = [one.uuid for one in TWO.gpus]
+HALF = answering(gpu(0), mig_gpu(1, 2))
+HALVES = HALF.gpus[1].mig_uuids
 PART = PARTED.gpus[0].mig_uuids[0]
 HEX = answering(gpu(0, uuid="GPU-0abc0000-1111"), gpu(1, uuid="GPU-1def0000-1111"))
 SHORT = [uuid[:12] for uuid in UUIDS]  # "GPU-00000001"
@@ -45,6 +47,8 @@ HIDES_ALL = [
     ("stale_uuid", TWO, "GPU-8f2a91c0-0000-0000-0000-000000000000", "is no device here", "=0,1"),
     ("ambiguous_uuid", TWO, "GPU-0000000", "fits 2 devices", "=0,1"),
     ("mig_uuid_gone", PARTED, "MIG-8f2a91c0-0000", "is no device here", f"={PART},MIG-"),
+    ("stale_uuid", HALF, "GPU-8f2a91c0-0000", "is no device here", f"={UUIDS[0]} "),
+    ("mig_uuid_gone", HALF, "MIG-8f2a91c0-0000", "is no device here", f"={','.join(HALVES)} "),
     ("no_instance", HALF_PARTED, HALF_PARTED.gpus[1].uuid, "has no instance", f"={UUIDS[0]}"),
 ]
 
@@ -60,6 +64,7 @@ HIDES_SOME = [
     ("mixed_kinds", TWO, f"{UUIDS[0]},1", "an index in a list of UUIDs", "=0,1"),
     ("mixed_kinds", TWO, f"1,{UUIDS[0]}", "a UUID in a list of indices", "=1,0"),
     ("mixed_kinds", TWO, f"{UUIDS[0]},{PART}", "a MIG instance in a list of GPUs", "=0 "),
+    ("mixed_kinds", HALF, f"{UUIDS[0]},{HALVES[0]}", "a MIG instance in a list", f"={UUIDS[0]} "),
     ("space_in_uuids", TWO, f"{UUIDS[0]}, {UUIDS[1]}", "begins with white space", "=0,1"),
     ("space_in_uuids", TWO, f"{UUIDS[1]},{UUIDS[0]} ", "case and spaces count", "=1,0"),
     ("read_otherwise", TWO, "0-1", '"0-1" is read as 0', "=0,1"),

@@ -56,6 +56,13 @@ def test_an_odd_bus_id_is_an_address() -> None:
     assert (gpu.pci_bus_id, gpu.memory_shared) == ("0000000F:01:00.0", True)
 
 
+@pytest.mark.parametrize("name", ["orin", "gb10"])
+def test_a_memory_of_nothing_is_none(name: str) -> None:
+    text = driver.find(name).read_text() + "\nmemory_total = 0 MiB\nmemory_used = 0 MiB\n"
+    (report,) = read_texts([text])
+    assert (report.gpus[0].memory_bytes, report.gpus[0].memory_shared) == (None, True)
+
+
 @pytest.mark.parametrize("name", ["h100-8x", "rtx4090-1x", "a100-mig", "h200-vm", "k80"])
 def test_a_card_with_memory_shares_none(name: str) -> None:
     assert not any(gpu.memory_shared for gpu in read(name).gpus)

@@ -126,6 +126,34 @@ def test_a_missing_field_is_none(read: Read, function: str, field: str, code: in
     assert None not in {getattr(gpu, field) for gpu in others}
 
 
+@pytest.mark.parametrize("key", ["name", "uuid"])
+def test_a_text_that_is_none(simulated, tmp_path: Path, key: str) -> None:
+    """A damaged infoROM: the name is left out; without a UUID nobody can name the GPU."""
+    own = {"gpu 3": {key: "GPU-broken"}}
+    path = driver.vary("h100-8x", own, tmp_path / "damaged.machine")
+    path.write_bytes(path.read_bytes().replace(b"GPU-broken", b"GPU-\xff\xfe"))
+    done = run_reader(simulated(path))
+    assert done.returncode == 0, done.stderr
+    report = codec.from_json(GpuReport, done.stdout)
+    if key == "name":
+        assert [gpu.name == "NVIDIA GPU" for gpu in report.gpus] == [at == 3 for at in range(8)]
+        assert not report.lost
+    else:
+        assert [gpu.index for gpu in report.gpus] == [0, 1, 2, 4, 5, 6, 7]
+        assert [(one.index, one.error) for one in report.lost] == [(3, "its UUID is no text")]
+
+
+def test_an_instance_whose_uuid_is_no_text(simulated, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.machine"
+    text = driver.find("a100-mig").read_bytes()
+    path.write_bytes(text.replace(b"MIG-3d4db13e", b"MIG-\xff\xfe"))
+    done = run_reader(simulated(path))
+    assert done.returncode == 0, done.stderr
+    (gpu,) = codec.from_json(GpuReport, done.stdout).gpus
+    assert [mig.gpu_instance for mig in gpu.mig_devices] == [3, 6]
+    assert gpu.mig_fault == 14
+
+
 @pytest.mark.parametrize(
     "function", ["nvmlSystemGetDriverVersion", "nvmlSystemGetCudaDriverVersion"]
 )

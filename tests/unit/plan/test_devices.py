@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.gpus.visibility import explain
 from launcher.model.errors import BadSetting
 from launcher.model.host import Sharing
 from launcher.model.machine import GpuReport, LostGpu, Pair
@@ -274,7 +275,7 @@ def test_a_gpu_that_is_not_here(wanted: str) -> None:
         (MIG, {"LAUNCHER_GPUS": INSTANCES[1]}, INSTANCES[1:2], "as LAUNCHER_GPUS asks"),
         (MIG, {"LAUNCHER_GPUS": INSTANCES[2][:12]}, INSTANCES[2:], "as LAUNCHER_GPUS asks"),
         (MIG, {"LAUNCHER_GPU_IDS": "index"}, INSTANCES, "every usable GPU"),
-        (MIXED, {}, [*INSTANCES[:2], gpu(1).uuid], "every usable GPU"),
+        (MIXED, {"LAUNCHER_GPUS": "2"}, INSTANCES[:2], "the first 2 of 3 usable"),
         (
             MIXED,
             {"LAUNCHER_GPUS": "1"},
@@ -289,6 +290,55 @@ def test_mig_instances_are_named_by_uuid(
     seen = visible(report, **environ)
     assert seen.value.split(",") == value
     assert seen.why == f"{why}; UUIDs, since MIG instances have no index"
+
+
+WHOLE = ", without the MIG instances of GPU 0: CUDA takes a list of GPUs or of instances"
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({}, f"every usable GPU{WHOLE}"),
+        ({"LAUNCHER_GPUS": "idle"}, f"every idle GPU{WHOLE}"),
+        ({"LAUNCHER_GPU_MIN_FREE": "1MiB"}, f"every GPU with 0.000977 GiB free{WHOLE}"),
+        ({"LAUNCHER_GPUS": "1,2"}, "as LAUNCHER_GPUS asks"),
+    ],
+)
+@pytest.mark.parametrize("driver", ["565.57.01", "580.65.06"])
+def test_no_list_of_both_kinds_is_made(driver: str, environ: dict[str, str], why: str) -> None:
+    """CUDA would see what comes before the first entry of the other kind: one of nine devices."""
+    free = {"memory_free": 80 * GIB, "processes": 0}
+    whole = tuple(gpu(index, **free) for index in (1, 2))
+    cut = mig_gpu(0, 2)
+    cut = replace(cut, mig_devices=tuple(replace(one, **free) for one in cut.mig_devices))
+    report = replace(answering(cut, *whole), driver_version=driver)
+    plan = plan_devices(report, settings(environ))
+    seen = {var.name: var for var in plan.environment}["CUDA_VISIBLE_DEVICES"]
+    assert seen.value == uuids(1, 2)
+    assert seen.why == f"{why}; UUIDs, since MIG instances have no index"
+    assert explain(seen.value, report, "PCI_BUS_ID").devices == tuple(one.uuid for one in whole)
+    assert plan.count == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("3", "for 3 usable GPUs, 1 whole ones and 2 MIG instances are here, and CUDA takes a"),
+        (f"1,{INSTANCES[0]}", "GPUs and MIG instances in one list, and CUDA takes a list of GPUs"),
+        ("0,", "LAUNCHER_GPUS: GPU 0 is in MIG mode: name an instance by its UUID; here are:"),
+        ("index:0", "LAUNCHER_GPUS: GPU 0 is in MIG mode: name an instance by its UUID"),
+        (gpu(0).pci_bus_id, "LAUNCHER_GPUS: GPU 0 is in MIG mode: name an instance by its UUID"),
+        (mig_gpu(0, 2).uuid, "LAUNCHER_GPUS: GPU 0 is in MIG mode: name an instance by its UUID"),
+    ],
+)
+def test_what_cannot_be_had_of_a_machine_with_both_kinds(wanted: str | None, said: str) -> None:
+    assert said in fault(MIXED, LAUNCHER_GPUS=str(wanted))
+
+
+def test_a_gpu_that_cannot_be_named() -> None:
+    empty = answering(mig_gpu(0, 0), gpu(1))
+    assert "GPU 0 is in MIG mode: it has no instance" in fault(empty, LAUNCHER_GPUS="index:0")
+    assert "GPU 3 cannot be used: GPU is lost" in fault(LOST, LAUNCHER_GPUS="0,3")
 
 
 def cut(*instances: tuple[int | None, int | None]) -> GpuReport:
@@ -339,7 +389,7 @@ def test_a_card_that_does_not_tell_hides_no_instance() -> None:
 
 def test_a_gpu_that_stands_for_several_instances_is_no_choice() -> None:
     text = fault(MIG, LAUNCHER_GPUS="10:00.0")
-    assert "10:00.0 matches 3 GPUs" in text
+    assert "GPU 0 is in MIG mode: name an instance by its UUID" in text
     assert all(uuid in text for uuid in INSTANCES)
 
 

@@ -54,7 +54,9 @@ from launcher.settings.table import TABLE
         (accepts.size, "20GiB", 20 << 30),
         (accepts.size, "20g", 20 << 30),
         (accepts.size, "1.5 TB", 3 << 39),
-        (accepts.size, "512", 512),
+        (accepts.size, "0", 0),
+        (accepts.size, "512B", 512),
+        (accepts.size, "21474836480", 20 << 30),
         (accepts.absolute, "/data//sets/", "/data/sets"),
         (accepts.absolute, "/a b/ü", "/a b/ü"),
         (accepts.socket_dir, "/run/box/", "/run/box"),
@@ -99,6 +101,8 @@ def test_accepted(parse, text, value) -> None:
         (accepts.gpu_request, "idle:x"),
         (accepts.gpu_request, "9" * 5000),
         (accepts.size, "20 apples"),
+        (accepts.size, "20"),  # bytes?
+        (accepts.size, "20000"),
         (accepts.size, "-1G"),
         (accepts.size, "GiB"),
         (accepts.gpu_request, ","),
@@ -196,3 +200,9 @@ def test_where_no_form_is_near_none_is_guessed(text: str) -> None:
     with pytest.raises(ValueError, match="a number of GPUs") as refused:
         accepts.gpu_request(text)
     assert "did you mean" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("text", "form"), [("20", "20GiB"), ("20000", "20000MiB")])
+def test_a_size_without_a_unit_is_asked_back(text: str, form: str) -> None:
+    with pytest.raises(ValueError, match=rf"did you mean {form}\?$"):
+        accepts.size(text)
