@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 from types import ModuleType
 
 from launcher.process import init
@@ -41,14 +40,10 @@ def _supervise(parent: int, go_reader: int, go_writer: int) -> int:
 
 
 def _import_loop() -> ModuleType:
-    """Import supervisor without TLS, a megabyte and some milliseconds that it has no use for.
+    from launcher.supervise.left_out import left_out  # in this process alone
 
-    Its clients come by a Unix socket; http.client, which it brings along, does without.
-    """
-    sys.modules["ssl"] = None  # type: ignore[assignment]  # an ImportError for whoever asks
-    from launcher.supervise import loop
-
-    del sys.modules["ssl"]
+    with left_out():
+        from launcher.supervise import loop
     return loop
 
 
