@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def _facts(plan: Plan | None) -> dict[str, Any]:
     """Return how the box is, for whoever asks; what only root may know where root asks."""
     from launcher import __version__
     from launcher.box import run_dir
-    from launcher.cli.running import seen_here
+    from launcher.cli.running import jobs_here, seen_here
     from launcher.model.watch import WatchTarget
     from launcher.watch import status, usage
 
@@ -53,9 +54,12 @@ def _facts(plan: Plan | None) -> dict[str, Any]:
     if plan:
         door = run_dir.read_value(WatchTarget, run_files.WATCH).jupyter
         own = {"devices": plan.devices, "kernels": usage.kernels(door) if door else None}
+    jobs = jobs_here()
+    seen = replace(seen_here(environ.run_dir()), jobs=jobs)
     return {
         "version": __version__,
-        **status.document(seen_here(environ.run_dir())),
+        **status.document(seen),
+        "jobs_text": "\n".join(status.job_lines(jobs, seen.now)),
         "logins": usage.people(),
         "room": usage.room(tuple(dict.fromkeys((_SHARED_MEMORY, "/", workspace)))),
         "limits": _limits(),

@@ -47,7 +47,7 @@ def url(options: Namespace) -> int:
 def status(options: Namespace) -> int:
     from launcher.watch import status as text
 
-    jobs = _jobs()
+    jobs = jobs_here()
     color = environ.wants_color(environ.own(), sys.stdout.isatty())
     try:
         seen = replace(seen_here(environ.run_dir()), jobs=jobs)
@@ -63,7 +63,7 @@ def status(options: Namespace) -> int:
     return 1 if seen.reason else 0
 
 
-def _jobs() -> tuple[Job, ...]:
+def jobs_here() -> tuple[Job, ...]:
     """Return the jobs of torchrun's that run here, with what goes through their interfaces."""
     from launcher.detect import jobs
     from launcher.watch.status import Job, moved

@@ -31,6 +31,8 @@ _LIVE = """\
 <thead><tr><th scope="col">Program</th><th scope="col">State</th><th scope="col">For</th>
 <th scope="col">Restarts</th><th scope="col">Says</th></tr></thead><tbody></tbody></table></div>
 <p id="services-said">…</p></section>
+<section id="jobs-part" aria-labelledby="h-jobs" hidden><h2 id="h-jobs">Jobs of torchrun</h2>
+<pre id="jobs" tabindex="0" role="region" aria-label="Jobs of torchrun">…</pre></section>
 <section aria-labelledby="h-box"><h2 id="h-box">What it may use</h2>
 <p id="limits">…</p><div id="rooms"></div></section>
 """

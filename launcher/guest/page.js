@@ -81,6 +81,8 @@ async function showBox() {
     say("state", said.healthy ? `healthy${up}` : `${said.state}: ${said.reason}`,
       said.healthy ? "well" : "odd");
     showServices(said);
+    byId("jobs-part").hidden = !said.jobs_text;
+    byId("jobs").textContent = said.jobs_text;
     showRoom(said);
     const troubles = troublesOf(said);
     if (troubles.join() !== troubled) await showLog();

@@ -91,10 +91,31 @@ def test_without_a_gpu_and_without_the_page(box: Boxes) -> None:
     server = kernel.connect(with_page)
     assert "libnvidia-ml.so.1" in _fault(server)
     assert server.request("/launcher/").status == 200
+    _names_a_job(with_page, server)
 
     without = box(env={"LAUNCHER_PAGE": "off"})
     assert "launcher/" not in without.wait_for_banner()
     assert kernel.connect(without).request("/launcher/").status == 404
+
+
+# A torchrun that stays, in a job of two nodes.
+JOB = """\
+mkdir /tmp/fake && printf '#!/bin/sh\\nexec sleep 600\\n' > /tmp/fake/torchrun
+chmod 755 /tmp/fake /tmp/fake/torchrun
+launcher exec -- env PATH=/tmp/fake:$PATH launcher torchrun --nnodes=2 --node-rank=1 \\
+  --master-addr=127.0.0.1 train.py < /dev/null > /tmp/said 2>&1 &
+"""
+
+
+def _names_a_job(box: Box, server: kernel.Server) -> None:
+    facts = server.request("/launcher/api/metrics").json()
+    assert (facts["jobs"], facts["jobs_text"]) == ([], "")
+    box.exec("sh", "-c", JOB)
+    assert poll(lambda: server.request("/launcher/api/metrics").json()["jobs"], timeout=60)
+    facts = server.request("/launcher/api/metrics").json()
+    assert [(job["rank"], job["nodes"]) for job in facts["jobs"]] == [(1, 2)]
+    assert "node 1 of 2" in facts["jobs_text"]
+    assert "master 127.0.0.1:29500" in facts["jobs_text"]
 
 
 def _fault(server: kernel.Server) -> str:
