@@ -50,7 +50,7 @@ lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck, actionlint, z
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy --package launcher --package tools --package testing --package sim
 	$(VENV)/hadolint Dockerfile
-	$(VENV)/shellcheck .ci/run $(filter-out image/build/constrain-torch,$(wildcard image/build/*)) image/ours/prepare-folders image/rootfs/usr/local/bin/pip \
+	$(VENV)/shellcheck .ci/run $(filter-out image/build/constrain-torch,$(wildcard image/build/*)) image/ours/prepare-folders image/ours/jupyter-notebook image/rootfs/usr/local/bin/pip \
 	    image/ours/bash.bashrc image/rootfs/etc/profile.d/*
 	$(VENV)/python -m tools.workflows
 

@@ -59,6 +59,13 @@ def websocket(origin: str) -> dict[str, str]:
         pytest.param((), ["/start.sh"], "", id="runpod"),
         pytest.param((), ["/init"], "", id="kubeflow"),
         pytest.param((), ["jupyter", "lab"], "", id="jupyter-lab"),
+        # The last of a line, of a shell that sets PATH anew, by another name and with a folder.
+        pytest.param(
+            (),
+            ["bash", "-lc", "cd / && exec jupyter notebook /workspace"],
+            "",
+            id="at-the-end-of-a-line",
+        ),
     ],
 )
 def test_a_command_of_another_image_opens_jupyter(
@@ -73,7 +80,10 @@ def test_a_command_of_another_image_opens_jupyter(
 
 @pytest.mark.parametrize(
     ("command", "out"),
-    [(["start.sh", "id", "-un"], "dev\n"), (["/init", "echo", "x"], "x\n")],
+    [
+        (["start.sh", "id", "-un"], "dev\n"),
+        (["/init", "bash", "-lc", "command -v python"], "/opt/venv/bin/python\n"),
+    ],
 )
 def test_a_wrapper_runs_what_follows_it(box: Boxes, command: Sequence[str], out: str) -> None:
     done = box.run(*command)
@@ -166,6 +176,15 @@ WRITES = 'touch "$WORKSPACE/x" && stat -c %u "$WORKSPACE/x" && pwd && echo "$WOR
 def test_who_it_is_can_save(box: Boxes, options: Sequence[str], said: str) -> None:
     done = box.run("sh", "-c", WRITES, options=options)
     assert done.stdout.decode().split() == said.split(), done.stderr
+
+
+def test_a_workspace_that_root_may_not_enter_is_its_owner_s(box: Boxes, tmp_path: Path) -> None:
+    """A network disk that takes root for nobody: its user can, the engine's root cannot."""
+    os.chown(tmp_path, 1234, 1234)
+    tmp_path.chmod(0o700)
+    weak = ("--cap-drop", "DAC_OVERRIDE", "--cap-drop", "DAC_READ_SEARCH")
+    done = box.run("sh", "-c", WRITES, options=(*weak, "-v", f"{tmp_path}:/workspace"))
+    assert done.stdout.decode().split() == ["1234", "/workspace", "/workspace"], done.stderr
 
 
 def test_a_platform_s_volume_is_home_and_workspace(box: Boxes, volume: str) -> None:

@@ -145,9 +145,11 @@ Server(("::1", 8081), Hub).serve_forever()
 END
 setsid python3 /run/hub.py > /dev/null 2>&1 &
 """
+# Its host is empty: every address (jupyterhub/jupyterhub#4985).  A proxy is not for the hub.
 ON_IPV6 = {
+    "HTTP_PROXY": "http://192.0.2.1:3128", "http_proxy": "http://192.0.2.1:3128",
     "JUPYTERHUB_API_TOKEN": "x", "JUPYTERHUB_CLIENT_ID": "a", "JUPYTERHUB_USER": "a",
-    "JUPYTERHUB_SERVICE_URL": "http://[::]:8888/user/a/",
+    "JUPYTERHUB_SERVICE_URL": "http://:8888/user/a/",
     "JUPYTERHUB_SERVICE_PREFIX": "/user/a/", "JUPYTERHUB_API_URL": "http://[::1]:8081/hub/api",
     "JUPYTERHUB_OAUTH_CALLBACK_URL": "/user/a/oauth_callback",
 }  # fmt: skip
