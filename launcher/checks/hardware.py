@@ -29,8 +29,9 @@ def _none(seen: Evidence) -> str | None:
     if seen.hardware.pci_hidden:
         what = "no NVIDIA driver and no device node; the PCI bus is hidden here"
         return what if seen.driver_failed("library") else None
-    # NVML 9 without a card: the image brought the library along.
-    absent = seen.driver_failed("library") or seen.nvml(_NOT_LOADED)
+    # NVML 9 without a card: the image brought the library along, unless it worked before.
+    brought = seen.nvml(_NOT_LOADED) and not seen.worked_before
+    absent = seen.driver_failed("library") or brought
     return "no NVIDIA GPU on the PCI bus and no NVIDIA driver" if absent else None
 
 

@@ -10,9 +10,9 @@ from launcher.model.host import Sharing
 from launcher.model.machine import Gpu, GpuReport
 from launcher.model.named_tuple import NamedTuple
 
-# "GRID A100D-20C", "NVIDIA A40-48Q": the memory in GiB, and the series of the licence (NVIDIA,
-# Virtual GPU Software User Guide, "Virtual GPU Types").
-_VGPU_NAME = r"^GRID |-\d+[ABCQ]$"
+# "GRID A100D-20C", "NVIDIA A40-48Q", "NVIDIA A100-1-5CME": the memory in GiB, and the series of the
+# licence (NVIDIA, Virtual GPU Software User Guide, "Virtual GPU Types").
+_VGPU_NAME = r"^GRID |-\d+(?:[ABCQ]|CME)$"
 
 
 class Shared(NamedTuple):

@@ -21,6 +21,7 @@ PART = gpu(0, "GRID A100D-20C", vgpu=True)
     [
         ("GRID V100D-8C", None, True),
         ("NVIDIA A40-48Q", None, True),
+        ("NVIDIA A100-1-5CME", None, True),
         ("NVIDIA L40S-24A", None, True),
         ("NVIDIA A40-48Q", False, False),  # the driver knows
         ("NVIDIA A40", True, True),

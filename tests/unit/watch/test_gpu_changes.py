@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.model.machine import DeviceNode, DriverFailure, GpuReport, LostGpu
+from launcher.model.machine import DeviceNode, DriverFailure, GpuReport, Hardware, LostGpu
 from launcher.watch import gpu_loss
 from testing.machines import Case, answering, cards, gpu, machine, mig_gpu
 from testing.values import replace
@@ -117,3 +117,14 @@ def test_a_loss_is_named_by_the_right_check(
         assert words in found.what
         assert found.means
         assert found.fix
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_box_that_had_gpus_is_no_cpu_machine(*, hidden: bool) -> None:
+    """The card was taken out of a virtual machine, or never showed, as on a Jetson."""
+    began = machine(answering(gpu(0)), cards(1))
+    report = GpuReport(failure=DriverFailure("nvml", "Driver Not Loaded", 9))
+    now = replace(began, report=report, hardware=Hardware(pci_hidden=hidden))
+    found = gpu_loss.find_loss(began, now, {})
+    assert found is not None
+    assert found.id == "driver.not_loaded_nvml"
