@@ -172,7 +172,8 @@ CHECKS: tuple[Check, ...] = (
         "cuda.not_licensed",
         _fails(102),
         "the vGPU has no licence, so CUDA does not start",
-        "in the VM: sudo systemctl restart nvidia-gridd; nvidia-smi -q | grep -i license",
+        "on the host, the VM of the vGPU: sudo systemctl restart nvidia-gridd; nvidia-smi -q | "
+        "grep -i license",
     ),
     Check(
         "cuda.busy",

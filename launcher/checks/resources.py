@@ -192,8 +192,8 @@ CHECKS: tuple[Check, ...] = (
           warning=True),
     Check("resources.not_licensed", _not_licensed,
           "CUDA works for some twenty minutes, then it slows down or fails",
-          "in the VM: sudo systemctl restart nvidia-gridd; nvidia-smi -q | grep -i license; a "
-          "token of the licence server belongs in /etc/nvidia/ClientConfigToken",
+          "on the host, the VM of the vGPU: sudo systemctl restart nvidia-gridd; nvidia-smi -q | "
+          "grep -i license; a token of the licence server belongs in /etc/nvidia/ClientConfigToken",
           warning=True),
     Check("resources.thermal_slowdown", _slowed("too hot", _SW_THERMAL, _HW_THERMAL),
           _SLOWER,

@@ -146,11 +146,18 @@ def _each(found: dict[int, str]) -> str:
 
 def _say_off(report: GpuReport, found: dict[int, str]) -> str:
     who = "it reaches none of its siblings" if len(found) == 1 else "they reach no sibling"
-    return f"{_each(found)}; by NVLink {who}"
+    return f"{_each(found)}; by NVLink {who}{_whatever_is_told(report, found)}"
 
 
 def _say_down(report: GpuReport, found: dict[int, str]) -> str:
-    return f"{_each(found)}; by NVLink nobody on this board reaches anybody"
+    told = _whatever_is_told(report, found)
+    return f"{_each(found)}; by NVLink nobody on this board reaches anybody{told}"
+
+
+def _whatever_is_told(report: GpuReport, found: dict[int, str]) -> str:
+    """Return what to add where links that are up make pairs, as the matrix shows them."""
+    paired = any(pair.nvlinks and {pair.a, pair.b} & found.keys() for pair in report.pairs)
+    return ", whatever links and matrix say" if paired else ""
 
 
 _RESTART = "on the host, with no program on any GPU: sudo systemctl restart nvidia-fabricmanager"
@@ -256,7 +263,7 @@ TROUBLES = (
     ),
     Trouble(
         "driver.fabric_unhealthy", _unhealthy, _say_each,
-        "it is in the fabric, and slower there than its siblings, or about to leave it",
+        "in the fabric, and slower there than it could be, or about to leave it",
         _look("on the host: nvidia-smi -q -i {0} | grep -A12 Fabric; sudo journalctl -u "
               "nvidia-fabricmanager; with nothing running: sudo nvidia-smi --gpu-reset -i {0}"),
         "its fabric is not healthy",

@@ -262,11 +262,15 @@ def _matches(device: Candidate, name: str) -> bool:
     return device.uuid.lower().startswith(name.lower())
 
 
+def _count(processes: int | None) -> str:
+    return "?" if processes is None else str(processes)
+
+
 def _not_here(report: GpuReport, problem: str) -> BadSetting:
     """Say what there is, in the words that LAUNCHER_GPUS takes."""
     lines = [
         f"  {device.gpu.index}  {device.uuid}  {device.itself.name}, "
-        f"{_size(device.itself.memory_free)} free, {device.itself.processes or 0} processes"
+        f"{_size(device.itself.memory_free)} free, {_count(device.itself.processes)} processes"
         for gpu in report.gpus
         for device in candidates_of(gpu)
     ]

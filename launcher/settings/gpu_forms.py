@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 _LONGEST = 200  # characters; who writes more means something else
 _NO_GPU = r"-1|cpu|cpu-?only|no|off|false|void|null|nothing|no[-_ ]?gpus?|idle:0"
-_ONE = r"(?:#|(?:gpu|cuda|nvidia|device|index|id)s? ?[:=#]? ?|/dev/nvidia)(\d{1,2})"
-_RANGE = r"(\d{1,2})\s*(?:-|\.\.|:)\s*(\d{1,2})"
+_ONE = r"(?:#|(?:gpu|cuda|nvidia|device|index|id)s? ?[:=#]? ?|/dev/nvidia)([0-9]{1,2})"
+_RANGE = r"(?:index:)?([0-9]{1,2})\s*(?:-|\.\.|:)\s*([0-9]{1,2})"
 _UUID = r"(gpu|mig)-([0-9a-f][0-9a-f-]*)"
-_COUNT = r"(?:best|any|count|n)\s*[:=]?\s*([1-9]\d?)|([1-9]\d?)\s*(?:x|×|gpus?)"
+_COUNT = r"(?:best|any|count|n)\s*[:=]?\s*([1-9][0-9]?)|([1-9][0-9]?)\s*(?:x|×|gpus?)"
 
 
 def meant(text: str) -> str | None:
@@ -42,7 +42,7 @@ _FORMS: tuple[tuple[str, Callable[[re.Match[str]], str | None]], ...] = (
     ("all|idle|none|idle:[1-9][0-9]?", lambda found: found[0]),
     (_ONE, lambda found: f"index:{int(found[1])} (GPU {int(found[1])} alone)"),
     (_RANGE, _range),
-    (r"[,;\s]*\d{1,2}(?:[\s,;+]+\d{1,2})*[,;\s]*", _list),
+    (r"[,;\s]*[0-9]{1,2}(?:[\s,;+]+[0-9]{1,2})*[,;\s]*", _list),
     (_UUID, lambda found: f"{found[1].upper()}-{found[2]}"),
     (_COUNT, lambda found: f"{found[1] or found[2]} (so many GPUs, the best)"),
 )

@@ -64,6 +64,13 @@ def find_loss(start: Machine, now: Machine, inherited: Mapping[str, str]) -> Fin
     found = checks.judge(seen).failure
     if found and (before is None or (found.id, found.what) != (before.id, before.what)):
         return found
+    if (failed := now.report.failure) and not start.report.failure and not found:
+        return Finding(
+            "gpus.gone",
+            f"NVML does not start any more ({failed.reason})",
+            "programs on the GPUs fail, and new ones get none",
+            f"on the host: nvidia-smi; sudo dmesg | grep -i -e nvrm -e xid; then {anew(seen)}",
+        )
     return None
 
 

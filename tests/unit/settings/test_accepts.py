@@ -175,6 +175,7 @@ def refusal(parse: Callable[[str], object], text: str) -> str | None:
         ("device=2", "index:2 (GPU 2 alone)"),
         ("/dev/nvidia4", "index:4 (GPU 4 alone)"),
         ("0-3", "0,1,2,3"),
+        ("index:0-3", "0,1,2,3"),
         ('"device=0,1"', "0,1"),
         ("0 1", "0,1"),
         ("0;1", "0,1"),
@@ -194,7 +195,7 @@ def test_a_form_that_was_probably_meant_is_said_and_is_accepted(text: str, form:
 
 
 @pytest.mark.parametrize(
-    "text", ["banana", "9" * 5000, "\n", "3-0", "0-99", "0,GPU-xyz", "x" * 64000]
+    "text", ["banana", "9" * 5000, "\n", "3-0", "0-99", "0,GPU-xyz", "٣", "x" * 64000]
 )
 def test_where_no_form_is_near_none_is_guessed(text: str) -> None:
     with pytest.raises(ValueError, match="a number of GPUs") as refused:

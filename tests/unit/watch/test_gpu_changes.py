@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.checks import Verdict
 from launcher.model.machine import DeviceNode, DriverFailure, GpuReport, Hardware, LostGpu
 from launcher.watch import gpu_loss
 from testing.machines import Case, answering, cards, gpu, machine, mig_gpu
@@ -128,3 +129,13 @@ def test_a_box_that_had_gpus_is_no_cpu_machine(*, hidden: bool) -> None:
     found = gpu_loss.find_loss(began, now, {})
     assert found is not None
     assert found.id == "driver.not_loaded_nvml"
+
+
+def test_a_driver_that_does_not_start_is_never_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the checks know of it."""
+    began = machine(answering(gpu(0)), cards(1))
+    now = replace(began, report=GpuReport(failure=DriverFailure("nvml", "a new word", 777)))
+    monkeypatch.setattr(gpu_loss.checks, "judge", lambda seen: Verdict(None, ()))
+    found = gpu_loss.find_loss(began, now, {})
+    assert found is not None
+    assert "a new word" in found.what
