@@ -6,6 +6,7 @@ Each is one box: somebody reaches a cell and a shell there.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from testing.container.box import Box, Boxes
 from testing.container.engine import DOCKER, Docker, poll
 from testing.container.login import Login, make_key
 from tools import devcontainer
+from tools.image import TAG
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 PREFIX = "/notebook/ns/me"
 CELL = "import os; open('kept', 'w').write('work'); print(os.getcwd(), os.getuid())"
 SHELL = 'echo "$HOME $(pwd) $(id -un)"'
@@ -206,10 +209,8 @@ class DevContainer:
 
 
 @pytest.fixture
-def project(docker: Docker, image: str, tmp_path: Path) -> Iterator[DevContainer]:
+def project(docker: Docker, tmp_path: Path) -> Iterator[DevContainer]:
     (tmp_path / ".devcontainer").mkdir()
-    fields = json.dumps({"image": image})
-    (tmp_path / ".devcontainer" / "devcontainer.json").write_text(fields)
     yield DevContainer(docker, tmp_path)
     ours = f"label=devcontainer.local_folder={tmp_path}"
     if left := docker("ps", "--all", "--quiet", "--filter", ours).stdout.split():
@@ -217,9 +218,10 @@ def project(docker: Docker, image: str, tmp_path: Path) -> Iterator[DevContainer
 
 
 def test_a_devcontainer_with_the_image_alone(
-    project: DevContainer, docker: Docker, tmp_path: Path
+    project: DevContainer, docker: Docker, image: str, tmp_path: Path
 ) -> None:
     """By the real program; its label asks it to leave the entrypoint in place."""
+    write_fields(tmp_path, {"image": image})
     box = Box(docker, json.loads(project("up"))["containerId"])
     banner = " ".join(box.wait_for_banner().split())
     folder = f"/workspaces/{tmp_path.name}"
@@ -230,3 +232,44 @@ def test_a_devcontainer_with_the_image_alone(
     place = f"{box.inspect('{{.NetworkSettings.IPAddress}}')}:8888"
     server = kernel.Server(url.replace("127.0.0.1:8888", place))
     assert server.run_cell(CELL).split() == ["/workspace", "1000"]
+
+
+def write_fields(project: Path, fields: dict[str, Any]) -> None:
+    (project / ".devcontainer" / "devcontainer.json").write_text(json.dumps(fields))
+
+
+def test_a_devcontainer_with_the_file_of_deploy(
+    project: DevContainer, docker: Docker, image: str, tmp_path: Path
+) -> None:
+    """deploy/devcontainer/devcontainer.json: the project is the workspace, whose user types."""
+    fields = json.loads((DEPLOY / "devcontainer" / "devcontainer.json").read_text())
+    state = f"pcl-state-{os.getpid()}"
+    os.chown(tmp_path, 1000, 1000)  # a project is its user's
+    (mount,) = fields["mounts"]
+    assert fields["image"] == TAG
+    # Only names: the image of this run, a volume that nobody else has, and no Jupyter to wait for.
+    mounts = [mount.replace("source=pytorch-cuda-state", f"source={state}")]
+    write_fields(
+        tmp_path,
+        {
+            **fields,
+            "image": image,
+            "mounts": mounts,
+            "containerEnv": {"LAUNCHER_SERVICES": "ssh", "LAUNCHER_CHECK_PYTORCH": "off"},
+        },
+    )
+    try:
+        # It looks for NVIDIA's runtime, which the engine of the tests has not: there it is a hook.
+        started = json.loads(project("up", "--gpu-availability", "all"))
+        box = Box(docker, started["containerId"])
+        assert "NVIDIA H100 80GB HBM3" in box.wait_for_banner()
+        assert box.inspect("{{.HostConfig.ShmSize}}") == str(8 << 30)
+        project("exec", "touch", "made-there")
+        shown = project("exec", "bash", "-ic", 'id -un; pwd; echo "$CUDA_VISIBLE_DEVICES"')
+        assert shown.split() == ["dev", "/workspace", "0,1,2,3,4,5,6,7"]
+        assert (tmp_path / "made-there").exists()
+        assert box.exec("ls", "/var/lib/launcher").stdout != ""
+        assert state in box.inspect("{{json .Mounts}}")
+    finally:
+        box.remove()
+        docker("volume", "rm", state, check=False)

@@ -48,6 +48,20 @@ def test_there_is_no_overlay_that_nobody_looks_at() -> None:
     assert {path.name for path in (FOLDER / "overlays").iterdir()} == set(OVERLAYS)
 
 
+def taken(folder: Path) -> set[Path]:
+    """Return the files that kustomize reads for a folder."""
+    own = folder / "kustomization.yaml"
+    resources = {(folder / name).resolve() for name in yaml.safe_load(own.read_text())["resources"]}
+    deeper = [taken(one) for one in resources if one.is_dir()]
+    return {own, *filter(Path.is_file, resources)}.union(*deeper)
+
+
+def test_every_file_is_part_of_what_is_held_against_the_api() -> None:
+    read_for = set().union(*(taken((FOLDER / "overlays" / name).resolve()) for name in OVERLAYS))
+    found = {path for part in ("base", "overlays") for path in (FOLDER / part).rglob("*.*")}
+    assert found == read_for
+
+
 @pytest.mark.parametrize("name", [*OVERLAYS, "job"])
 def test_the_api_knows_every_field(built: dict[str, str], name: str) -> None:
     validate(built[name])

@@ -6,6 +6,8 @@ import configparser
 import json
 import re
 import subprocess
+from fnmatch import filter as filter_names
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,46 @@ VAST = {
     "name": str, "image": str, "tag": str, "runtype": str, "args": list, "onstart": str,
     "ports": list, "env": dict, "extra_filters": dict,
 }  # fmt: skip
+
+# Which test reads each of them, and the word that it reads them by.
+HELD_BY = {
+    "compose.yaml": ("container/test_compose.py", "compose.yaml"),
+    "compose.secrets.yaml": ("container/test_compose.py", "compose.secrets.yaml"),
+    "compose.cpu.yaml": ("unit/deploy/test_compose.py", "compose.cpu.yaml"),
+    "compose.cluster.yaml": ("container/test_cluster.py", "compose.cluster.yaml"),
+    "cluster/train.py": ("container/test_cluster_torchrun.py", "train.py"),
+    "slurm/train.sbatch": ("container/test_cluster_slurm.py", "train.sbatch"),
+    "kubernetes/base/*": ("unit/deploy/test_kubernetes.py", '"base"'),
+    "kubernetes/overlays/*": ("unit/deploy/test_kubernetes.py", '"overlays"'),
+    "kubernetes/job/job.yaml": ("unit/deploy/test_kubernetes.py", "job.yaml"),
+    "kubernetes/cluster/indexed-job.yaml": ("unit/deploy/test_cluster.py", "indexed-job.yaml"),
+    "kubernetes/cluster/jobset.yaml": ("unit/deploy/test_cluster.py", "jobset.yaml"),
+    "kubernetes/cluster/trainer.yaml": ("unit/deploy/test_cluster.py", "trainer.yaml"),
+    "jupyterhub/jupyterhub_config.py": ("unit/deploy/test_jupyterhub.py", "jupyterhub_config.py"),
+    "jupyterhub/values.yaml": ("container/test_jupyterhub.py", "values.yaml"),
+    "grafana/*.json": ("unit/deploy/test_grafana.py", "BOARDS"),
+    "grafana/alerts.yml": ("container/test_metrics.py", "alerts.yml"),
+    "grafana/prometheus.yml": ("container/test_metrics.py", "prometheus.yml"),
+    "grafana/README.md": ("unit/deploy/test_others.py", "README.md"),  # the page is spoken of
+    "podman/box.container": ("unit/deploy/test_others.py", "box.container"),
+    "podman/run.sh": ("unit/deploy/test_others.py", "run.sh"),
+    "devcontainer/devcontainer.json": ("container/test_platforms.py", '"devcontainer.json"'),
+    "runpod/template.json": ("unit/deploy/test_others.py", "template.json"),
+    "vast/template.yml": ("unit/deploy/test_others.py", "template.yml"),
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(DEPLOY).as_posix())
+def test_each_file_is_read_by_a_test(path: Path) -> None:
+    name = path.relative_to(DEPLOY).as_posix()
+    (held,) = (HELD_BY[pattern] for pattern in HELD_BY if fnmatch(name, pattern))
+    test, word = held
+    assert word in (ROOT / "tests" / test).read_text()
+
+
+def test_each_row_is_of_a_file_that_is_there() -> None:
+    names = [path.relative_to(DEPLOY).as_posix() for path in FILES]
+    assert [pattern for pattern in HELD_BY if not filter_names(names, pattern)] == []
 
 
 def test_every_file_is_spoken_of_on_the_page() -> None:
