@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-image run-local image image-size lock sbom wheel test test-gpu lint bench \
-    bench-containers clean
+.PHONY: help run run-image run-local image image-size lock sbom wheel test test-gpu test-pull test-variant \
+    lint bench bench-containers clean
 
 help:  ## List the targets
 	@$(PYTHON) -c 'import re; [print(f"  make {n:<16} {t}") for n, t in re.findall(r"^([\w-]+):.*?## (.*)", open("Makefile").read(), re.M)]'
@@ -43,6 +43,16 @@ test:  ## Run every test that needs no GPU (SKIP_CONTAINERS=1: none in container
 
 test-gpu:  ## Test on this machine's GPU, without a container (WHEELHOUSE=…: without network)
 	@$(PYTHON) -m tools.test_gpu $(ARGS)
+
+test-pull:  ## Push the image to a registry of its own, pull it into an empty engine, run the README's line (20 GB of disk)
+	@$(PYTHON) -m tools.venv test
+	@$(PYTHON) -m tools.system_packages containers registry
+	@$(VENV)/python -m pytest -q tests/container/pull_and_run.py
+
+test-variant:  ## Build an image of the family and use it (VARIANT=slim|cpu|latest|devel; TORCH=…, BASE_IMAGE=…)
+	@$(PYTHON) -m tools.venv test
+	@$(PYTHON) -m tools.system_packages containers
+	@$(VENV)/python -m pytest -q -rP tests/container/variant.py
 
 lint:  ## Check style and types: ruff, mypy, hadolint, shellcheck, actionlint, zizmor
 	@$(PYTHON) -m tools.venv test

@@ -44,6 +44,7 @@ SETS: dict[str, dict[str, str]] = {
         "slurm-client": "srun",
         "slurm-wlm-basic-plugins": "",  # shown by a folder
     },
+    "registry": {"docker-registry": "docker-registry"},
 }
 SHOWN_OTHERWISE = {
     "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
@@ -58,6 +59,7 @@ SERVERS = {
     "munge": "munge.service",
     "slurmctld": "slurmctld.service",
     "slurmd": "slurmd.service",
+    "docker-registry": "docker-registry.service",
 }
 LOCK = Path(__file__).parents[1] / ".cache" / "apt.lock"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # not on everybody's PATH

@@ -174,23 +174,9 @@ def _answers(docker: Docker) -> bool:
 
 def _start(docker: Docker) -> None:
     _make_bridge()
-    # docker-init is not packaged everywhere; tini is the same program.
-    init = shutil.which("docker-init") or shutil.which("tini")
     with open(LOG, "w") as log:
         daemon = subprocess.Popen(
-            [
-                "dockerd",
-                f"--host=unix://{SOCKET}",
-                f"--data-root={CACHE / 'docker'}",
-                f"--exec-root={RUN / 'exec'}",
-                f"--pidfile={PIDFILE}",
-                f"--bridge={BRIDGE}",
-                "--iptables=false",
-                "--ip-masq=false",
-                "--containerd-namespace=pytorch-cuda-launcher-tests",
-                "--containerd-plugins-namespace=pytorch-cuda-launcher-tests-plugins",
-                *([f"--init-path={init}"] if init else []),
-            ],
+            dockerd(RUN, CACHE / "docker", BRIDGE, "pytorch-cuda-launcher-tests"),
             env={**os.environ, "PATH": PATH},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -202,6 +188,25 @@ def _start(docker: Docker) -> None:
     if not _answers(docker):
         tail = "\n".join(LOG.read_text().splitlines()[-15:])
         raise EngineError(f"dockerd does not start here; it said:\n{tail}")
+
+
+def dockerd(run: Path, data: Path, bridge: str, namespace: str) -> list[str]:
+    """Return the command of an engine with its socket in `run`, which sets no rule of Docker's."""
+    # docker-init is not packaged everywhere; tini is the same program.
+    init = shutil.which("docker-init") or shutil.which("tini")
+    return [
+        "dockerd",
+        f"--host=unix://{run / SOCKET.name}",
+        f"--data-root={data}",
+        f"--exec-root={run / 'exec'}",
+        f"--pidfile={run / PIDFILE.name}",
+        f"--bridge={bridge}",
+        "--iptables=false",
+        "--ip-masq=false",
+        f"--containerd-namespace={namespace}",
+        f"--containerd-plugins-namespace={namespace}-plugins",
+        *([f"--init-path={init}"] if init else []),
+    ]
 
 
 def _stop() -> None:
