@@ -187,6 +187,13 @@ def test_a_workspace_that_root_may_not_enter_is_its_owner_s(box: Boxes, tmp_path
     assert done.stdout.decode().split() == ["1234", "/workspace", "/workspace"], done.stderr
 
 
+def test_root_as_the_user_has_a_home_beside_the_others(box: Boxes) -> None:
+    shown = "getent passwd root; echo $HOME; echo ~root"
+    done = box.run("bash", "-lc", shown, env={"NB_USER": "root", "NB_UID": "0"})
+    line = "root:x:0:0:root:/home/root:/bin/bash"
+    assert done.stdout.decode().split() == [line, "/home/root", "/home/root"]
+
+
 def test_a_platform_s_volume_is_home_and_workspace(box: Boxes, volume: str) -> None:
     show = "echo $HOME; pwd; touch work"
     given = ("-v", f"{volume}:/home/jovyan", "-e", "NB_PREFIX=/notebook/ns/me")
