@@ -24,6 +24,7 @@ FOLDER = PROJECT / ".launcher"
 
 def start() -> None:
     """Set everything up, then become the launcher."""
+    print(announcement(), end="", flush=True)
     venv.provide("run")
     _provide_torch()
     if not system_packages.provide("ssh"):
@@ -34,6 +35,17 @@ def start() -> None:
     # -I, as in the image: the folder it is started in is not a place to import from.
     command = [str(venv.PYTHON), "-I", str(PROJECT / "entrypoint.py")]
     os.execve(command[0], command, environment)
+
+
+def announcement() -> str:
+    """Return what will be installed, all of it before any; nothing where that was done before."""
+    if venv.is_installed("run"):
+        return ""
+    torch = "6 GB with CUDA" if has_nvidia_driver() else "1 GB, where pip finds a CPU build"
+    return (
+        f"To be installed into .venv: the launcher and JupyterLab ({venv.SIZES['run']} on disk),\n"
+        f"then PyTorch ({torch}).  What there is already is taken as it is.\n"
+    )
 
 
 def _defaults(environ: Mapping[str, str]) -> dict[str, str]:

@@ -69,6 +69,12 @@ def install(name: str, arguments: tuple[str, ...], with_uv: bool = False) -> Non
     stamp.write_text(digest)
 
 
+def is_installed(name: str) -> bool:
+    """Say whether `.venv` has the set, with the pins of now."""
+    stamp = VENV / "installed" / name
+    return stamp.exists() and stamp.read_text() == _digest(SETS[name])
+
+
 def _install_with_uv(arguments: tuple[str, ...]) -> int:
     pinned = re.search(r"^uv==\S+", (PROJECT / PINS[1]).read_text(), re.MULTILINE)
     if pinned is None or _run("pip", "--disable-pip-version-check", "install", "-q", pinned[0]):

@@ -19,6 +19,19 @@ from tools import image as project_image
 
 ROOT = Path(__file__).parents[2]
 
+# What NVIDIA's PyTorch images have: pins for pip that contradict ours, and an entrypoint whose
+# scripts export what their libraries need.
+NGC = """
+RUN mkdir -p /etc/pip && echo 'paramiko==2.0.0' > /etc/pip/constraint.txt
+ENV PIP_CONSTRAINT=/etc/pip/constraint.txt
+COPY --chmod=0755 nvidia_entrypoint.sh /opt/nvidia/
+"""
+ENTRYPOINT = """#!/bin/sh
+echo "== PyTorch =="
+export OPAL_PREFIX=/opt/hpcx/ompi
+exec "$@"
+"""
+
 
 @pytest.fixture(scope="module")
 def built(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -29,7 +42,8 @@ def built(docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) 
     context = tmp_path_factory.mktemp("own")
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
     subprocess.run([*wheel, context / "dist", ROOT], check=True, timeout=120)
-    (context / "Dockerfile").write_text(f"FROM {base}\n{readme_lines()}")
+    (context / "nvidia_entrypoint.sh").write_text(ENTRYPOINT)
+    (context / "Dockerfile").write_text(f"FROM {base}\n{NGC}{readme_lines()}")
     secret = [part for part in stage if part.startswith("id=ca")]
     with_ca = ["--secret", secret[0]] if secret else []
     docker("build", *with_ca, "--tag", own, str(context), timeout=300)
@@ -51,7 +65,9 @@ def own_box(docker: Docker, built: str) -> Iterator[Box]:
 
 
 def start(started: Boxes) -> Box:
-    box = started()
+    """Start it behind the entrypoint of NVIDIA's images; the last test starts it by its own."""
+    entrypoint = ("--entrypoint", "/opt/nvidia/nvidia_entrypoint.sh")
+    box = started(*entrypoint, command=("launcher", "start"))
     box.wait_for_banner()
     return box
 
@@ -59,10 +75,9 @@ def start(started: Boxes) -> Box:
 @pytest.mark.xdist_group("test_wheel")
 def test_it_starts_and_people_get_in(own_box: Box) -> None:
     assert " Ready " in own_box.wait_for_banner()
-    assert (
-        kernel.connect(own_box).run_cell("import torch; print(torch.__version__)")
-        == "2.6.0+cu124\n"
-    )
+    assert "== PyTorch ==" in own_box.logs()
+    cell = "import os, torch; print(torch.__version__, os.environ['OPAL_PREFIX'])"
+    assert kernel.connect(own_box).run_cell(cell) == "2.6.0+cu124 /opt/hpcx/ompi\n"
 
 
 @pytest.mark.xdist_group("test_wheel")

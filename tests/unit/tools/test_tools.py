@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tools import image, image_size, ports, run_image, run_tests, system_packages, test_gpu
+from tools import (
+    image,
+    image_size,
+    ports,
+    run_image,
+    run_local,
+    run_tests,
+    system_packages,
+    test_gpu,
+    venv,
+)
 
 GIB = 1 << 30
 
@@ -122,6 +132,23 @@ def test_skipped_container_tests_do_not_count(tmp_path: Path, outcome: str, coun
     report = tmp_path / "tests.xml"
     report.write_text(REPORT.format(outcome))
     assert run_tests.count_container_tests(report) == count
+
+
+@pytest.mark.parametrize(("driver", "size"), [(True, "6 GB"), (False, "1 GB")])
+def test_what_is_to_be_installed_is_said_with_its_size_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: bool, size: str
+) -> None:
+    monkeypatch.setattr(venv, "VENV", tmp_path)
+    monkeypatch.setattr(run_local, "has_nvidia_driver", lambda: driver)
+    said = run_local.announcement()
+    assert "550 MB" in said
+    assert size in said
+    stamp = tmp_path / "installed" / "run"
+    stamp.parent.mkdir()
+    stamp.write_text("other pins")
+    assert run_local.announcement() == said
+    stamp.write_text(venv._digest(venv.SETS["run"]))
+    assert run_local.announcement() == ""
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
