@@ -8,12 +8,16 @@ for elasticity, or where no rank is known (torch.distributed.elastic.rendezvous)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from launcher.cluster.job import Given, Job
 from launcher.model.named_tuple import NamedTuple
 
 _LATE = 600  # seconds that a c10d client waits for its host; its own 60 are less than a pull takes
+# torchrun keeps one store for all rounds of ranks, with the addresses of those before: a rank that
+# is earlier than another reads its old one, and waits for it until the process group's half an hour
+# is over (dynamic_rendezvous.py, _shared_tcp_store_server).  With this each round has its own.
+_SHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 _PLACES = {"rdzv_backend", "rdzv_endpoint", "master_addr", "master_port", "standalone"}
 
 
@@ -67,6 +71,15 @@ def _rendezvous(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
         return
     yield Choice("--master-addr", str(job.master), job.by["master"])
     yield Choice("--master-port", str(job.port), job.by["port"])
+
+
+def choose_variables(job: Job, given: Given, environ: Mapping[str, str]) -> Iterator[Choice]:
+    """Yield what torchrun needs for ranks that it may start anew, unless the user has it."""
+    again = given["max_restarts"].value if "max_restarts" in given else "0"
+    anew = uses_c10d(job, given) if job.nodes > 1 else again.strip() not in ("", "0")
+    if anew and _SHARED not in environ:
+        why = "ranks that start anew would wait for the addresses of those before"
+        yield Choice(_SHARED, "1", why)
 
 
 def uses_c10d(job: Job, given: Given) -> bool:

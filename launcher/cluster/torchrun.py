@@ -118,7 +118,8 @@ def make_command(words: Words, program: Torchrun, around: Around) -> Command:
     bound = _bind(node, given, program, around)
     if bound.option:
         arguments = (*arguments, bound.option)
-    variables = (*way.set, *bound.variables)
+    again = rendezvous.choose_variables(node.job, given, around.environ)
+    variables = (*way.set, *bound.variables, *again)
     empty = options.empty_variables(around.environ)
     notes = [*node.job.notes, *way.notes, *bound.notes, *_notes(node)]
     notes += [f"{name} is set to nothing, of which torchrun dies: left out" for name in empty]

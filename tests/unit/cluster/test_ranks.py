@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cluster import devices
-from launcher.cluster.job import Said
+from launcher.cluster.job import Job, Said
 from launcher.cluster.ranks import (
     CpuSets,
     Device,
@@ -19,6 +19,7 @@ from launcher.cluster.ranks import (
     count_processes,
     seat,
 )
+from launcher.cluster.rendezvous import choose_variables
 from launcher.detect import sysfs
 from launcher.model.cpu_list import read_list, write_list
 
@@ -167,26 +168,38 @@ def test_cpus_that_are_gone_do_not_end_a_job() -> None:
     assert done.stderr.startswith("launcher: rank 0 is not bound to CPUs 9999: ")
 
 
+# The first time rank 1 fails, and torchrun starts both anew.
+SHOW_TWICE = """
+import json, os, sys
+rank, again = os.environ["LOCAL_RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
+with open(f"{sys.argv[1]}/{again}-{rank}", "w") as out:
+    json.dump([sorted(os.sched_getaffinity(0)), sys.argv[2:], os.environ["MASTER_PORT"]], out)
+sys.exit(rank == "1" and again == "0")
+"""
+
+
 def test_it_holds_on_every_rank_of_a_real_torchrun(tmp_path: Path) -> None:
+    """And ranks that start anew have a store of their own, where it is asked for."""
     cpus = sorted(os.sched_getaffinity(0))
     if not TORCH.exists():
         pytest.skip("no torch: pip finds no CPU build here")
     if len(cpus) < 2:
         pytest.skip("one CPU: every rank is on it")
     script = tmp_path / "show.py"
-    script.write_text(
-        "import json, os, sys\n"
-        "rank = os.environ['LOCAL_RANK']\n"
-        f"with open({str(tmp_path)!r} + '/' + rank, 'w') as out:\n"
-        "    json.dump([sorted(os.sched_getaffinity(0)), sys.argv[1:]], out)\n"
-    )
+    script.write_text(SHOW_TWICE)
+    (own_store,) = choose_variables(Job(), {"max_restarts": Said("1", "--max-restarts")}, {})
     lists = f"{cpus[0]}:{cpus[1]}"
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(RANK), lists, "script", str(script), "--lr", "1"],
-        env={**os.environ, "PYTHONPATH": str(TORCH), "OMP_NUM_THREADS": "1"},
+         "--max-restarts=1", str(RANK), lists, "script", str(script), str(tmp_path), "--lr", "1"],
+        env={**os.environ, "PYTHONPATH": str(TORCH), "OMP_NUM_THREADS": "1",
+             own_store.name: own_store.value},
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for rank, cpu in enumerate(cpus[:2]):
-        assert json.loads((tmp_path / str(rank)).read_text()) == [[cpu], ["--lr", "1"]]
+    ports = []
+    for again in ("0", "1"):
+        found = [json.loads((tmp_path / f"{again}-{rank}").read_text()) for rank in (0, 1)]
+        assert [[one[0], one[1]] for one in found] == [[[cpu], ["--lr", "1"]] for cpu in cpus[:2]]
+        ports += {one[2] for one in found}
+    assert len(set(ports)) == 2, ports

@@ -13,7 +13,7 @@ import pytest
 from launcher.cluster.job import Job, find_job
 from launcher.cluster.options import UnknownOption, empty_variables, read_words
 from launcher.cluster.place import Surroundings
-from launcher.cluster.rendezvous import Choice, Reach, choose_arguments
+from launcher.cluster.rendezvous import Choice, Reach, choose_arguments, choose_variables
 from launcher.detect.torchrun import Option, find_torchrun
 from testing.local_box import LAUNCHER
 from tests.unit.cluster import recorded
@@ -145,6 +145,31 @@ def test_arguments_are_those_that_nobody_gave(name: str, expected: list[str]) ->
 )  # fmt: skip
 def test_what_is_typed_stays(typed: tuple[str, ...], reach: Reach, expected: list[str]) -> None:
     assert arguments("nothing", *typed, reach=reach) == [EIGHT.word, *expected]
+
+
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+
+
+@pytest.mark.parametrize(
+    ("typed", "environ", "expected"),
+    [
+        ((), {}, {}),
+        (("--max-restarts=0",), {}, {}),
+        (("--max-restarts=3",), {}, {OWN_STORE: "1"}),
+        (("--max-restarts=3",), {OWN_STORE: "0"}, {}),
+        (("--nnodes=2:4", "--master-addr=m"), {}, {OWN_STORE: "1"}),
+        (("--nnodes=2", "--master-addr=m"), {}, {OWN_STORE: "1"}),
+        (("--nnodes=2", "--node-rank=0", "--master-addr=m", "--max-restarts=3"), {}, {}),
+    ],
+    ids=["one", "never", "again", "user", "elastic", "no rank", "static"],
+)
+def test_ranks_that_start_anew_find_no_old_addresses(
+    typed: tuple[str, ...], environ: dict[str, str], expected: dict[str, str]
+) -> None:
+    given = read_words([*typed, "x"], KNOWN, environ).given
+    job = find_job(given, Surroundings(environ), 8)
+    chosen = choose_variables(job, given, environ)
+    assert {one.name: one.value for one in chosen if one.why} == expected
 
 
 def test_every_argument_has_its_reason() -> None:
