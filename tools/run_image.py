@@ -67,7 +67,7 @@ def run_command(
 def _build(docker: str) -> str:
     """Build the image that suits this machine; return its tag."""
     print(
-        "Building the image: about 3.4 GB to download and 6 GB on disk, 0.5 and 1.7 GB for a CPU\n"
+        "Building the image: about 3.4 GB to download and 6 GB on disk, 0.5 and 1.9 GB for a CPU\n"
         "build. What was built before is taken as it is.",
         flush=True,
     )
