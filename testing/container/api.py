@@ -1,8 +1,9 @@
-"""The engine's HTTP API, for what is asked many times a second.
+"""The engine's HTTP API, for what is asked many times a second, or waited for.
 
 Tests drive the engine with the command line that users type.  A question that is repeated until
 something holds goes here instead: a `docker` process costs fifty times what the answer does, and
-tests that wait beside each other would be busy with asking.
+tests that wait beside each other would be busy with asking.  What the engine itself can be made to
+wait for is not asked again at all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 60.0  # seconds
+TIMEOUT = 120.0  # seconds
 # Docker Engine API, "Attach to a container", "Stream format": [stream, 0, 0, 0, size × 4].
 HEADER = 8
 
@@ -34,7 +35,7 @@ def inspect(engine: Path, name: str) -> dict[str, Any] | None:
 
     Raises OSError where the engine does not answer.
     """
-    status, body = _get(engine, f"/containers/{name}/json")
+    status, body = _ask("GET", engine, f"/containers/{name}/json")
     found: dict[str, Any] | None = json.loads(body) if status == 200 else None
     return found
 
@@ -44,10 +45,35 @@ def logs(engine: Path, name: str, *, terminal: bool) -> str:
 
     Raises OSError where the engine does not answer.
     """
-    status, body = _get(engine, f"/containers/{name}/logs?stdout=1&stderr=1")
+    status, body = _ask("GET", engine, f"/containers/{name}/logs?stdout=1&stderr=1")
     if status != 200:
         return f"Error: {json.loads(body)['message']}\n"
     return (body if terminal else without_headers(body)).decode(errors="replace")
+
+
+def wait(engine: Path, name: str, timeout: float) -> bool:
+    """Wait until the container does not run; return False where it still does after `timeout`.
+
+    Raises OSError where the engine does not answer.
+    """
+    connection = _Connection(engine)
+    connection.timeout = timeout
+    try:
+        connection.request("POST", f"/containers/{name}/wait")
+        connection.getresponse().read()
+    except TimeoutError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def remove(engine: Path, name: str) -> None:
+    """Do what `docker rm --force --volumes NAME` does; it may be gone.
+
+    Raises OSError where the engine does not answer.
+    """
+    _ask("DELETE", engine, f"/containers/{name}?force=1&v=1")
 
 
 def without_headers(stream: bytes) -> bytes:
@@ -65,10 +91,10 @@ def without_headers(stream: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _get(engine: Path, path: str) -> tuple[int, bytes]:
+def _ask(method: str, engine: Path, path: str) -> tuple[int, bytes]:
     connection = _Connection(engine)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, answer.read()
     except http.client.HTTPException as err:

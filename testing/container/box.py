@@ -22,6 +22,12 @@ BANNER = re.compile(r"(═{80}\r?\n)(?s:.*?)\1(?s:.*?)\1")
 # it: those with PYTORCH_CHECKED among their options.
 _QUICKLY = {"LAUNCHER_CHECK_PYTORCH": "off"}
 PYTORCH_CHECKED = ("-e", "LAUNCHER_CHECK_PYTORCH=on")
+# Nor do they need a process every ten seconds that asks for the health of each box.  Tests of it
+# have an option that says how often.
+_HEALTH = "--health-"
+_UNASKED = ("--no-healthcheck",)
+# For a test of which no part is about notebooks: importing Jupyter is half of what is left.
+SSH_ALONE = ("-e", "LAUNCHER_SERVICES=ssh")
 _numbers = itertools.count(1)
 
 
@@ -51,7 +57,7 @@ class Box:
             found = re.search(pattern, self.logs())
             return found is not None or not running
 
-        in_time = poll(settled, timeout=timeout, interval=0.1)
+        in_time = poll(settled, timeout=timeout, interval=0.25)
         if found is None:
             why = "before the container ended" if in_time else f"within {timeout:g} s"
             raise AssertionError(f"no {pattern!r} {why}; the log:\n{self.logs()}")
@@ -80,8 +86,11 @@ class Box:
 
     def port(self, container_port: int) -> int:
         """Return the port of this machine that reaches `container_port`."""
-        published = self.docker("port", self.name, str(container_port)).stdout.split()
-        return int(published[0].rpartition(":")[2])
+        found = api.inspect(SOCKET, self.name)
+        assert found is not None, f"there is no container {self.name}"
+        published = found["NetworkSettings"]["Ports"].get(f"{container_port}/tcp")
+        assert published, f"port {container_port} of {self.name} is not published"
+        return int(published[0]["HostPort"])
 
     def inspect(self, template: str) -> str:
         """Return one fact of `docker inspect`, as a Go template."""
@@ -110,8 +119,7 @@ class Box:
 
     def wait(self, timeout: float = 60) -> int:
         """Wait for the container to end; return its exit code."""
-        ended = poll(lambda: not self.is_running(), timeout=timeout)
-        assert ended, f"it still runs after {timeout:g} s"
+        assert api.wait(SOCKET, self.name, timeout), f"it still runs after {timeout:g} s"
         return self.exit_code()
 
     def stop(self, *options: str) -> float:
@@ -130,7 +138,7 @@ class Box:
         self.docker("kill", "--signal", signal, self.name)
 
     def remove(self) -> None:
-        self.docker("rm", "--force", "--volumes", self.name, check=False)
+        api.remove(SOCKET, self.name)
 
 
 class Boxes:
@@ -148,11 +156,13 @@ class Boxes:
     ) -> Box:
         """Run `docker run -d OPTIONS… IMAGE COMMAND…`.
 
-        Where the options say nothing of ports or networks, 8888 and 22 are published on free ports.
+        Where the options say nothing of ports or networks, 8888 and 22 are published on free ports;
+        where they say nothing of its health, Docker does not ask for it.
         """
         box = self._new_box()
         variables = _variables({**({} if command else _QUICKLY), **(env or {})})
-        settings = ["--name", box.name, *_ports(options), *variables, *options]
+        checked = () if any(option.startswith(_HEALTH) for option in options) else _UNASKED
+        settings = ["--name", box.name, *_ports(options), *checked, *variables, *options]
         self.docker("run", "--detach", *settings, self.image, *command)
         return box
 

@@ -111,10 +111,10 @@ def running_engine(install_programs: Callable[[Path], object]) -> Iterator[Docke
                     _stop()
 
 
-def poll(holds: Callable[[], object], *, timeout: float, interval: float = 0.05) -> bool:
+def poll(holds: Callable[[], object], *, timeout: float, interval: float = 0.1) -> bool:
     """Ask until `holds()` is true; return False where it is not within `timeout` seconds.
 
-    At most half of the time goes into asking: on a busy machine others have theirs.
+    At most a third of the time goes into asking: on a busy machine others have theirs.
     """
     deadline = time.monotonic() + timeout
     asked = time.monotonic()
@@ -122,7 +122,7 @@ def poll(holds: Callable[[], object], *, timeout: float, interval: float = 0.05)
         answered = time.monotonic()
         if answered > deadline:
             return False
-        time.sleep(max(interval, answered - asked))
+        time.sleep(max(interval, 2 * (answered - asked)))
         asked = time.monotonic()
     return True
 

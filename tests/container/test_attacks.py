@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from testing.container import kernel
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, SSH_ALONE, Box, Boxes
 from testing.container.engine import Docker, poll
 from testing.container.login import KeyPair, Login, make_key
 from tests.container.test_trust import checks, plant, ran
@@ -88,7 +88,7 @@ def test_root_s_programs_load_no_library_of_the_user_s(
 
 
 def test_the_banner_says_that_a_library_path_is_the_user_s(box: Boxes) -> None:
-    started = box(*NO_SUDO, env={"LD_LIBRARY_PATH": LIBRARIES})
+    started = box(*SSH_ALONE, *NO_SUDO, env={"LD_LIBRARY_PATH": LIBRARIES})
     assert "LD_LIBRARY_PATH: a place that others than root can change" in re.sub(
         r"\s+", " ", started.wait_for_banner()
     )
@@ -96,7 +96,7 @@ def test_the_banner_says_that_a_library_path_is_the_user_s(box: Boxes) -> None:
 
 def test_the_user_s_programs_have_the_library_path_as_it_was_given(box: Boxes) -> None:
     value = f"/usr/lib:{LIBRARIES}"
-    started = box(*NO_SUDO, env={"LD_LIBRARY_PATH": value})
+    started = box(*SSH_ALONE, *NO_SUDO, env={"LD_LIBRARY_PATH": value})
     started.wait_for_banner()
     said = started.exec("launcher", "exec", "--", "sh", "-c", 'echo "$LD_LIBRARY_PATH"').stdout
     assert said.strip() == value
@@ -129,7 +129,7 @@ def test_a_workspace_that_the_user_replaces_makes_nobody_root(box: Boxes) -> Non
 
 
 def test_a_mistyped_workspace_makes_nobody_root_without_sudo(box: Boxes, tmp_path: Path) -> None:
-    started = box(*NO_SUDO, "-v", f"{tmp_path}:/workspace")
+    started = box(*SSH_ALONE, *NO_SUDO, "-v", f"{tmp_path}:/workspace")
     started.wait_for_banner()
     assert started.exec("launcher", "exec", "--", "id", "-u").stdout.strip() == "1000"
     # Nobody's work is in it yet, so it is the user's, as a new volume is.
@@ -203,7 +203,7 @@ def test_an_empty_dir_of_kubernetes_is_made_root_s(box: Boxes, tmp_path: Path) -
         folder.mkdir()
         folder.chmod(0o777)
     mounts = [word for at, path in folders.items() for word in ("-v", f"{path}:{at}")]
-    started = box(*NO_SUDO, *mounts)
+    started = box(*SSH_ALONE, *NO_SUDO, *mounts)
     started.wait_for_banner()
     as_dev(started, "mv /run/launcher /run/taken; mkdir /run/launcher")
     as_dev(started, "rm -rf /var/lib/launcher/token")
@@ -215,7 +215,7 @@ def test_an_empty_dir_of_kubernetes_is_made_root_s(box: Boxes, tmp_path: Path) -
 
 
 def test_root_runs_nothing_of_a_box_that_was_started_as_a_user(box: Boxes) -> None:
-    started = box("--user", "1000")
+    started = box(*SSH_ALONE, "--user", "1000")
     started.wait_for_banner()
     touched = "touch /tmp/run-by-$(id -u)"
     as_dev(
@@ -241,7 +241,7 @@ def test_root_runs_nothing_of_a_box_that_was_started_as_a_user(box: Boxes) -> No
 
 
 def test_a_key_is_for_the_workspace_user_alone(box: Boxes, key: KeyPair) -> None:
-    started = box(*NO_SUDO, env={"PUBLIC_KEY": key.public})
+    started = box(*SSH_ALONE, *NO_SUDO, env={"PUBLIC_KEY": key.public})
     started.wait_for_banner()
     assert Login(started.port(22), "dev", key).ssh("true").returncode == 0
     for account in ("www-data", "games", "backup", "bin", "root", "nobody"):
@@ -252,7 +252,7 @@ def test_a_key_is_for_the_workspace_user_alone(box: Boxes, key: KeyPair) -> None
 
 
 def test_connections_that_say_nothing_keep_nobody_out(box: Boxes, key: KeyPair) -> None:
-    started = box(env={"PUBLIC_KEY": key.public})
+    started = box(*SSH_ALONE, env={"PUBLIC_KEY": key.public})
     started.wait_for_banner()
     port = started.port(22)
     silent = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(450)]
@@ -272,6 +272,7 @@ def reason(box: Box) -> str:
     return box.exec("launcher", "healthcheck", check=False).stdout.strip()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("stopped", "begin", "end"),
     [
@@ -282,7 +283,7 @@ def reason(box: Box) -> str:
 def test_what_is_stopped_is_unhealthy_until_it_goes_on(
     box: Boxes, stopped: str, begin: str, end: str
 ) -> None:
-    started = box()
+    started = box(*SSH_ALONE)
     started.wait_for_banner()
     (pid,) = started.exec("pgrep", "-o", "-f", "sshd: /usr/sbin/sshd").stdout.split()
     if stopped == "supervise":

@@ -14,7 +14,7 @@ import pytest
 
 from launcher.settings.table import TABLE, Setting
 from testing.container import kernel
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.engine import DOCKER, poll
 from testing.container.login import KeyPair, Login, make_key
 from testing.container.terminal import Terminal
@@ -153,7 +153,7 @@ def test_an_account_of_the_base_s_brings_no_home_along(box: Boxes, uid: int) -> 
 def test_a_workspace_of_nobody_s_makes_nobody_root(box: Boxes, tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65534)
     tmp_path.chmod(0o755)
-    started = box("-v", f"{tmp_path}:/workspace")
+    started = box(*SSH_ALONE, "-v", f"{tmp_path}:/workspace")
     banner = re.sub(r"\s+", " ", started.wait_for_banner())
     assert "Runs as dev (uid 1000)" in banner
     assert "dev (uid 1000) cannot write /workspace" in banner
@@ -258,6 +258,7 @@ def test_a_refused_request_s_token_is_in_no_log(box: Boxes) -> None:
     assert "nope?token=[secret]" in started.logs()
 
 
+@pytest.mark.long
 def test_a_flood_is_cut_and_said(box: Boxes, tmp_path: Path) -> None:
     """As of a server that cannot accept connections, and says so in a loop."""
     flood = "yes this is a flood | head -c 60M; echo it is over; exec sleep 1000"
@@ -278,7 +279,7 @@ def test_a_flood_is_cut_and_said(box: Boxes, tmp_path: Path) -> None:
 def test_hundreds_of_reloads_at_once_lose_none(box: Boxes, tmp_path: Path, key: KeyPair) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()
-    started = box("-v", f"{keys}:/etc/launcher/authorized_keys.d:ro")
+    started = box(*SSH_ALONE, "-v", f"{keys}:/etc/launcher/authorized_keys.d:ro")
     started.wait_for_banner()
     hups = "import os, time\nfor _ in range(200):\n    os.kill(1, 1)\n    time.sleep(0.01)\n"
     started.exec("/opt/launcher/bin/python", "-I", "-c", hups)
@@ -318,7 +319,7 @@ print("typed" + "-it")
 def test_a_program_of_the_user_s_types_into_no_terminal_of_root_s(
     box: Boxes, redirected: str
 ) -> None:
-    started = box("-e", "GRANT_SUDO=no")
+    started = box(*SSH_ALONE, "-e", "GRANT_SUDO=no")
     started.wait_for_banner()
     script = "/workspace/sti.py"
     started.exec("sh", "-c", f"cat > {script}", user="dev", stdin=TYPE_INTO_THE_TERMINAL)

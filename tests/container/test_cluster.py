@@ -33,6 +33,7 @@ def compose(docker: Docker, image: str) -> Iterator[tuple[str, ...]]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_two_nodes_check_each_other_and_train(
     docker: Docker, image: str, compose: tuple[str, ...]
 ) -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from urllib.parse import urlencode
 
+import pytest
+
 from testing.container import kernel
 from testing.container.engine import Docker
 from testing.container.hub import CONFIG, running_hub
@@ -13,6 +15,7 @@ from testing.container.hub import CONFIG, running_hub
 USER = "docker"
 
 
+@pytest.mark.long
 def test_a_user_s_server_is_a_box_with_one_gpu(docker: Docker, image: str, tmp_path: Path) -> None:
     """It opens in a browser, keeps its work in volumes of its own, and computes on its GPU."""
     config = CONFIG.with_name("hub_config_docker.py")

@@ -12,7 +12,7 @@ import pytest
 
 from sim import description, driver, host_files
 from testing.container.banner import unwrapped
-from testing.container.box import PYTORCH_CHECKED, Box, Boxes
+from testing.container.box import PYTORCH_CHECKED, SSH_ALONE, Box, Boxes
 from testing.container.gpus import ALL, machine
 
 ONE = ("--gpus", '"device=0"')
@@ -112,7 +112,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_one_cause_is_one_failure(box: Boxes, name: str) -> None:
     fault = FAULTS[name]
-    started = box(*fault.options, env=fault.env)
+    started = box(*SSH_ALONE, *fault.options, env=fault.env)
     banner = started.wait_for_banner()
     found = diagnosis(started, *AROUND_PYTORCH)
     assert found["failure"]["id"] == fault.id
@@ -126,7 +126,7 @@ def test_one_cause_is_one_failure(box: Boxes, name: str) -> None:
 def test_a_gpu_that_the_container_was_not_given(box: Boxes, tmp_path: Path) -> None:
     """The bus shows what the machine has, whatever the container was started with."""
     host_files.write_pci(tmp_path, driver.find("rtx4090-1x").read_text())
-    started = box("-v", f"{tmp_path}:/sys/bus/pci/devices:ro")
+    started = box(*SSH_ALONE, "-v", f"{tmp_path}:/sys/bus/pci/devices:ro")
     banner = started.wait_for_banner()
     found = diagnosis(started)
     assert found["failure"]["id"] == "runtime.not_injected"
@@ -135,8 +135,9 @@ def test_a_gpu_that_the_container_was_not_given(box: Boxes, tmp_path: Path) -> N
     assert "RTX 4090" in banner
 
 
+@pytest.mark.long
 def test_a_machine_without_a_gpu(box: Boxes) -> None:
-    started = box()
+    started = box(*SSH_ALONE)
     started.wait_for_log("launcher: no usable GPU")
     assert diagnosis(started)["failure"]["id"] == "hardware.none"
     # PyTorch's processes talk to each other all the same, as the workspace user.
@@ -158,7 +159,9 @@ def test_a_second_libcuda_in_the_image(box: Boxes, tmp_path: Path) -> None:
     (other / "libcuda.so.1").symlink_to("libcuda.so.570.10.01")
     driver.vary("h100-8x", {"faults": {"cuInit": "return 803"}}, other / "nvsim.machine")
     volume = ("-v", f"{other}:/opt/other:ro")
-    started = box(*ALL, *PYTORCH_CHECKED, *volume, env={"LD_LIBRARY_PATH": "/opt/other"})
+    started = box(
+        *SSH_ALONE, *ALL, *PYTORCH_CHECKED, *volume, env={"LD_LIBRARY_PATH": "/opt/other"}
+    )
     line = started.wait_for_log(r"launcher: (CUDA|PyTorch) .*\n", timeout=120)[0]
     found = diagnosis(started, *AROUND_PYTORCH)
     assert found["exit_status"] == 14
@@ -172,7 +175,7 @@ def test_a_second_libcuda_in_the_image(box: Boxes, tmp_path: Path) -> None:
 
 def test_device_nodes_that_turn_eperm(box: Boxes) -> None:
     """What a reload of systemd on the host does: the device cgroup lets nobody open them."""
-    started = box(*ALL)
+    started = box(*SSH_ALONE, *ALL)
     started.wait_for_banner()
     # The container's device cgroup has no rule for NVIDIA's major number.
     started.exec("sh", "-c", "rm /dev/nvidiactl && mknod -m 666 /dev/nvidiactl c 195 255")
@@ -185,7 +188,7 @@ def test_device_nodes_that_turn_eperm(box: Boxes) -> None:
 
 def test_a_driver_that_ended_after_the_start(box: Boxes) -> None:
     """It asks anew: what was true at the start may not be now."""
-    started = box(*ALL)
+    started = box(*SSH_ALONE, *ALL)
     started.wait_for_banner()
     _change(started, {"faults": {"nvmlInit": "return 9"}})
     found = diagnosis(started)

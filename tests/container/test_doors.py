@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.engine import Docker, poll
 
 TOKEN = "door-token"
@@ -207,7 +207,7 @@ def test_what_ends_with_the_container_is_said_once_with_what_keeps_it(
     box: Boxes, volume: str
 ) -> None:
     banners = {
-        where: " ".join(box("-v", f"{volume}:{where}").wait_for_banner().split())
+        where: " ".join(box(*SSH_ALONE, "-v", f"{volume}:{where}").wait_for_banner().split())
         for where in ("/home/jovyan/work", "/workspace", "/var/lib/launcher")
     }
     other = "a volume is mounted on /home/jovyan/work, which nothing here opens"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from testing.container import doors, kernel
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.login import login
 from tests.container.test_secrets import FIND_IN_FILES, NOBODY, run_inside
 
@@ -173,7 +173,7 @@ def test_what_is_left_out_is_in_no_file_of_the_user_s(box_of_all: Box) -> None:
 
 
 def test_root_runs_nothing_that_the_user_can_write(box: Boxes) -> None:
-    started = box()
+    started = box(*SSH_ALONE)
     access = login(started)
     for name in ("environment.sh", "login.sh"):
         line = "echo 'touch /tmp/run-by-$(id -un)' | sed 's/-by-/&/'"
@@ -199,6 +199,7 @@ def env_file(folder: Path, variables: Mapping[str, str]) -> tuple[str, str]:
     return "--env-file", str(path)
 
 
+@pytest.mark.long
 def test_people_get_in_with_2000_variables_of_a_megabyte(box: Boxes, tmp_path: Path) -> None:
     """More of them, and more bytes, than sshd can carry."""
     variables = {f"V{n:04}": f"{n:04} " * 100 for n in range(2000)}

@@ -12,7 +12,7 @@ from signal import SIGTERM
 import pytest
 
 from testing.container import kernel
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.engine import DOCKER, poll
 from testing.container.login import KeyPair, login, make_key, run_over
 from testing.container.processes import commands_of
@@ -144,7 +144,7 @@ while True:
 
 
 def test_2000_orphans_at_once_are_reaped(box: Boxes) -> None:
-    started = box()
+    started = box(*SSH_ALONE)
     started.wait_for_banner()
     assert started.exec(PYTHON, "-I", "-", stdin=ZOMBIES).stdout == "forked\n"
     assert poll(lambda: _zombies(started) == 0, timeout=10)

@@ -23,7 +23,7 @@ KERNELS = 50
 @pytest.fixture(scope="module")
 def started(shared_box: Boxes, tmp_path_factory: pytest.TempPathFactory) -> Login:
     key = make_key(tmp_path_factory.mktemp("keys"))
-    return login(shared_box("-e", f"PUBLIC_KEY={key.public}"), key)
+    return login(shared_box("--health-interval", "10s", "-e", f"PUBLIC_KEY={key.public}"), key)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from testing.container import doors, kernel
 from testing.container.banner import unwrapped
-from testing.container.box import PYTORCH_CHECKED, Box, Boxes
+from testing.container.box import PYTORCH_CHECKED, SSH_ALONE, Box, Boxes
 from testing.container.engine import poll
 from testing.container.gpus import ALL, gpus, machine, uuids
 
@@ -132,7 +132,7 @@ CASES: dict[str, Case] = {
 def test_every_machine_starts(box: Boxes, name: str) -> None:
     """Whatever the GPUs are like: a banner that says so, and the right variables."""
     case = CASES[name]
-    started = box(*case.options, *(PYTORCH_CHECKED if case.deep else ()), env=case.env)
+    started = box(*SSH_ALONE, *case.options, *(PYTORCH_CHECKED if case.deep else ()), env=case.env)
     said = unwrapped(started.wait_for_banner())
     assert " Ready " in said
     for words in case.says:
@@ -219,7 +219,7 @@ def test_required_gpu_that_is_not_there(
 
 
 def test_required_gpus_that_are_there(box: Boxes) -> None:
-    started = box(*ALL, env={"LAUNCHER_REQUIRE_GPU": "8"})
+    started = box(*SSH_ALONE, *ALL, env={"LAUNCHER_REQUIRE_GPU": "8"})
     assert " Ready " in started.wait_for_banner()
 
 

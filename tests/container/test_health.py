@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from sim import description
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, SSH_ALONE, Box, Boxes
 from testing.container.engine import poll
 from testing.container.gpus import ALL, machine
 
@@ -90,9 +90,10 @@ def test_a_node_that_the_device_cgroup_refuses(watched: Box) -> None:
     assert len(BANNER.findall(watched.logs())) == 1
 
 
+@pytest.mark.long
 def test_mig_that_is_cut_otherwise_is_said_within_a_minute(box: Boxes) -> None:
     """With the default settings."""
-    started = box(*ALL, *CHECKED_OFTEN, env=machine("a100-mig"))
+    started = box(*SSH_ALONE, *ALL, *CHECKED_OFTEN, env=machine("a100-mig"))
     started.wait_for_banner()
     _await_health(started, "healthy")
     before = _lines(started)

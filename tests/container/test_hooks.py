@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from testing.container import doors
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, SSH_ALONE, Box, Boxes
 from testing.container.engine import poll
 from testing.container.login import KeyPair, login, make_key
 from tests.container.test_unread_log import SMALL_LOG, attached, is_stuck, stop
@@ -191,7 +191,7 @@ def test_with_warn_it_is_named_and_the_start_goes_on(box: Boxes, hooks: Hooks) -
 def test_safe_mode_runs_none_and_says_which(box: Boxes, hooks: Hooks) -> None:
     for path in (f"{OURS}/10-bad", f"{BEFORE}/20-bad", "/pre_start.sh", "/post_start.sh"):
         hooks.put(path, f"{BEGIN}echo $0 ran; exit 3")
-    started = box(*hooks.mounts, "-e", "LAUNCHER_SAFE_MODE=1")
+    started = box(*SSH_ALONE, *hooks.mounts, "-e", "LAUNCHER_SAFE_MODE=1")
     started.wait_for_banner()
     named = f"safe mode: these hooks are not run: {OURS}/10-bad, {BEFORE}/20-bad, /pre_start.sh\n"
     assert named in started.logs()

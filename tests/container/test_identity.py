@@ -10,7 +10,7 @@ import pytest
 
 from testing.container import kernel
 from testing.container.banner import unwrapped
-from testing.container.box import PYTORCH_CHECKED, Box, Boxes
+from testing.container.box import PYTORCH_CHECKED, SSH_ALONE, Box, Boxes
 from testing.container.login import KeyPair, Login, make_key
 
 Folders = Callable[..., Path]
@@ -146,7 +146,7 @@ def test_a_groups_folder_is_dev_s_in_that_group(box: Boxes, folders: Folders) ->
 
 
 def test_a_roots_folder_is_explained(box: Boxes, folders: Folders) -> None:
-    banner = unwrapped(box(*mounted(folders(0))).wait_for_banner())
+    banner = unwrapped(box(*SSH_ALONE, *mounted(folders(0))).wait_for_banner())
     assert "/workspace belongs to root, and dev cannot write there" in banner
     assert 'NB_UID="$(id -u)"' in banner
 

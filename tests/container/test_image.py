@@ -33,6 +33,7 @@ def config(docker: Docker, image: str) -> dict[str, Any]:
     return dict(json.loads(found))
 
 
+@pytest.mark.long
 def test_the_sbom_has_what_apt_and_pip_installed(
     docker: Docker, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testing.container.banner import unwrapped
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.login import KeyPair, Login, login, make_key
 from tests.unit.box.test_ssh_keys import made_up_key
 
@@ -101,7 +101,7 @@ def test_keys_of_a_users_own_file_count_besides(merged: Box, keys: list[KeyPair]
 
 def test_only_bad_keys_open_nothing(box: Boxes) -> None:
     """Somebody who set a key wants keys: a password in its place would surprise."""
-    started = box("-e", f"SSH_PUBKEY={GARBAGE}")
+    started = box(*SSH_ALONE, "-e", f"SSH_PUBKEY={GARBAGE}")
     banner = started.wait_for_banner()
     assert "nobody can log in: no key, and no password (keys are set, so keys only)" in banner
     assert "SSH_PUBKEY line 1: not a public key" in unwrapped(banner)
@@ -135,7 +135,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(shared_box: Boxes, keys: list[KeyPair], state: Path) -> Box:
-    return shared_box("-v", f"{state}:/var/lib/launcher", "-e", f"PUBLIC_KEY={keys[0].public}")
+    return shared_box(
+        *SSH_ALONE, "-v", f"{state}:/var/lib/launcher", "-e", f"PUBLIC_KEY={keys[0].public}"
+    )
 
 
 def test_a_key_is_added_to_a_running_box_by_whoever_may_sudo(
@@ -186,6 +188,6 @@ def test_a_key_that_left_the_environment_is_gone(
     """In a new container with the same state; what was added stays."""
     login(running, keys[0]).ssh("sudo launcher keys add", stdin=keys[5].public)
     running.stop()
-    second = box("-v", f"{state}:/var/lib/launcher", "-e", f"SSH_KEY={keys[6].public}")
+    second = box(*SSH_ALONE, "-v", f"{state}:/var/lib/launcher", "-e", f"SSH_KEY={keys[6].public}")
     second.wait_for_banner()
     assert [is_let_in(second, keys[number]) for number in (0, 5, 6)] == [False, True, True]

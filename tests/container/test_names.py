@@ -9,7 +9,7 @@ import pytest
 
 from testing.container import kernel
 from testing.container.banner import unwrapped
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.login import login, make_key
 
 CACHES = ("HF_HOME", "PIP_CACHE_DIR", "UV_CACHE_DIR", "TORCH_HOME")
@@ -125,7 +125,7 @@ def test_every_variable_has_its_reason(brought: Box) -> None:
 def test_a_login_has_them_too(box: Boxes, tmp_path: Path) -> None:
     key = make_key(tmp_path)
     env = {"PUBLIC_KEY": key.public, "HF_HOME": "/mine", "XDG_CACHE_HOME": ""}
-    started = box(*VOLUME, env=env)
+    started = box(*SSH_ALONE, *VOLUME, env=env)
     started.wait_for_banner()
     said = login(started, key).ssh(f'python -c "{PRINT_CACHES}"').stdout
     assert json.loads(said) == ["/mine", *IN_THE_VOLUME[1:]]

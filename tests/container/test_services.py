@@ -13,7 +13,7 @@ from sim import description, driver
 from testing.container import doors, kernel
 from testing.container.box import BANNER, PYTORCH_CHECKED, Box, Boxes
 from testing.container.engine import poll
-from testing.container.login import OPTIONS, PASSWORD, Login, printed_command
+from testing.container.login import AS_OPENSSH_CHOOSES, PASSWORD, Login, printed_command
 
 # What a user passes, with everything in it that some format on the way would mangle.
 TWO_LINES = "first\nsecond"
@@ -160,7 +160,7 @@ def test_url_and_ssh_line_work_exactly_as_printed(box: Boxes) -> None:
     password = PASSWORD.search(banner)
     assert password
     access = Login(2222, password=password[1])
-    done = access.run([ssh, *OPTIONS, *words, "id -un"])
+    done = access.run([ssh, *AS_OPENSSH_CHOOSES, *words, "id -un"])
     assert (done.returncode, done.stdout) == (0, "dev\n"), done.stderr
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from testing.container import kernel
 from testing.container.banner import unwrapped
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.login import login, make_key
 
 BAD_SETTING = 78
@@ -171,7 +171,7 @@ def _mounted(path: Path) -> tuple[str, str]:
 
 
 def test_mistyped_setting_is_pointed_out(box: Boxes) -> None:
-    started = box("-e", "LAUNCHER_READY_TIMEOT=5", "-e", "LAUNCHER_FROBNICATE=1")
+    started = box(*SSH_ALONE, "-e", "LAUNCHER_READY_TIMEOT=5", "-e", "LAUNCHER_FROBNICATE=1")
     started.wait_for_banner()
     said = started.logs()
     assert (
@@ -183,7 +183,7 @@ def test_mistyped_setting_is_pointed_out(box: Boxes) -> None:
 
 def test_settings_are_listed(box: Boxes) -> None:
     """With what each is here, and no secret."""
-    started = box("-e", "JUPYTER_TOKEN=my-own-secret", "-e", "SSH_PORT_HOST=2200")
+    started = box(*SSH_ALONE, "-e", "JUPYTER_TOKEN=my-own-secret", "-e", "SSH_PORT_HOST=2200")
     listed = started.exec("launcher", "settings").stdout
     assert "SSH_PORT_HOST = '2200' (from SSH_PORT_HOST)" in listed
     assert "JUPYTER_TOKEN = *** (from JUPYTER_TOKEN)" in listed
@@ -260,7 +260,7 @@ def test_read_only_root_with_what_it_needs(box: Boxes, tmp_path: Path) -> None:
 
 
 def test_read_only_root_has_no_password(box: Boxes) -> None:
-    started = box("--read-only", "--tmpfs", "/run", "--tmpfs", "/tmp")
+    started = box(*SSH_ALONE, "--read-only", "--tmpfs", "/run", "--tmpfs", "/tmp")
     said = unwrapped(started.wait_for_banner())
     assert "nobody can log in: no key, and no password (cannot set one: " in said
 
@@ -270,7 +270,7 @@ def test_read_only_root_has_no_password(box: Boxes) -> None:
 
 @pytest.fixture(scope="module")
 def limited(shared_box: Boxes) -> Box:
-    return shared_box("--cpus", "1.5", "--memory", "2g", "--pids-limit", "500")
+    return shared_box(*SSH_ALONE, "--cpus", "1.5", "--memory", "2g", "--pids-limit", "500")
 
 
 def test_limits_are_shown(limited: Box) -> None:
@@ -286,6 +286,6 @@ def test_small_shared_memory_is_a_warning(limited: Box) -> None:
 
 
 def test_enough_shared_memory_is_none(box: Boxes) -> None:
-    banner = box("--shm-size=2g").wait_for_banner()
+    banner = box(*SSH_ALONE, "--shm-size=2g").wait_for_banner()
     assert "2.0 GiB /dev/shm" in banner
     assert "! /dev/shm" not in banner

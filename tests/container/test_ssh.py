@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.login import (
     KeyPair,
     Login,
@@ -157,7 +157,7 @@ def test_sftp_by_password(by_password: Box) -> None:
 
 
 def test_password_can_be_switched_off(box: Boxes) -> None:
-    closed = box("-e", "LAUNCHER_SSH_PASSWORD=off")
+    closed = box(*SSH_ALONE, "-e", "LAUNCHER_SSH_PASSWORD=off")
     banner = closed.wait_for_banner()
     assert "nobody can log in: no key, and no password (LAUNCHER_SSH_PASSWORD=off)" in banner
     assert '-e PUBLIC_KEY="$(cat ~/.ssh/id_ed25519.pub)"' in banner

@@ -14,7 +14,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from testing.container.box import Box, Boxes
+from testing.container.box import SSH_ALONE, Box, Boxes
 from testing.container.engine import poll
 from testing.container.login import (
     OPTIONS,
@@ -113,7 +113,7 @@ def test_an_old_client_is_told_what_would_let_it_in(started: Box, access: Login)
 
 
 def test_old_clients_are_let_in_where_that_is_asked_for(box: Boxes, key: KeyPair) -> None:
-    old = box("-e", f"PUBLIC_KEY={key.public}", "-e", "LAUNCHER_SSH_COMPAT=1")
+    old = box(*SSH_ALONE, "-e", f"PUBLIC_KEY={key.public}", "-e", "LAUNCHER_SSH_COMPAT=1")
     assert with_old_algorithms(login(old, key)).stdout == "in\n"
 
 
@@ -132,7 +132,7 @@ def test_more_of_sshd_s_configuration_may_be_mounted(
 ) -> None:
     (tmp_path / "mine.conf").write_text("AcceptEnv MINE\nPasswordAuthentication yes\n")
     mounted = ("-v", f"{tmp_path}:/etc/launcher/sshd_config.d:ro")
-    started = box("-e", f"PUBLIC_KEY={key.public}", *mounted)
+    started = box(*SSH_ALONE, "-e", f"PUBLIC_KEY={key.public}", *mounted)
     access = login(started, key)
     command = [*access.command()[:-1], "-o", "SetEnv=MINE=5", access.command()[-1]]
     assert access.run([*command, "echo $MINE $WORKSPACE"]).stdout == "5 /workspace\n"
@@ -140,11 +140,11 @@ def test_more_of_sshd_s_configuration_may_be_mounted(
     assert "passwordauthentication no" in config  # who may log in is settled before
 
     (tmp_path / "wrong.conf").write_text("Colour blue\n")
-    refused = box(*mounted)
+    refused = box(*SSH_ALONE, *mounted)
     assert refused.wait() == 78
     assert "sshd refuses what /etc/launcher/sshd_config.d has: " in refused.logs()
     assert "Bad configuration option: Colour" in refused.logs()
-    safe = box(*mounted, "-e", "LAUNCHER_SAFE_MODE=1")
+    safe = box(*SSH_ALONE, *mounted, "-e", "LAUNCHER_SAFE_MODE=1")
     assert "NOT READY" not in safe.wait_for_banner()
 
 
@@ -152,11 +152,11 @@ def test_host_keys_outlive_a_restart_and_the_banner_has_both(
     box: Boxes, key: KeyPair, tmp_path: Path
 ) -> None:
     state = ("-v", f"{tmp_path}:/var/lib/launcher")
-    first = box("-e", f"PUBLIC_KEY={key.public}", *state)
+    first = box(*SSH_ALONE, "-e", f"PUBLIC_KEY={key.public}", *state)
     before = printed_host_key(first.wait_for_banner())
     assert poll(lambda: (tmp_path / "ssh_host_rsa_key").exists(), timeout=60)
     first.remove()
-    second = box("-e", f"PUBLIC_KEY={key.public}", *state)
+    second = box(*SSH_ALONE, "-e", f"PUBLIC_KEY={key.public}", *state)
     banner = second.wait_for_banner()
     assert printed_host_key(banner) == before
     shown = re.search(r"RSA host key (SHA256:\S+)", banner)

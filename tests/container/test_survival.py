@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testing.container import kernel
-from testing.container.box import BANNER, Box, Boxes
+from testing.container.box import BANNER, SSH_ALONE, Box, Boxes
 from testing.container.engine import poll
 from testing.container.login import KeyPair, Login, host_key, login, make_key, run_over
 from testing.container.processes import commands_of
@@ -52,7 +52,7 @@ def test_hup_takes_a_removed_key_away(box: Boxes, key: KeyPair, tmp_path: Path) 
     leaver = make_key(tmp_path)
     (mounted / "team").write_text(f"{key.public}\n")
     (mounted / "leaver").write_text(f"{leaver.public}\n")
-    started = box("-v", f"{mounted}:{KEYS_DIR}:ro")
+    started = box(*SSH_ALONE, "-v", f"{mounted}:{KEYS_DIR}:ro")
     assert login(started, leaver).is_let_in()
     (mounted / "leaver").unlink()
     _reload(started)
@@ -109,7 +109,7 @@ def test_sshd_comes_back_and_logins_live_on(box: Boxes, key: KeyPair) -> None:
 
 def test_watch_comes_back(box: Boxes) -> None:
     """Without it nothing says whether the box is healthy."""
-    started = box()
+    started = box(*SSH_ALONE)
     started.wait_for_banner()
     old = _watch_pid(started)
     assert poll(lambda: _is_healthy(started), timeout=30)

@@ -9,7 +9,7 @@ import pytest
 
 from testing.container import kernel
 from testing.container.banner import unwrapped
-from testing.container.box import Boxes
+from testing.container.box import SSH_ALONE, Boxes
 from testing.container.gpus import ALL, gpus, machine, uuids
 from testing.container.login import login, make_key
 
@@ -48,7 +48,7 @@ def test_a_kernel_and_a_login_see_what_was_planned(box: Boxes, case: str, tmp_pa
 
 
 def test_topo_prints_the_matrix_and_what_it_means(box: Boxes) -> None:
-    started = box(*ALL, env=machine("dgx1-v100-8x"))
+    started = box(*SSH_ALONE, *ALL, env=machine("dgx1-v100-8x"))
     started.wait_for_banner()
     lines = started.exec("launcher", "topo").stdout.splitlines()
     assert lines[1].split("\t")[:9] == [

@@ -14,7 +14,7 @@ from launcher.plan.findings import LOGIN, TERMINAL
 from launcher.plan.identity import BECOME_ANOTHER
 from testing import pages
 from testing.container import doors
-from testing.container.box import BANNER, PYTORCH_CHECKED, Box, Boxes
+from testing.container.box import BANNER, PYTORCH_CHECKED, SSH_ALONE, Box, Boxes
 from testing.container.engine import poll
 from testing.container.processes import processes
 from tests.unit.box.test_ssh_keys import made_up_key
@@ -130,7 +130,7 @@ def test_root_runs_no_program_of_the_user_environment(box: Boxes) -> None:
 
 def test_the_health_check_runs_no_program_of_the_user_environment(box: Boxes) -> None:
     """Docker runs it as root, with the container's PATH."""
-    started = box("--health-interval", "1s")
+    started = box(*SSH_ALONE, "--health-interval", "1s")
     started.wait_for_banner()
     plant(started, "launcher")
     seen = checks(started)

@@ -92,6 +92,7 @@ def test_a_box_that_nobody_uses_ends_in_good_order(box: Boxes) -> None:
         assert used.is_running()
 
 
+@pytest.mark.long
 def test_a_jupyter_that_ends_for_want_of_activity_takes_the_box_along(box: Boxes) -> None:
     """Jupyter looks once a minute."""
     option = "--ServerApp.shutdown_no_activity_timeout=1"
