@@ -18,6 +18,8 @@ from tests.doctor.causes.runtime import RUNTIME
 from tests.doctor.causes.surroundings import ENVIRONMENT, RESOURCES
 from tests.doctor.conftest import Doctor
 
+pytestmark = pytest.mark.long
+
 # The CPUs are those of the machine that runs the tests: they may be fewer than simulated GPUs.
 # So is the limit of locked memory, where the scenario does not set it.
 OF_THIS_MACHINE = {"resources.cpus", "resources.memlock"}

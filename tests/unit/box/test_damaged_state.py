@@ -26,6 +26,8 @@ from launcher.model.errors import BadSetting
 from launcher.model.plan import Certificate, State
 from testing.machines import settings
 
+pytestmark = pytest.mark.long
+
 SECRETS = (names.TOKEN, names.PASSWORD)
 PRIVATE = (names.ED25519_HOST_KEY, names.RSA_HOST_KEY, names.LOGIN_KEY)
 PUBLIC = tuple(f"{name}.pub" for name in PRIVATE)

@@ -29,6 +29,8 @@ from testing.local_box import LAUNCHER, USER, wait_until
 from testing.machines import CASES, PASSWORD, TOKEN, Case
 from testing.values import replace
 
+pytestmark = pytest.mark.long
+
 H100 = CASES["h100-8x"]
 
 Run = Callable[..., subprocess.CompletedProcess]

@@ -22,6 +22,8 @@ from testing.evidences import healthy
 from testing.machines import GIB, answering, gpu, machine
 from testing.values import replace
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 TORCH = Path(__file__).parents[3] / ".cache" / "torch"
 NO_GPU = Evidence(machine(answering()), {})

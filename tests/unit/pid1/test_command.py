@@ -15,6 +15,8 @@ import pytest
 from testing.local_box import ENTRYPOINT, USER, wait_until
 from testing.scripts import signal_masks
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:

@@ -14,6 +14,8 @@ from sim import driver
 from testing.local_box import wait_until
 from testing.watched import Watched
 
+pytestmark = pytest.mark.long
+
 Start = Callable[..., Watched]
 SELDOM = 3600.0  # seconds between two looks: the first is at once, and a reset brings another
 FALLEN = (
