@@ -76,7 +76,7 @@ EFFECTS = {
 
 # Each of these has few modules that may import it, and a reason to be there.
 ONLY_IN = {
-    "pynvml": {"detect.nvml", "detect.nvml_query", "detect.nvml_links"},
+    "pynvml": {"detect.nvml", "detect.nvml_errors", "detect.nvml_links"},
     "supervisor": {
         "supervise.loop", "supervise.options", "supervise.output", "supervise.program",
     },

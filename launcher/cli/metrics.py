@@ -105,7 +105,7 @@ def _become_the_printer(given: dict[str, Any], plan: Plan | None) -> None:
     sys.stdout.flush()
     if plan:
         become.drop_to_user(plan)
-    argv = [python, "-I", f"{_guest()}/launcher_page_metrics.py"]
+    argv = [python, "-I", f"{_guest()}/launcher_metrics.py"]
     try:
         os.execve(python, argv, _environment(plan))
     except OSError as err:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pynvml
 
+from launcher.detect.nvml_errors import field, is_not_supported
 from launcher.detect.nvml_links import (
     Fabric,
     list_bits,
@@ -23,7 +24,6 @@ from launcher.detect.nvml_links import (
     read_nvlinks,
     read_pairs,
 )
-from launcher.detect.nvml_query import field, is_not_supported
 from launcher.model.machine import (
     DriverFailure,
     Gpu,

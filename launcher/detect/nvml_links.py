@@ -11,7 +11,7 @@ from typing import Any
 
 import pynvml
 
-from launcher.detect.nvml_query import field
+from launcher.detect.nvml_errors import field
 from launcher.model.cpu_list import write_list
 from launcher.model.machine import Gpu, NvLinkErrors, NvLinks, Pair
 from launcher.model.named_tuple import NamedTuple

@@ -127,7 +127,7 @@ class Metrics(_Answer):
 
     @authenticated  # type: ignore[untyped-decorator]
     async def get(self) -> None:
-        from launcher_page_metrics import CONTENT_TYPE_LATEST, exposition
+        from launcher_metrics import CONTENT_TYPE_LATEST, exposition
 
         box, gpus = await asyncio.gather(self._box(), self.sampler.latest(PATIENCE))
         self.set_header("Cache-Control", "no-store")

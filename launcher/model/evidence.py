@@ -1,7 +1,8 @@
 """What the doctor looks at, as values: every fact is collected before anything is judged.
 
-A start collects the cheap half (the machine); `probe` adds the libraries, the trials of CUDA and
-what PyTorch did.  What was not collected is empty or None, and no check may guess from that.
+A start collects the cheap half (the machine); `doctor/collect` adds the libraries, the trials of
+CUDA and what PyTorch did.  What was not collected is empty or None, and no check may guess from
+that.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Evidence(NamedTuple):
     """Everything that the checks may look at."""
 
     machine: Machine
-    environ: dict[str, str]  # the user's environment, those variables that matter (probe.RELEVANT)
+    environ: dict[str, str]  # the user's environment, those variables that matter (collect)
     libraries: tuple[Library, ...] = ()
     trials: tuple[CudaTrial, ...] = ()  # AS_GIVEN first; others only where it was not well
     torch: TorchReport | None = None

@@ -14,9 +14,9 @@ from typing import Any
 
 from launcher.model.watch import GpusAtStart, Probe
 from launcher.watch.child import Child
+from launcher.watch.gpu_listener import Listener
 from launcher.watch.gpu_look import control_fault, judge, look
 from launcher.watch.gpu_record import GpuRecord
-from launcher.watch.listener import Listener
 from launcher.watch.news import GpuNews
 
 NAME = "gpus"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from launcher.model.watch import WATCH_ADDRESS, JupyterDoor, Probe, SshDoor
-from launcher.watch import listeners
+from launcher.watch import listening_ports
 
 if TYPE_CHECKING:
     from launcher.model.plan import Ssh
@@ -31,7 +31,7 @@ def probe_jupyter(door: JupyterDoor) -> Probe:
     By hand, since http.client would stay in watch's memory (6 MB) for one request line.
     """
     if door.target is None:
-        fault = listeners.fault(door.port)
+        fault = listening_ports.fault(door.port)
         return Probe("jupyter", fault is None, fault or "listens")
     deadline = time.monotonic() + _ANSWER_TIMEOUT
     try:

@@ -19,7 +19,7 @@ from launcher.model.watch import Probe, WatchTarget
 from launcher.process.fork import fork_to_answer, hear_of_broken_pipes, write_all
 from launcher.process.tree import signal_name
 from launcher.supervise import programs
-from launcher.watch import health, listeners, news, ready
+from launcher.watch import health, listening_ports, news, ready
 from launcher.watch.gpu_record import GpuRecord, from_json
 from launcher.watch.gpus import GpuWatch
 from launcher.watch.host_key import LateHostKey
@@ -211,7 +211,7 @@ def probe_services(box: WatchTarget) -> Iterator[Probe]:
         yield ready.probe_jupyter(box.jupyter)
     if box.ssh:
         # sshd binds as who we are; whoever else has its port has its clients.
-        fault = listeners.fault(box.ssh.port, box.ssh.listen, os.geteuid())
+        fault = listening_ports.fault(box.ssh.port, box.ssh.listen, os.geteuid())
         yield Probe("ssh", fault is None, fault or "listens")
 
 

@@ -268,7 +268,7 @@ def test_a_flood_is_cut_and_said(box: Boxes, tmp_path: Path) -> None:
     started.wait_for_banner()
     cut = "lines are left out here: more than 128 KiB a second"
     assert poll(lambda: cut in started.logs(), timeout=90)
-    started.wait_for_log("flood | it is over")
+    started.wait_for_log(r"flood \| it is over")
     # 4 MiB at once, then 128 KiB a second; Docker's JSON makes 100 bytes of a line of sixteen.
     path = Path(started.inspect("{{.LogPath}}"))
     seconds = time.monotonic() - begin

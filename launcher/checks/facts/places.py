@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.checks.facts.clusters import (
+from launcher.checks.facts.hosted import (
     HUB_ON_DOCKER,
     HUB_ON_KUBERNETES,
     KUBERNETES,

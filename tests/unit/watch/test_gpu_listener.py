@@ -12,8 +12,8 @@ import pytest
 
 from launcher.model.watch import GpusAtStart, ListedGpu
 from launcher.process.fork import write_all
-from launcher.watch import gpu_events, listener
-from launcher.watch.listener import Heard, Listener
+from launcher.watch import gpu_events, gpu_listener
+from launcher.watch.gpu_listener import Heard, Listener
 from testing.local_box import wait_until
 
 START = GpusAtStart(30.0, (), 0, "", ())
@@ -77,7 +77,7 @@ def ended(hears: Listener) -> bool:
 
 
 def test_a_driver_without_events_is_not_asked_again(ears, monkeypatch) -> None:
-    monkeypatch.setattr(listener, "_PAUSE", 0.0)
+    monkeypatch.setattr(gpu_listener, "_PAUSE", 0.0)
     hears = ears(lambda writer: gpu_events.HEARS_NOTHING)
     hears.hear(GPUS, ())
     wait_until(lambda: ended(hears), "it ended")

@@ -2,7 +2,7 @@
 
 GPUs have dcgm-exporter's names, units and labels, so that its dashboards work unchanged
 (etc/default-counters.csv there); what a device does not tell is left out.  `python
-launcher_page_metrics.py` prints what it is given as JSON on standard input.
+launcher_metrics.py` prints what it is given as JSON on standard input.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from launcher.watch import listeners
-from launcher.watch.listeners import Listener
+from launcher.watch import listening_ports
+from launcher.watch.listening_ports import Listener
 
 V4, V6 = "0" * 8, "0" * 32
 LOOPBACK, OTHER = "0100007F", "0500A8C0"  # 127.0.0.1, 192.168.0.5 on a little-endian CPU
@@ -38,18 +38,18 @@ STRANGER = "a program of uid 1000 listens on port 22 in its place: end it"
 def test_a_listener_has_to_be_whose_service_it_is(
     found: list[Listener], listen: str, fault: str | None
 ) -> None:
-    assert listeners.fault_among(found, 22, listen, ROOT) == fault
+    assert listening_ports.fault_among(found, 22, listen, ROOT) == fault
 
 
 def test_of_some_services_anybody_may_be_the_listener() -> None:
-    assert listeners.fault_among([Listener(V4, 22, USER)], 22) is None
+    assert listening_ports.fault_among([Listener(V4, 22, USER)], 22) is None
 
 
 def test_netlink_and_the_tables_say_the_same() -> None:
     with socket.create_server(("127.3.2.1", 0)) as server:
         port = server.getsockname()[1]
-        told = [one for one in listeners.read_listeners() if one.port == port]
-        written = [one for one in listeners.read_tables() if one.port == port]
+        told = [one for one in listening_ports.read_listeners() if one.port == port]
+        written = [one for one in listening_ports.read_tables() if one.port == port]
     assert told == written == [Listener("0102037F", port, os.geteuid())]
 
 
@@ -62,13 +62,13 @@ def test_whose_it_is_is_told() -> None:
         os.seteuid(0)
     with server:
         port = server.getsockname()[1]
-        assert [one.uid for one in listeners.read_listeners() if one.port == port] == [65534]
+        assert [one.uid for one in listening_ports.read_listeners() if one.port == port] == [65534]
 
 
 def test_without_netlink_the_tables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "_SOCK_DIAG", 255)  # no such protocol
+    monkeypatch.setattr(listening_ports, "_SOCK_DIAG", 255)  # no such protocol
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert listeners.fault(server.getsockname()[1]) is None
+        assert listening_ports.fault(server.getsockname()[1]) is None
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
@@ -81,13 +81,13 @@ def test_whoever_listens_is_seen_until_they_stop(address: str) -> None:
     with server:
         port = server.getsockname()[1]
         for listen in ("", address):
-            assert listeners.fault(port, listen, os.geteuid()) is None
-            assert listeners.fault(port, listen, os.geteuid() + 1)
-        assert listeners.fault(port, "127.9.9.9") == "does not listen"
-    assert listeners.fault(port) == "does not listen"
+            assert listening_ports.fault(port, listen, os.geteuid()) is None
+            assert listening_ports.fault(port, listen, os.geteuid() + 1)
+        assert listening_ports.fault(port, "127.9.9.9") == "does not listen"
+    assert listening_ports.fault(port) == "does not listen"
 
 
 def test_a_connection_is_not_a_listener() -> None:
     server = socket.create_server(("127.0.0.1", 0))
     with server, socket.create_connection(server.getsockname()) as client:
-        assert listeners.fault(client.getsockname()[1]) == "does not listen"
+        assert listening_ports.fault(client.getsockname()[1]) == "does not listen"

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from testing.busy import busy
 from tests.unit.guest.test_gpu_sampler import sampled
 
-PROGRAM = Path(__file__).parents[3] / "launcher" / "guest" / "launcher_page_metrics.py"
+PROGRAM = Path(__file__).parents[3] / "launcher" / "guest" / "launcher_metrics.py"
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 BOX = {
     "version": "1.2.3", "healthy": False, "uptime": 60.0, "ready_after": 1.5, "memory_kills": 2,
