@@ -33,9 +33,23 @@ def read_versions(python: str) -> Versions:
 
 
 def package_files(prefix: Path, name: str) -> Iterator[Path]:
-    """Yield a file of a package in each place where packages are below an interpreter's prefix."""
-    for pattern in _PACKAGES:
-        yield from sorted(prefix.glob(f"{pattern}/{name}"))
+    """Yield a file of a package in each place where an interpreter looks, its own first."""
+    for place in _prefixes(prefix):
+        for pattern in _PACKAGES:
+            yield from sorted(place.glob(f"{pattern}/{name}"))
+
+
+def _prefixes(prefix: Path) -> Iterator[Path]:
+    """Yield an environment's prefix, and those of the Python below it where it sees its packages.
+
+    docs.python.org/3/library/site.html: pyvenv.cfg.  Debian's and NVIDIA's Python have more below
+    /usr/local.
+    """
+    yield prefix
+    told = _environment(prefix)
+    if told.get("include-system-site-packages", "").lower() == "true" and "home" in told:
+        base = Path(told["home"]).parent
+        yield from (base, base / "local")
 
 
 def minor_version(python: str) -> str:
@@ -51,13 +65,21 @@ def has(python: str, name: str) -> bool:
 
 def _python(prefix: Path) -> str | None:
     """Return what pyvenv.cfg says, else what the library's folder is called."""
-    with contextlib.suppress(OSError):
-        for line in read_text(str(prefix / "pyvenv.cfg")).splitlines():
-            name, _, value = line.partition("=")
-            if name.strip() in ("version", "version_info"):
-                return value.strip()
+    told = _environment(prefix)
+    for name in ("version", "version_info"):
+        if name in told:
+            return told[name]
     found = sorted(prefix.glob("lib/python3.*"))
     return found[-1].name.removeprefix("python") if found else None
+
+
+def _environment(prefix: Path) -> dict[str, str]:
+    """Return what pyvenv.cfg says; nothing where there is none."""
+    with contextlib.suppress(OSError):
+        lines = read_text(str(prefix / "pyvenv.cfg")).splitlines()
+        pairs = (line.partition("=") for line in lines)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+    return {}
 
 
 def _assigned(path: Path | None) -> dict[str, str]:
