@@ -161,6 +161,7 @@ def main(arguments: list[str]) -> int:
     system_packages.provide("test")
     if with_containers:
         system_packages.provide("containers")
+        system_packages.provide("browser")
     torch_build.provide_folder()
     BUILD.mkdir(exist_ok=True)
     if arguments:

@@ -45,8 +45,13 @@ SETS: dict[str, dict[str, str]] = {
         "slurm-wlm-basic-plugins": "",  # shown by a folder
     },
     "registry": {"docker-registry": "docker-registry"},
+    # Apart: a package that a distribution lacks keeps apt from installing those beside it.
+    "browser": {"chromium": ""},  # shown by any program of BROWSERS
 }
+# Chromium has several names, and Chrome is as good.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SHOWN_OTHERWISE = {
+    "chromium": lambda: browser() is not None,
     "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
     "libc6-dev": lambda: Path("/usr/include/stdio.h").exists(),
     "slurm-wlm-basic-plugins": lambda: any(Path("/usr/lib").glob("*/slurm*/auth_munge.so")),
@@ -63,6 +68,11 @@ SERVERS = {
 }
 LOCK = Path(__file__).parents[1] / ".cache" / "apt.lock"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # not on everybody's PATH
+
+
+def browser() -> str | None:
+    """Return the program of a browser of Chromium's kind; None where there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def missing(name: str) -> list[str]:

@@ -50,7 +50,7 @@ class Lines {
     this.busy = drawn("path", { class: "busy" });
     this.memory = drawn("path", { class: "memory" });
     this.picture.append(this.memory, this.busy);
-    this.legend = make("div", "last ten minutes: busy ──, memory ╌╌", "soft");
+    this.legend = make("div", "ten minutes: busy ──, memory ╌╌", "soft");
   }
 
   show(samples, now) {
@@ -120,13 +120,19 @@ function fill(place, children) {
   if (!same) place.replaceChildren(...children);
 }
 
+// How much of what is there, in the unit that the whole is told in.
+function usedOf(used, total) {
+  const [unit, name, digits] = total < GIB ? [MIB, "MiB", 0] : [GIB, "GiB", 1];
+  return `${(used / unit).toFixed(digits)} of ${(total / unit).toFixed(digits)} ${name}`;
+}
+
 function showMemory(gauge, of) {
   const [used, total] = [of.memory_used, of.memory_total];
   if (!total) {
     gauge.show(null);
     return;
   }
-  gauge.show(used, total, `${(used / GIB).toFixed(1)} of ${(total / GIB).toFixed(1)} GiB`);
+  gauge.show(used, total, usedOf(used, total));
 }
 
 function showInstances(place, instances) {
@@ -139,7 +145,8 @@ function showInstances(place, instances) {
 }
 
 function flow(bytes) {
-  return bytes >= GIB ? `${(bytes / GIB).toFixed(1)} GiB/s` : `${(bytes / MIB).toFixed(0)} MiB/s`;
+  return bytes >= 1000 * MIB ? `${(bytes / GIB).toFixed(1)} GiB/s`
+    : `${(bytes / MIB).toFixed(0)} MiB/s`;
 }
 
 // Return [text, whether it is odd] for each thing that the GPU tells.

@@ -111,7 +111,7 @@ function showRoom(said) {
   if (memory && left !== null) taken.unshift(["Memory", memory - left, memory]);
   fill(byId("rooms"), taken.map(([name, used, size]) => {
     const gauge = new Gauge(name);
-    gauge.show(used, size, `${(used / GIB).toFixed(1)} of ${(size / GIB).toFixed(1)} GiB`);
+    gauge.show(used, size, usedOf(used, size));
     return gauge.row;
   }));
 }

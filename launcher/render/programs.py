@@ -19,6 +19,9 @@ class Program(NamedTuple):
     path: str  # below Jupyter's address
 
 
+_PAGE = Program("This box", "launcher/")
+
+
 def programs(jupyter: Jupyter) -> tuple[Program, ...]:
     """Return what is shown, as it was named; TensorBoard first, unless the user runs another."""
     named = tuple(Program(port.name, f"proxy/{port.port}/") for port in jupyter.ports)
@@ -29,13 +32,20 @@ def programs(jupyter: Jupyter) -> tuple[Program, ...]:
 
 def proxied_servers(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
     """Return the configuration of jupyter-server-proxy: ServerProxy.servers."""
-    icon = f"{plan.paths.guest}/program.svg"
     servers: dict[str, object] = {}
+    if jupyter.page:
+        # A card, whose address is one of Jupyter's own. The proxy takes none without a port.
+        servers["about-this-box"] = {"port": jupyter.port, **_card(plan, _PAGE)}
     for program in programs(jupyter):
         name = program.path.rstrip("/").replace("/", "-")
-        card = {"title": program.title, "path_info": program.path, "icon_path": icon}
-        servers[name] = {**_server(plan, program), "launcher_entry": card}
+        servers[name] = {**_server(plan, program), **_card(plan, program)}
     return servers
+
+
+def _card(plan: Plan, program: Program) -> dict[str, object]:
+    icon = f"{plan.paths.guest}/program.svg"
+    card = {"title": program.title, "path_info": program.path, "icon_path": icon}
+    return {"launcher_entry": card}
 
 
 def _server(plan: Plan, program: Program) -> dict[str, object]:

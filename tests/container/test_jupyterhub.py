@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pytest
+from urllib.parse import urlsplit
 
+import pytest
+from playwright.sync_api import expect
+
+from testing.container import browser as chromium
 from testing.container import kernel
 from testing.container.engine import Docker, poll
 from testing.container.hub import Browser, Hub, running_hub
@@ -54,6 +58,27 @@ def test_only_the_hubs_users_get_in(hub: Hub, browsers: Browsers, user: str) -> 
     server = kernel.Server(f"{hub.url}/user/{user}/lab?token={browsers[other].new_token(other)}")
     assert server.request("/api/kernels").status == 403
     assert server.request("/api/kernels", token="").status == 403
+
+
+def test_the_page_in_a_browser(hub: Hub, browsers: Browsers) -> None:
+    """The hub refuses what a page asks for without its cookie's token, and a stranger."""
+    with chromium.started() as running:
+        tab = chromium.Tab(running.new_context())
+        tab.page.goto(f"{hub.url}/user/image/launcher/")
+        assert tab.page.locator("#gpus").count() == 0
+        tab.page.locator("input[name=username]").fill("image")
+        tab.page.locator("input[name=password]").fill("any")
+        tab.page.locator("input[type=submit]").click()
+        expect(tab.page.locator("#gpus > li")).to_have_count(8)
+        expect(tab.page.locator("#services tbody tr")).not_to_have_count(0)
+        tab.complaints.clear()  # the login's own
+        tab.page.reload()
+        expect(tab.page.locator("#gpus > li")).to_have_count(8)
+        expect(tab.page.locator("#picture")).to_be_visible()
+        tab.page.get_by_role("button", name="Run the doctor").click()
+        expect(tab.page.locator("#layers li")).not_to_have_count(0)
+        assert tab.hosts == {urlsplit(hub.url).netloc}
+        assert tab.complaints == []
 
 
 def test_the_banner_has_no_url_with_a_token(hub: Hub, browsers: Browsers) -> None:
