@@ -142,7 +142,7 @@ def cannot_write(path: str, err: OSError) -> BadSetting:
     return BadSetting(
         f"cannot write {path}: {err.strerror}. The launcher needs /run and /tmp to write to, and "
         "its state directory; on a root file system that cannot be written: "
-        "docker run --tmpfs /run --tmpfs /tmp -v launcher-state:/var/lib/launcher …"
+        "docker run --tmpfs /run --tmpfs /tmp:exec -v launcher-state:/var/lib/launcher …"
     )
 
 

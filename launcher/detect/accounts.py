@@ -176,13 +176,25 @@ def writable_by(account: Account, path: str) -> bool:
 def writable_home(environ: Mapping[str, str]) -> str | None:
     """Return a home for a uid without a name: HOME as it was set, else the image user's.
 
-    Docker sets HOME=/ where passwd has none.
+    One that was set need not be there yet: it is made (`box.home`).  Docker sets HOME=/ where
+    passwd has none.
     """
+    wanted = environ.get("HOME", "")
+    if os.path.isabs(wanted) and wanted.strip("/") and _is_writable(_nearest(wanted)):
+        return wanted
     image_user = account_named(_IMAGE_USER)
-    for path in (environ.get("HOME", ""), image_user.home if image_user else ""):
-        if path.strip("/") and os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):
-            return path
-    return None
+    return image_user.home if image_user and _is_writable(image_user.home) else None
+
+
+def _nearest(path: str) -> str:
+    """Return what is there of an absolute path: itself, or the nearest folder above it."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _is_writable(path: str) -> bool:
+    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
 
 
 def group_of_python(python: str) -> int | None:

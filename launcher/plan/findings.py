@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from launcher.checks.facts.how_to_run import fit, is_rented, set_to_own, tell
 from launcher.model.host import Account, Host
 from launcher.model.plan import Finding, Identity, Ssh, State
-from launcher.plan.caches import lasts
+from launcher.plan.caches import lasts, mount_of
 from launcher.plan.identity import BECOME_ANOTHER
 from launcher.plan.key_notes import key_notes, own_key_notes
 from launcher.plan.noexec import noexec_notes
@@ -50,6 +50,13 @@ def _workspace_notes(
             "Jupyter opens in the home directory",
             f"mount one: {tell(host, 'mount', f'$PWD:{path}')}",
         )
+    elif not writable and _is_read_only(host, path):
+        yield Finding(
+            "workspace.readonly",
+            f"{path} is mounted read-only",
+            "notebooks cannot be saved there",
+            f"mount it to be written, without :ro: {tell(host, 'mount', f'DIRECTORY:{path}')}",
+        )
     elif not writable:
         yield Finding(
             "workspace.readonly",
@@ -83,6 +90,12 @@ def _workspace_notes(
 
 def _is_mounted(host: Host, path: str) -> bool:
     return any(mount.path == path for mount in host.mounts)
+
+
+def _is_read_only(host: Host, path: str) -> bool:
+    """Return whether a volume refuses everybody, whoever owns what is in it."""
+    mount = mount_of(host.mounts, path)
+    return mount is not None and mount.path != "/" and not mount.writable
 
 
 def _is_ours(path: str, settings: Settings, user: Account) -> bool:
@@ -146,12 +159,14 @@ def shortcomings(
     if home_fault:
         home = identity.account.home
         mount = f"mount a volume there: {tell(host, 'mount', f'home:{home}')}"
-        give = tell(host, "setting", "CHOWN_HOME=yes")
+        give = f"; or give that one away: {tell(host, 'setting', 'CHOWN_HOME=yes')}"
+        on = mount_of(host.mounts, home)
+        helps = host.me.uid == 0 and not host.lacks("CHOWN") and (on is None or on.writable)
         yield Finding(
             "home.not_writable",
             f"{identity.account.name} cannot write {home}: {home_fault}",
             "settings, histories and caches of programs are not kept",
-            mount if settings.chown_home else f"{mount}; or give that one away: {give}",
+            mount + (give if helps and not settings.chown_home else ""),
         )
 
 

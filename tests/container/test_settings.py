@@ -234,7 +234,7 @@ def test_workspace_that_can_be_written(box: Boxes, tmp_path: Path) -> None:
 def test_what_must_be_writable_is_named(box: Boxes, options: tuple[str, ...], missing: str) -> None:
     said = _refused(box.run(options=options))
     assert f"launcher: cannot write {missing}: " in said
-    assert "docker run --tmpfs /run --tmpfs /tmp -v launcher-state:/var/lib/launcher" in said
+    assert "docker run --tmpfs /run --tmpfs /tmp:exec -v launcher-state:/var/lib/launcher" in said
 
 
 def test_read_only_root_with_what_it_needs(box: Boxes, tmp_path: Path) -> None:

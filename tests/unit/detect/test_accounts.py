@@ -96,6 +96,19 @@ def test_a_home_for_a_uid_without_a_name(tmp_path: Path, home: str, expected) ->
     assert found.user_home == (expected or (dev.home if dev and os.path.isdir(dev.home) else None))
 
 
+def test_a_home_that_is_asked_for_need_not_be_there_yet(tmp_path: Path) -> None:
+    """`docker run --user 1234 -v VOLUME:/workspace -e HOME=/workspace/home`: it is made."""
+    wanted = str(tmp_path / "deep" / "home")
+    assert accounts.writable_home({"HOME": wanted}) == wanted
+
+
+@pytest.mark.parametrize("home", ["relative/home", "FILE", "FILE/home"])
+def test_a_home_that_cannot_be_made_is_none(tmp_path: Path, home: str) -> None:
+    (tmp_path / "file").write_text("")
+    wanted = home.replace("FILE", str(tmp_path / "file"))
+    assert accounts.writable_home({"HOME": wanted}) != wanted
+
+
 # --- whose the device nodes are ---------------------------------------------------------------
 
 

@@ -140,6 +140,22 @@ def test_where_there_is_no_mount_the_fix_is_one() -> None:
     assert "chown" not in note.fix
 
 
+@pytest.mark.parametrize("workspace", ["/workspace", "/workspace/mine"])
+def test_a_volume_that_is_read_only_is_no_matter_of_its_owner(workspace: str) -> None:
+    mounts = (Mount("/", "overlay"), Mount("/workspace", "ext4", writable=False))
+    found = machine(GPU, workspace_writable=False, mounts=mounts)
+    (note,) = Case(found, {"WORKSPACE": workspace}).plan().notes
+    assert note.what == f"{workspace} is mounted read-only"
+    assert f"without :ro: docker run -v DIRECTORY:{workspace} …" in note.fix
+    assert "chown" not in note.fix
+
+
+def test_a_root_that_is_read_only_needs_a_volume() -> None:
+    mounts = (Mount("/", "overlay", writable=False),)
+    (note,) = Case(machine(GPU, workspace_writable=False, mounts=mounts)).plan().notes
+    assert note.fix == "mount one: docker run -v $PWD:/workspace …"
+
+
 @pytest.mark.parametrize(
     ("volumes", "mounts", "expected"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.model.host import Host
+from launcher.model.host import Host, Mount
 from launcher.model.plan import Plan
 from launcher.render.files import render
 from launcher.text.text import summary_lines
@@ -99,6 +99,25 @@ def test_a_home_that_cannot_be_written_is_noted() -> None:
     assert "CHOWN_HOME" in note.fix
     asked = replace(case, state=state, environ={"CHOWN_HOME": "1"}).plan().notes[-1]
     assert "CHOWN_HOME" not in asked.fix
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        host(me=DEV),
+        host(SHARED, capabilities=frozenset(LOGIN) - {"CHOWN"}),
+        host(mounts=(Mount("/", "overlay", writable=False),)),
+        host(mounts=(Mount("/", "overlay"), Mount("/home/dev", "nfs4", writable=False))),
+    ],
+    ids=["not-root", "no-chown", "read-only-root", "read-only-home"],
+)
+def test_a_home_is_given_away_only_where_that_can_be(box: Host) -> None:
+    case = Case(replace(machines.machine(answering(gpu(0))), host=box))
+    state = replace(machines.STATE, home_fault="it is read-only")
+    notes = {note.id: note for note in replace(case, state=state).plan().notes}
+    fix = notes["home.not_writable"].fix
+    assert fix.startswith("mount a volume there: docker run -v home:/")
+    assert "CHOWN_HOME" not in fix
 
 
 @pytest.mark.parametrize(("seen", "ids"), [(True, []), (False, ["workspace.readonly"])])
