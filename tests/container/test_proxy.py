@@ -123,7 +123,8 @@ def test_cards_and_links_name_them(server: kernel.Server) -> None:
     cards = [one["launcher_entry"] for one in answer["server_processes"]]
     shown = {card["title"]: card["path_info"] for card in cards}
     assert shown == {
-        "This box": "launcher/", "TensorBoard": "tensorboard/", "Curves": "proxy/6006/", "<b>Mine</b>": "proxy/7860/",
+        "This box": "launcher/", "TensorBoard": "tensorboard/", "Curves": "proxy/6006/",
+        "<b>Mine</b>": "proxy/7860/",
     }  # fmt: skip
     page = server.request("/launcher/").text
     assert '<a href="../proxy/7860/">&lt;b&gt;Mine&lt;/b&gt;</a>' in page
