@@ -27,7 +27,8 @@ _LIVE = """\
 <section aria-labelledby="h-gpus"><h2 id="h-gpus">GPUs now</h2>
 <p id="gpus-said" role="status">…</p><ul id="gpus"></ul></section>
 <section aria-labelledby="h-services"><h2 id="h-services">Services</h2>
-<div class="wide" tabindex="0" role="region" aria-label="Table of the services"><table id="services" hidden>
+<div class="wide" tabindex="0" role="region" aria-label="Table of the services">
+<table id="services" hidden>
 <thead><tr><th scope="col">Program</th><th scope="col">State</th><th scope="col">For</th>
 <th scope="col">Restarts</th><th scope="col">Says</th></tr></thead><tbody></tbody></table></div>
 <p id="services-said">…</p></section>

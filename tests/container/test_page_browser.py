@@ -109,17 +109,6 @@ def test_a_button_copies(tab: browser.Tab, clipboard: bool) -> None:
     assert tab.page.evaluate("navigator.clipboard.readText()").startswith("ssh -p ")
 
 
-def test_one_click_from_jupyterlab(server: kernel.Server, chromium: Browser) -> None:
-    context = chromium.new_context()
-    lab = browser.Tab(context).page
-    lab.goto(server.page_url)
-    with context.expect_page(timeout=browser.PATIENCE) as opened:
-        lab.locator(".jp-LauncherCard", has_text="This box").click()
-    assert urlsplit(opened.value.url).path.endswith("/launcher/")
-    expect(opened.value.get_by_role("heading", name="The box")).to_be_visible()
-    context.close()
-
-
 @pytest.mark.parametrize("shade", SHADES)
 def test_it_fits_and_keeps_nobody_out(tab: browser.Tab, shade: str) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)

@@ -152,7 +152,8 @@ def test_cards_are_there_without_it_and_names_are_data(jupyter: Started) -> None
     assert status == 200
     cards = [one["launcher_entry"] for one in json.loads(said)["server_processes"]]
     assert [(card["title"], card["path_info"]) for card in cards] == [
-        ("TensorBoard", "tensorboard/"), (HOSTILE, f"proxy/{jupyter.beside}/"),
+        ("This box", "launcher/"), ("TensorBoard", "tensorboard/"),
+        (HOSTILE, f"proxy/{jupyter.beside}/"),
     ]  # fmt: skip
     icon = cards[0]["icon_url"].removeprefix(BASE)
     assert jupyter.ask(icon)[1].startswith("<svg ")
@@ -184,7 +185,8 @@ def test_a_program_of_the_users_is_reached_below_the_path(jupyter: Started) -> N
         "aiohttp", "jupyter_server_proxy", "simpervisor",
     }  # fmt: skip
     cards = json.loads(jupyter.ask("server-proxy/servers-info")[1])["server_processes"]
-    assert [card["launcher_entry"]["title"] for card in cards] == ["TensorBoard", HOSTILE]
+    titles = [card["launcher_entry"]["title"] for card in cards]
+    assert titles == ["This box", "TensorBoard", HOSTILE]
 
 
 def test_other_machines_are_not_reached_through_it(jupyter: Started) -> None:

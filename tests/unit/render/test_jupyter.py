@@ -260,7 +260,16 @@ def test_programs_have_cards_and_braces_of_a_folder_are_no_places_to_fill() -> N
 
 def test_a_tensorboard_of_the_users_own_takes_the_place_of_ours() -> None:
     servers = configuration(plan({"LAUNCHER_PORTS": "6006=TensorBoard"}))["default"]["ServerProxy"]
-    assert list(servers["servers"]) == ["proxy-6006"]
+    assert list(servers["servers"]) == ["about-this-box", "proxy-6006"]
+
+
+def test_the_page_has_a_card_where_it_is() -> None:
+    def servers(environ: dict[str, str]) -> dict[str, dict[str, dict[str, str]]]:
+        found = configuration(plan(environ))["default"]["ServerProxy"]["servers"]
+        return dict(found)
+
+    assert servers({})["about-this-box"]["launcher_entry"]["path_info"] == "launcher/"
+    assert "about-this-box" not in servers({"LAUNCHER_PAGE": "off"})
 
 
 def test_a_notebooks_tensorboard_is_shown_below_the_address() -> None:
