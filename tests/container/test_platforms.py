@@ -248,7 +248,7 @@ def test_a_devcontainer_with_the_file_of_deploy(
     (mount,) = fields["mounts"]
     assert fields["image"] == TAG
     # Only names: the image of this run, a volume that nobody else has, and no Jupyter to wait for.
-    mounts = [mount.replace("source=pytorch-cuda-state", f"source={state}")]
+    mounts = [mount.replace("source=pytorch-cuda-state-${devcontainerId}", f"source={state}")]
     write_fields(
         tmp_path,
         {

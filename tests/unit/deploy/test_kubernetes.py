@@ -145,3 +145,42 @@ def test_no_probe_asks_what_a_restart_does_not_mend(built: dict[str, str]) -> No
         "healthcheck",
     ]
     assert container["readinessProbe"]["timeoutSeconds"] >= 3
+
+
+def policies(text: str) -> dict[str, dict[str, Any]]:
+    """Return the specs of the NetworkPolicies by name."""
+    found = (one for one in yaml.safe_load_all(text) if one["kind"] == "NetworkPolicy")
+    return {one["metadata"]["name"]: one["spec"] for one in found}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_box_closes_no_other_pod_of_its_namespace(built: dict[str, str], name: str) -> None:
+    """A policy without labels is for every pod: trainings beside the box would lose their ports."""
+    labels = read(built[name])["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
+    assert policies(built[name])["box"]["podSelector"] == {"matchLabels": labels}
+
+
+def test_a_tenant_s_pods_reach_each_other_and_nobody_else_does(built: dict[str, str]) -> None:
+    team = policies(built["tenant"])["team"]
+    assert team["podSelector"] == {}, "every pod of the namespace"
+    assert team["ingress"] == [{"from": [{"podSelector": {}}]}], "every port"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_service_has_the_pod_s_own_ports(built: dict[str, str], name: str) -> None:
+    """A headless Service maps no port: its name is the pod's address."""
+    objects = read(built[name])
+    assert objects["Service"]["spec"]["clusterIP"] == "None"
+    (container,) = pod(objects)["containers"]
+    own = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert {port["targetPort"]: port["port"] for port in objects["Service"]["spec"]["ports"]} == own
+
+
+def test_a_slow_start_has_ten_minutes_here_and_on_the_page(built: dict[str, str]) -> None:
+    (container,) = pod(read(built["gpu"]))["containers"]
+    page = (FOLDER.parents[1] / "docs" / "operations.md").read_text()
+    sample = yaml.safe_load(page[page.index("\nstartupProbe:") :].partition("```")[0])
+    for probe in (container["startupProbe"], sample["startupProbe"]):
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 600
+    asked = [probe for probe in sample.values() if "exec" in probe]
+    assert [probe for probe in asked if probe.get("timeoutSeconds", 1) < 3] == []
