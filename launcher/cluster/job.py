@@ -58,6 +58,12 @@ def find_job(given: Given, around: Surroundings, processes: int) -> Job:
     place = _place(given, around, processes)
     said = place or Place("")
     least, nodes, by_nodes = _nodes(given, said)
+    if least > 1 and "standalone" in given:
+        raise BadSetting(
+            f"{given['standalone'].by} is one machine, and {by_nodes}={nodes}: leave one out"
+        )
+    if nodes == 1 and by_nodes:
+        _rank(given, said, nodes)
     if nodes == 1 and not {"rdzv_backend", "rdzv_endpoint"} & {*given}:
         return _alone(place, by_nodes)
     rank, by_rank = _rank(given, said, nodes)
@@ -95,6 +101,8 @@ def _place(given: Given, around: Surroundings, processes: int) -> Place | None:
     for other in whole[1:]:
         if (other.nodes, other.rank) != (whole[0].nodes, whole[0].rank):
             raise BadSetting(_both(whole[0], other))
+    if whole:
+        _refuse_half(given, whole[0])
     family = None if decided else FAMILY(around)
     if family is None:
         return next((p for p in (*whole, *places) if p.platform != _VARIABLES), None)
@@ -135,6 +143,21 @@ def _refuse_beyond(place: Place) -> None:
         raise BadSetting(f"{place.shown}, and ranks begin at 0: one of the two is wrong")
 
 
+def _refuse_half(given: Given, place: Place) -> None:
+    """Hold one of torchrun's own variables alone against what a platform says."""
+    for dest, option, here in (
+        ("nnodes", "--nnodes", place.nodes), ("node_rank", "--node-rank", place.rank),
+    ):  # fmt: skip
+        said = given.get(dest)
+        if not said or not said.by.startswith("PET_"):
+            continue
+        if number(said.value) not in (None, here):
+            raise BadSetting(
+                f"{said.by}={said.value}, but {place.shown}: one of them is left from somewhere "
+                f"else; unset {said.by}, or say which is true with {option}=N"
+            )
+
+
 def _both(one: Place, other: Place) -> str:
     return (
         f"{one.shown}, but {other.shown}: one of them is left from somewhere else; unset it, or "
@@ -171,14 +194,25 @@ def _rank(given: Given, place: Place, nodes: int) -> tuple[int | None, str]:
 def _master(given: Given, place: Place, nodes: int) -> tuple[str, str]:
     if "rdzv_endpoint" in given:
         said = given["rdzv_endpoint"]
-        return split_endpoint(said.value)[0], said.by
+        return _host(split_endpoint(said.value)[0], said), said.by
     if "master_addr" in given:
-        return given["master_addr"]
+        said = given["master_addr"]
+        return _host(said.value, said), said.by
     if place.master:
-        return place.master, place.by.get("master", "")
+        return place.master.strip("[]"), place.by.get("master", "")
     raise BadSetting(
         f"{nodes} nodes, and nothing says where the first one is: give each {place.no_master}"
     )
+
+
+def _host(text: str, said: Said) -> str:
+    """Return a host without an IPv6 address's brackets, as the resolver takes it."""
+    if not (host := text.strip().strip("[]")):
+        raise BadSetting(
+            f"{said.by}={said.value[:60]!r} names no host (an empty variable of a shell?): "
+            "the name or address of node 0"
+        )
+    return host
 
 
 def _port(given: Given, place: Place) -> tuple[int, str]:

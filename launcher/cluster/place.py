@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from launcher.model.named_tuple import NamedTuple
 
-_MOST_DIGITS = 9  # of a number that is believed
+_MOST_DIGITS = 10  # of a number that is believed: a federation's Slurm jobs have ten
 
 
 class Surroundings(NamedTuple):

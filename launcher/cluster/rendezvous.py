@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from launcher.cluster.job import Given, Job
+from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
 
 _LATE = 600  # seconds that a c10d client waits for its host; its own 60 are less than a pull takes
@@ -42,7 +43,10 @@ class Reach(NamedTuple):
 
 
 def choose_arguments(job: Job, given: Given, processes: Choice, reach: Reach) -> tuple[Choice, ...]:
-    """Return the arguments that the user did not give."""
+    """Return the arguments that the user did not give.
+
+    Raises BadSetting where the user's own way to meet needs a rank that nothing says.
+    """
     found = [processes, *_rendezvous(job, given, reach)]
     return tuple(one for one in found if _dest(one) not in given or _is_merged(one))
 
@@ -66,7 +70,13 @@ def _rendezvous(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
     if uses_c10d(job, given):
         yield from _c10d(job, given, reach)
         return
-    yield Choice("--node-rank", str(job.rank), job.by["rank"])
+    if job.rank is not None:
+        yield Choice("--node-rank", str(job.rank), job.by["rank"])
+    elif given["rdzv_backend"].value == "static":  # etcd's give ranks themselves
+        raise BadSetting(
+            f"{given['rdzv_backend'].by}=static, and nothing says which node this is: give each "
+            "--node-rank=R, from 0; or leave the backend out, and c10d numbers them"
+        )
     if "rdzv_endpoint" in given:
         return
     yield Choice("--master-addr", str(job.master), job.by["master"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from launcher.cluster.rendezvous import Choice
 from launcher.cluster.torchrun import Command
+from launcher.model.printable import printable
 
 _WIDTH = 80
 
@@ -25,7 +26,7 @@ def title(command: Command) -> str:
 
 def as_text(command: Command) -> str:
     """Return every argument and variable with its reason, then the command."""
-    parts = [title(command)]
+    parts = [printable(title(command))]
     for heading, choices in (
         ("arguments", command.arguments), ("variables", command.variables),
         ("left as they are", command.kept),
@@ -33,16 +34,20 @@ def as_text(command: Command) -> str:
         if choices:
             parts += ["", heading, *_rows(choices)]
     for note in command.notes:
-        parts += ["", *textwrap.wrap(note, _WIDTH, initial_indent="! ", subsequent_indent="  ")]
+        parts += [
+            "",
+            *textwrap.wrap(printable(note), _WIDTH, initial_indent="! ", subsequent_indent="  "),
+        ]
     return "\n".join([*parts, "", command.shown])
 
 
 def _rows(choices: Sequence[Choice]) -> Iterator[str]:
-    width = min(36, max(len(one.word) for one in choices))
-    for one in choices:
-        lines = textwrap.wrap(one.why, _WIDTH - width - 4) or [""]
-        first = f"  {one.word:<{width}}  "
-        if len(one.word) > width:
+    words = [printable(one.word) for one in choices]
+    width = min(36, max(map(len, words)))
+    for word, one in zip(words, choices, strict=True):
+        lines = textwrap.wrap(printable(one.why), _WIDTH - width - 4) or [""]
+        first = f"  {word:<{width}}  "
+        if len(word) > width:
             yield first.rstrip()
             first = " " * (width + 4)
         yield f"{first}{lines[0]}".rstrip()

@@ -164,7 +164,8 @@ def count_nodes(environ: Mapping[str, str], root: Path = Path("/")) -> int:
 
 def _surroundings(environ: Mapping[str, str], root: Path) -> Surroundings:
     paths = (*FILES, environ.get("OMPI_MCA_orte_default_hostfile", ""))
-    texts = {path: read_text(root / path.lstrip("/")) for path in filter(None, paths)}
+    at = {path: root / path.lstrip("/") for path in filter(None, paths)}
+    texts = {path: read_text(file) for path, file in at.items() if file.is_file()}
     there = {path: text for path, text in texts.items() if text is not None}
     return Surroundings(environ, socket.gethostname(), there)
 

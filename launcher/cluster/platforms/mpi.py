@@ -57,5 +57,13 @@ def _master(around: Surroundings) -> tuple[str | None, str]:
         value = around.environ[name].strip()
         return (value.rpartition(":")[0] if name == _MASTERS[-1] else value) or None, name
     path = around.environ.get("OMPI_MCA_orte_default_hostfile", "")
-    first = (around.files.get(path) or around.files.get(MPI_HOSTS) or "").split()
-    return (first[0] if first else None), "the host file"
+    return _first_host(around.files.get(path) or around.files.get(MPI_HOSTS) or ""), "the host file"
+
+
+def _first_host(text: str) -> str | None:
+    """Return the first host: "h1 slots=8" is Open MPI's, "h1:8" MPICH's and Intel's."""
+    for line in text.splitlines():
+        if words := line.partition("#")[0].split():
+            name, colon, count = words[0].rpartition(":")
+            return name if colon and ":" not in name and number(count) is not None else words[0]
+    return None

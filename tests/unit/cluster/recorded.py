@@ -156,6 +156,17 @@ RECORDED = {
     "a kubernetes service called master": Recorded(
         {**PYTORCHJOB_2023, "MASTER_PORT": "tcp://10.0.0.1:29500"}, ("3", 2, "bert-master-0", 29500)
     ),
+    "a job of a slurm federation": Recorded(
+        {**STEP, "SLURM_JOB_ID": "2147483649"}, ("4", 1, "rack0gpu1", 61000 + 2147483649 % 4536)
+    ),
+    "an IPv6 address in brackets": Recorded(
+        {**RUNPOD, "PRIMARY_ADDR": "[fd00::2]"}, ("2", 1, "fd00::2", 29400)
+    ),
+    "mpijob of mpich's": Recorded(
+        {"PMI_SIZE": "2", "PMI_RANK": "1", "MPI_LOCALNRANKS": "1"},
+        ("2", 1, "j-worker-0.j.ml.svc", 29500), "j-worker-1",
+        {MPI_HOSTS: "# workers\nj-worker-0.j.ml.svc:8\nj-worker-1.j.ml.svc:8\n"},
+    ),
     "what is left of half a set": Recorded({"NODE_RANK": "1", "NUM_NODES": "2"}, ONE_MACHINE),
     "ray": Recorded({"RAY_ADDRESS": "10.0.0.1:6379", "RAY_JOB_ID": "01"}, ONE_MACHINE),
 }  # fmt: skip

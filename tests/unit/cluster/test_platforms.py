@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from launcher.cluster.job import Given, Job, Said, find_job, split_endpoint
@@ -65,6 +67,46 @@ def test_torchrun_s_own_variables_are_held_against_the_platform() -> None:
     said = refused({**STEP, "PET_NNODES": "2", "PET_NODE_RANK": "0"})
     assert "PET_NNODES=2" in said
     assert "SLURM_STEP_NUM_NODES=4" in said
+
+
+@pytest.mark.parametrize(("name", "value"), [("PET_NNODES", "2"), ("PET_NODE_RANK", "2")])
+def test_one_of_torchrun_s_variables_alone_is_held_against_it_too(name: str, value: str) -> None:
+    said = refused({**STEP, name: value})
+    assert f"{name}={value}" in said
+    assert "Slurm says node 1 of 4" in said
+    option = "--" + name.removeprefix("PET_").replace("_", "-").lower()
+    found({**STEP, name: value}, f"{option}={value}")
+
+
+@pytest.mark.parametrize("index", [-1, 1])
+def test_a_number_that_a_pool_of_vertex_has_not_is_refused(index: int) -> None:
+    said = refused({"CLUSTER_SPEC": vertex_spec(index)})
+    assert f"number {index} of workerpool0, which has 1" in said
+
+
+def test_a_spec_that_is_no_number_is_nobody_s() -> None:
+    assert found({"CLUSTER_SPEC": vertex_spec(float("inf"))}).nodes == 1
+
+
+def vertex_spec(index: float) -> str:
+    pools = {"workerpool0": ["a:2222"], "workerpool1": ["b:2222"]}
+    return json.dumps({"cluster": pools, "task": {"type": "workerpool0", "index": index}})
+
+
+@pytest.mark.parametrize(
+    ("typed", "both"),
+    [
+        (("--standalone", "--nnodes=2"), "--standalone is one machine, and --nnodes=2"),
+        (("--nnodes=1", "--node-rank=1"), "--node-rank=1 and --nnodes=1"),
+    ],
+)
+def test_one_machine_that_is_several_is_refused(typed: tuple[str, ...], both: str) -> None:
+    assert both in refused({}, *typed)
+
+
+@pytest.mark.parametrize("typed", ["--master-addr=", "--rdzv-endpoint=:29500"])
+def test_a_master_that_is_nothing_is_refused(typed: str) -> None:
+    assert typed.partition("=")[0] in refused({}, "--nnodes=2", "--node-rank=0", typed)
 
 
 def test_what_is_typed_decides() -> None:

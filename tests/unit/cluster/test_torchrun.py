@@ -15,6 +15,7 @@ from launcher.cluster.options import UnknownOption, empty_variables, read_words
 from launcher.cluster.place import Surroundings
 from launcher.cluster.rendezvous import Choice, Reach, choose_arguments, choose_variables
 from launcher.detect.torchrun import Option, find_torchrun
+from launcher.model.errors import BadSetting
 from testing.local_box import LAUNCHER
 from tests.unit.cluster import recorded
 from tests.unit.cluster.recorded import RECORDED
@@ -139,12 +140,18 @@ def test_arguments_are_those_that_nobody_gave(name: str, expected: list[str]) ->
          ["--rdzv-backend=c10d", "--rdzv-endpoint=m:29500", "--local-addr=10.0.0.3",
           "--rdzv-conf=is_host=1,join_timeout=9,read_timeout=600"]),
         (("--nnodes=2", "--node-rank=1", "--rdzv-endpoint=m:1"), HERE, []),
+        (("--nnodes=2", "--rdzv-backend=etcd-v2", "--rdzv-endpoint=m:1"), HERE, []),
         (("--rdzv-backend=c10d", "--rdzv-endpoint=m:1", "--nnodes=1"), HERE, []),
         ((), Reach(own_name_is_known=False), ["--standalone", "--local-addr=localhost"]),
     ],
 )  # fmt: skip
 def test_what_is_typed_stays(typed: tuple[str, ...], reach: Reach, expected: list[str]) -> None:
     assert arguments("nothing", *typed, reach=reach) == [EIGHT.word, *expected]
+
+
+def test_static_without_a_rank_is_refused() -> None:
+    with pytest.raises(BadSetting, match="--node-rank=R"):
+        arguments("nothing", "--nnodes=2", "--rdzv-backend=static", "--master-addr=m")
 
 
 OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
@@ -237,6 +244,13 @@ def test_dry_run_says_why_and_runs_nothing(environment: dict[str, str]) -> None:
     assert "OMP_NUM_THREADS" not in done.stdout
     data = json.loads(run(environ, "--json", "--nproc-per-node=8", "train.py").stdout)
     assert (data["node"], data["nodes"], data["platform"]) == (1, [2, 2], "RunPod")
+
+
+def test_what_a_terminal_would_obey_is_escaped(environment: dict[str, str]) -> None:
+    hostile = {"PET_NNODES": "2", "PET_NODE_RANK": "0", "PET_MASTER_ADDR": "::1",
+               "PET_RDZV_ID": "\x1b[31m\nforged"}  # fmt: skip
+    done = run({**environment, **hostile}, "--dry-run", "train.py")
+    assert "--rdzv-id=\\x1b[31m\\nforged" in done.stdout, done.stderr
 
 
 def test_without_pytorch_it_says_what_is_missing() -> None:
