@@ -156,10 +156,10 @@ RECORDED = {
     "a kubernetes service called master": Recorded(
         {**PYTORCHJOB_2023, "MASTER_PORT": "tcp://10.0.0.1:29500"}, ("3", 2, "bert-master-0", 29500)
     ),
-    "a job of a slurm federation": Recorded(
+    "slurm in a federation": Recorded(
         {**STEP, "SLURM_JOB_ID": "2147483649"}, ("4", 1, "rack0gpu1", 61000 + 2147483649 % 4536)
     ),
-    "an IPv6 address in brackets": Recorded(
+    "runpod with an IPv6 address in brackets": Recorded(
         {**RUNPOD, "PRIMARY_ADDR": "[fd00::2]"}, ("2", 1, "fd00::2", 29400)
     ),
     "mpijob of mpich's": Recorded(
