@@ -14,7 +14,7 @@ from launcher.plan.findings import LOGIN
 from launcher.plan.hub import HubPlace, hub_place
 from launcher.plan.identity import NO_LOGIN
 from launcher.settings import address, folders
-from launcher.settings.meant import keeps_alive
+from launcher.settings.meant import is_unguarded, keeps_alive
 from launcher.settings.table import Settings
 
 # It asks NVML in Jupyter's own process, which would hang or crash with the driver library, or log
@@ -276,11 +276,16 @@ def _address(
 
 
 def idle_line(command: Sequence[str], host: Host, settings: Settings) -> str | None:
-    """Return what to say of a command that only keeps the box alive, where people want to get in.
+    """Return what to say of a command that nobody gets in by, where people want to get in.
 
     A start command of a template that was made for another image, say: the pod is paid for, and
     nobody can enter it.
     """
+    if is_unguarded(command):
+        return (
+            "launcher: without a token Jupyter stays on this container's own 127.0.0.1: whoever "
+            "reaches it may run programs; leave the empty token out, or choose one"
+        )
     env = settings.environ
     published = any(address.published(env, port) for port in (settings.ssh_port, 8888))
     told = {"ssh_port_host", "jupyter_port_host"} & settings.given.keys()

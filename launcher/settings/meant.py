@@ -142,10 +142,32 @@ def _missing(words: tuple[str, ...], as_root: bool) -> tuple[str, ...]:
     if options is None or any(option in _NOT_A_SERVER for option in options):
         return ()
     names = {option.partition("=")[0].rpartition(".")[2].lstrip("-") for option in options}
-    listen = () if names & {"ip", "sock"} else ("--ip=*",)
+    listen = () if names & {"ip", "sock"} or _is_unguarded(options) else ("--ip=*",)
     root = ("--allow-root",) if as_root and not names & {"allow-root", "allow_root"} else ()
     browser = () if names & {"no-browser", "browser", "open_browser"} else ("--no-browser",)
     return (*listen, *root, *browser)
+
+
+def is_unguarded(command: Sequence[str]) -> bool:
+    """Return whether a command starts Jupyter for everybody, and so is left where nobody comes."""
+    words = tuple(command)
+    if words and _base(words[0]) in _SHELLS and len(words) > 2 and _is_script(words[1]):
+        words = _last_of(words[2])
+    options = _options_of_a_server(words)
+    return options is not None and _is_unguarded(options)
+
+
+def _is_unguarded(options: tuple[str, ...]) -> bool:
+    """Return whether they say "no token", and no password, and not where to listen."""
+    given = {}
+    for option, following in zip(options, (*options[1:], ""), strict=False):
+        name, equals, value = option.partition("=")
+        if option.startswith("--"):
+            own_name = name.rpartition(".")[2].lstrip("-")
+            given[own_name] = value if equals else following
+    passwords = ("password", "hashed_password")
+    no_token = given.get("token") in ("", "''", '""')
+    return no_token and not any(given.get(name) for name in (*passwords, "ip", "sock"))
 
 
 def _options_of_a_server(words: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -149,3 +149,27 @@ def test_so_it_can_at_the_end_of_a_shell_s_line(line: str, added: str) -> None:
     found = meant.reachable(("bash", "-lc", line, "$0"), as_root=False)
     assert found == ("bash", "-lc", line.rstrip(";") + added, "$0")
     assert meant.reachable(("bash", line), as_root=False) == ("bash", line)
+
+
+@pytest.mark.parametrize(
+    ("words", "unguarded"),
+    [
+        (["jupyter", "lab", "--ServerApp.token="], True),
+        (["jupyter", "lab", "--IdentityProvider.token=''"], True),
+        (["jupyter", "notebook", "--NotebookApp.token", "", "--port=9"], True),
+        (["python", "-m", "jupyterlab", "--LabApp.token="], True),
+        (["bash", "-c", "cd /x && jupyter lab --ServerApp.token='' --no-browser"], True),
+        (["jupyter", "lab", "--ServerApp.token=", "--ServerApp.password=argon2:x"], False),
+        (["jupyter", "lab", "--ServerApp.token=secret"], False),
+        (["jupyter", "lab", "--ServerApp.token=", "--ip=0.0.0.0"], False),
+        (["jupyter", "lab"], False),
+        (["echo", "--ServerApp.token="], False),
+        ([], False),
+    ],
+)
+def test_jupyter_that_lets_everybody_in_stays_where_nobody_comes(
+    words: list[str], unguarded: bool
+) -> None:
+    assert meant.is_unguarded(words) == unguarded
+    if unguarded:
+        assert "--ip=*" not in " ".join(meant.reachable(words, as_root=False))
