@@ -58,11 +58,12 @@ def split(source: str, text: str) -> Iterator[KeyLine]:
     A block of several lines, such as a private key, is one, and its text is left behind.  After
     `MOST_KEYS` the rest is one, too.
     """
+    blocks = [(re.compile(begin), end, kind) for begin, end, kind in _BLOCKS]
     ends: str | None = None
     found = 0
     for number, line in enumerate(_lines(_without_quotes(text)), start=1):
         if ends is None:
-            begins = ((end, kind) for begin, end, kind in _BLOCKS if re.match(begin, line))
+            begins = ((end, kind) for begin, end, kind in blocks if begin.match(line))
             ends, kind = next(begins, (None, ""))
             if ends is not None:
                 yield KeyLine(source, number, "", kind)

@@ -182,7 +182,7 @@ class MadeKey:
         return True
 
 
-@pytest.mark.parametrize(("after", "offered"), [(0.0, True), (1.2, False)])
+@pytest.mark.parametrize(("after", "offered"), [(0.0, True), (1.9, False)])
 def test_a_key_that_comes_late_does_not_make_sshd_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: float, offered: bool
 ) -> None:
