@@ -193,8 +193,11 @@ def test_settings_are_listed(box: Boxes) -> None:
 # --- what may not be written -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["ro", "rw"])
-def test_workspace_that_cannot_be_written(box: Boxes, tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "what"),
+    [("ro", "/workspace is mounted read-only"), ("rw", "dev (uid 1000) cannot write /workspace")],
+)
+def test_workspace_that_cannot_be_written(box: Boxes, tmp_path: Path, mode: str, what: str) -> None:
     """Mounted read-only, or its own owner's not to write: the box is up, and says so."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -202,7 +205,7 @@ def test_workspace_that_cannot_be_written(box: Boxes, tmp_path: Path, mode: str)
     os.chown(folder, 1000, 1000)
     started = box("-v", f"{folder}:/workspace:{mode}")
     said = unwrapped(started.wait_for_banner())
-    assert "! dev (uid 1000) cannot write /workspace: notebooks cannot be saved there" in said
+    assert f"! {what}: notebooks cannot be saved there" in said
     server = kernel.connect(started)
     assert server.run_cell("import os; print(os.getcwd())") == "/workspace\n"
     body = {"type": "file"}
