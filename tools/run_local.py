@@ -39,7 +39,7 @@ def start() -> None:
 
 def announcement() -> str:
     """Return what will be installed, all of it before any; nothing where that was done before."""
-    if venv.is_installed("run"):
+    if venv.is_installed("run", venv.SETS["run"]):
         return ""
     torch = "6 GB with CUDA" if has_nvidia_driver() else "1 GB, where pip finds a CPU build"
     return (

@@ -54,9 +54,7 @@ def install(name: str, arguments: tuple[str, ...], with_uv: bool = False) -> Non
         with_uv: try uv first, which takes an eighth of pip's time.  It knows nothing of pip's
             configuration, so pip does what uv cannot.
     """
-    stamp = VENV / "installed" / name
-    digest = _digest(arguments)
-    if stamp.exists() and stamp.read_text() == digest:
+    if is_installed(name, arguments):
         return
     size = f", about {SIZES[name]} on disk" if name in SIZES else ""
     print(f"installing into .venv{size}: {' '.join(arguments)}", flush=True)
@@ -65,14 +63,19 @@ def install(name: str, arguments: tuple[str, ...], with_uv: bool = False) -> Non
         code = _run("pip", "--disable-pip-version-check", "install", *_quiet(), *arguments)
     if code:
         sys.exit(code)
+    stamp = _stamp(name)
     stamp.parent.mkdir(exist_ok=True)
-    stamp.write_text(digest)
+    stamp.write_text(_digest(arguments))
 
 
-def is_installed(name: str) -> bool:
-    """Say whether `.venv` has the set, with the pins of now."""
-    stamp = VENV / "installed" / name
-    return stamp.exists() and stamp.read_text() == _digest(SETS[name])
+def is_installed(name: str, arguments: tuple[str, ...]) -> bool:
+    """Say whether `.venv` has these, with the pins of now."""
+    stamp = _stamp(name)
+    return stamp.exists() and stamp.read_text() == _digest(arguments)
+
+
+def _stamp(name: str) -> Path:
+    return VENV / "installed" / name
 
 
 def _install_with_uv(arguments: tuple[str, ...]) -> int:

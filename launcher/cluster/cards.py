@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from launcher.cluster.rendezvous import Choice
-from launcher.gpus.topology import BEHIND_ONE_SWITCH, nearest_nics
+from launcher.gpus.topology import BEHIND_ONE_SWITCH, lost_nics, nearest_nics
 from launcher.model.named_tuple import NamedTuple
 from launcher.model.network import Network, RdmaPort
 
@@ -161,13 +161,11 @@ def notes(network: Network) -> Iterator[str]:
 def _far_gpus(network: Network) -> Iterator[str]:
     """Name GPUs that are left with a far card, since the one beside them is down."""
     usable = {port.pci_bus_id for port in active(network.rdma)}
-    up = [nic for nic in network.nics if nic.pci_bus_id in usable]
     found = []
     for gpu in _gpus(network):
-        path, nearest = nearest_nics(gpu, network.nics)
-        now, instead = nearest_nics(gpu, up)
-        if path in BEHIND_ONE_SWITCH and now not in BEHIND_ONE_SWITCH:
-            names = ", ".join(nic.name for nic in nearest)
+        lost, now, instead = lost_nics(gpu, network.nics, usable)
+        if lost:
+            names = ", ".join(nic.name for nic in lost)
             far = f"the next, {instead[0].name}, is {now} away" if instead else "no other is near"
             found.append(f"a GPU beside {names} has no active card behind its PCIe switch: {far}")
     yield from dict.fromkeys(found)

@@ -5,7 +5,7 @@ The classes are those of `nvidia-smi topo -m`; docs/topology.md explains them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import combinations
 
 from launcher.model.machine import Gpu, GpuReport, Nic, Pair
@@ -90,6 +90,22 @@ def nearest_nics(gpu: int, nics: Iterable[Nic]) -> tuple[str, tuple[Nic, ...]]:
     ways = [(path, nic) for nic in nics if (path := dict(nic.paths).get(gpu)) in PATHS]
     shortest = max((path for path, _ in ways), key=PATHS.index, default="")
     return shortest, tuple(nic for path, nic in ways if path == shortest)
+
+
+def lost_nics(
+    gpu: int, nics: Sequence[Nic], usable: Container[str]
+) -> tuple[tuple[Nic, ...], str, tuple[Nic, ...]]:
+    """Return the cards behind a GPU's own switch of which none can be used: ((), …) = one can.
+
+    Args:
+        usable: the PCI addresses of those that can.
+
+    Besides, the shortest way to one that can, and the cards that it leads to.
+    """
+    path, nearest = nearest_nics(gpu, nics)
+    now, instead = nearest_nics(gpu, (nic for nic in nics if nic.pci_bus_id in usable))
+    lost = path in BEHIND_ONE_SWITCH and now not in BEHIND_ONE_SWITCH
+    return nearest if lost else (), now, instead
 
 
 # --- islands ---------------------------------------------------------------------------------

@@ -112,12 +112,17 @@ def reachable(command: Sequence[str], as_root: bool) -> tuple[str, ...]:
     run as root.  Every other command stays as it is.
     """
     words = tuple(command)
-    if words and _base(words[0]) in _SHELLS and len(words) > 2 and _is_script(words[1]):
+    if _has_line(words):
         import shlex  # where it is needed: PID 1 is in a hurry
 
         more = shlex.join(_missing(_last_of(words[2]), as_root))
         return (*words[:2], f"{words[2].rstrip(' ;')} {more}", *words[3:]) if more else words
     return (*words, *_missing(words, as_root))
+
+
+def _has_line(words: tuple[str, ...]) -> bool:
+    """Return whether it is a shell with a line to run, its third word."""
+    return len(words) > 2 and _base(words[0]) in _SHELLS and _is_script(words[1])
 
 
 def _is_script(option: str) -> bool:
@@ -151,9 +156,7 @@ def _missing(words: tuple[str, ...], as_root: bool) -> tuple[str, ...]:
 def is_unguarded(command: Sequence[str]) -> bool:
     """Return whether a command starts Jupyter for everybody, and so is left where nobody comes."""
     words = tuple(command)
-    if words and _base(words[0]) in _SHELLS and len(words) > 2 and _is_script(words[1]):
-        words = _last_of(words[2])
-    options = _options_of_a_server(words)
+    options = _options_of_a_server(_last_of(words[2]) if _has_line(words) else words)
     return options is not None and _is_unguarded(options)
 
 

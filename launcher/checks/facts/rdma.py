@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from launcher.checks.facts.how_to_run import tell
-from launcher.gpus.topology import BEHIND_ONE_SWITCH, nearest_nics
+from launcher.gpus.topology import lost_nics
 from launcher.model.evidence import Evidence
 from launcher.model.host import READ_WRITE, Account, granted
 from launcher.model.machine import DeviceNode
@@ -132,13 +132,8 @@ def _missed(seen: Evidence, up: Iterable[RdmaPort]) -> set[str]:
     """Return the addresses of cards behind a GPU's own switch, where no active one is there."""
     nics = seen.rdma.nics if seen.rdma else ()
     addresses = {port.pci_bus_id for port in up}
-    found: set[str] = set()
-    for gpu in seen.gpus:
-        path, nearest = nearest_nics(gpu.index, nics)
-        now, _ = nearest_nics(gpu.index, (nic for nic in nics if nic.pci_bus_id in addresses))
-        if path in BEHIND_ONE_SWITCH and now not in BEHIND_ONE_SWITCH:
-            found |= {nic.pci_bus_id for nic in nearest}
-    return found
+    lost = (lost_nics(gpu.index, nics, addresses)[0] for gpu in seen.gpus)
+    return {nic.pci_bus_id for each in lost for nic in each}
 
 
 def port_down(seen: Evidence) -> str | None:
