@@ -8,15 +8,21 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tools import venv
+from tools.turn import CACHE, turn
 
 PIN = "checkov==3.3.30"
-FOLDER = venv.PROJECT / ".cache" / "checkov"
+FOLDER = CACHE / "checkov"
 PYTHON = FOLDER / "bin" / "python"
 
 
 def provide() -> list[str]:
     """Return the start of its command.  Raises RuntimeError where it cannot be installed."""
+    with turn("checkov"):
+        _install()
+    return [str(PYTHON), "-m", "checkov.main"]
+
+
+def _install() -> None:
     stamp = FOLDER / "installed"
     if not stamp.exists() or stamp.read_text() != PIN:
         _run(sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--seed", str(FOLDER))
@@ -26,7 +32,6 @@ def provide() -> list[str]:
         except RuntimeError:  # uv knows nothing of pip's configuration
             _run(str(PYTHON), "-m", *install)
         stamp.write_text(PIN)
-    return [str(PYTHON), "-m", "checkov.main"]
 
 
 def _run(*command: str) -> None:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-CACHE = Path(__file__).parents[1] / ".cache"
+from tools.turn import CACHE, turn
 
 
 def provide(folder: str, pin: str) -> Path:
@@ -18,7 +18,11 @@ def provide(folder: str, pin: str) -> Path:
 
     Raises RuntimeError where it cannot be.
     """
-    place = CACHE / folder
+    with turn(folder):
+        return _installed(CACHE / folder, pin)
+
+
+def _installed(place: Path, pin: str) -> Path:
     stamp = place / "installed"
     if stamp.exists() and stamp.read_text() == pin:
         return place / "node_modules"

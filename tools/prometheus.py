@@ -5,21 +5,19 @@ Unpacked, not installed: the package would start a server and bring a web consol
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
 from pathlib import Path
 
-CACHE = Path(__file__).parents[1] / ".cache"
+from tools.turn import CACHE, turn
+
 FOLDER = CACHE / "prometheus"
 
 
 def provide() -> Path:
     """Return the folder that has both programs.  Raises RuntimeError where they cannot be had."""
     programs = FOLDER / "usr" / "bin"
-    CACHE.mkdir(exist_ok=True)
-    with open(CACHE / "prometheus.lock", "w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with turn("prometheus"):
         if not (programs / "promtool").exists():
             _unpack()
     return programs

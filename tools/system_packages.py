@@ -5,15 +5,14 @@ Only root on a machine with apt gets anything installed; anybody else is told wh
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from tools.turn import turn
 
 # Each package with the program that shows it is there.
 SETS: dict[str, dict[str, str]] = {
@@ -66,7 +65,6 @@ SERVERS = {
     "slurmd": "slurmd.service",
     "docker-registry": "docker-registry.service",
 }
-LOCK = Path(__file__).parents[1] / ".cache" / "apt.lock"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # not on everybody's PATH
 
 
@@ -88,18 +86,9 @@ def provide(name: str) -> bool:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         print(f"missing: {' '.join(packages)} (as root: apt-get install {' '.join(packages)})")
         return False
-    with _turn():  # apt-get fails where another one runs
+    with turn("apt"):  # apt-get fails where another one runs
         _install(missing(name))
     return not missing(name)
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """Let one of this checkout's processes install at a time."""
-    LOCK.parent.mkdir(exist_ok=True)
-    with open(LOCK, "w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        yield
 
 
 def _install(packages: list[str]) -> None:

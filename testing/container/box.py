@@ -28,6 +28,7 @@ _HEALTH = "--health-"
 _UNASKED = ("--no-healthcheck",)
 # For a test of which no part is about notebooks: importing Jupyter is half of what is left.
 SSH_ALONE = ("-e", "LAUNCHER_SERVICES=ssh")
+_SHOWN = 20_000  # characters of a log, where a test fails
 _numbers = itertools.count(1)
 
 
@@ -60,7 +61,8 @@ class Box:
         in_time = poll(settled, timeout=timeout, interval=0.25)
         if found is None:
             why = "before the container ended" if in_time else f"within {timeout:g} s"
-            raise AssertionError(f"no {pattern!r} {why}; the log:\n{self.logs()}")
+            shown = self.logs()[-_SHOWN:]  # that of a test of floods would hide all others' results
+            raise AssertionError(f"no {pattern!r} {why}; the log's end:\n{shown}")
         return found
 
     def wait_for_banner(self, timeout: float = 90) -> str:
