@@ -106,9 +106,9 @@ LONGEST = 300  # lines of a file; near 250 is meant
 # process's business (tens of milliseconds each, `python -X importtime`).
 NOT_IN_PID_1 = {
     "argparse", "asyncio", "concurrent", "ctypes", "dataclasses", "difflib", "email", "hashlib",
-    "http", "importlib.metadata", "inspect", "logging", "multiprocessing", "paramiko", "pynvml",
-    "random", "secrets", "socket", "ssl", "subprocess", "supervisor", "tempfile", "threading",
-    "torch", "urllib.request", "xml",
+    "http", "importlib.metadata", "inspect", "ipaddress", "logging", "multiprocessing", "paramiko",
+    "pynvml", "random", "secrets", "socket", "ssl", "subprocess", "supervisor", "tempfile",
+    "threading", "torch", "urllib", "xml",
 }  # fmt: skip
 # Modules, with ours, beside those of a Python without `site`: each is a third of a millisecond.
 MOST_IN_PID_1 = 200

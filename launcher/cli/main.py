@@ -10,6 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from launcher.process.stand_ins import stand_ins, when_called
+
+# It writes a file as a URL with it: a twentieth of all that PID 1 imports.
+_URLS = "urllib.parse"
+with stand_ins({_URLS: {"quote_from_bytes": when_called(_URLS, "quote_from_bytes")}}):
+    import pathlib  # noqa: F401
+
 from launcher.cli import inside
 from launcher.model.errors import LauncherError, Stopped
 

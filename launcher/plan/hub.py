@@ -6,7 +6,6 @@ Source: JupyterHub 6.1, `Spawner.get_env` and what `jupyterhub.singleuser.extens
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
@@ -31,6 +30,8 @@ def hub_place(environ: Mapping[str, str]) -> HubPlace | None:
     told = environ.get("JUPYTERHUB_SERVICE_URL", "").strip()
     if not environ.get("JUPYTERHUB_API_TOKEN", "").strip() or not told:
         return None
+    from urllib.parse import urlsplit  # for a hub's alone: it takes its time to import
+
     try:
         url = urlsplit(told)
         usual = {"http": 80, "https": 443}[url.scheme]
