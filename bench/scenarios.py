@@ -24,12 +24,16 @@ Values = dict[str, list[float]]
 SETTLE_SECONDS = 10.0  # the child that verified PyTorch has ended by then
 IDLE_SECONDS = 30.0
 _HEALTH_CHECKS = 5
+_PYTHONS = 5
 _KERNEL_PATIENCE = 30.0
 _KERNEL_REST_SECONDS = 0.5
 
 
 def start_and_stop(layout: Layout, contender: str) -> Values:
     """From exec until everything answers; then one idle kernel, and SIGTERM."""
+    if contender == "python":
+        start = _time_python(layout)
+        return {"first-line": start, "sshd": start}
     with tempfile.TemporaryDirectory(dir=layout.root) as folder:
         run = Run(CONTENDERS[contender](layout, Path(folder)))
         try:
@@ -42,6 +46,16 @@ def start_and_stop(layout: Layout, contender: str) -> Values:
         finally:
             stopped = run.stop()
         return {**values, "stop": [stopped]}
+
+
+def _time_python(layout: Layout) -> list[float]:
+    """How long an interpreter takes that does nothing: what a machine is fast at today."""
+    seconds = []
+    for _ in range(_PYTHONS):
+        began = time.monotonic()
+        subprocess.run([layout.launcher_python, "-I", "-c", "pass"], check=True)
+        seconds.append(time.monotonic() - began)
+    return seconds
 
 
 def hung_driver(layout: Layout, contender: str) -> Values:
