@@ -17,8 +17,8 @@ _URLS = "urllib.parse"
 with stand_ins({_URLS: {"quote_from_bytes": when_called(_URLS, "quote_from_bytes")}}):
     import pathlib  # noqa: F401
 
-from launcher.cli import inside
-from launcher.model.errors import LauncherError, Stopped
+from launcher.cli import inside  # noqa: E402
+from launcher.model.errors import LauncherError, Stopped  # noqa: E402
 
 # Ten times a minute, or on the way to the banner: argparse would take longer than they do.
 _OFTEN: dict[str, Callable[[Sequence[str]], int]] = {
