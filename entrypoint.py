@@ -14,9 +14,11 @@ import signal  # noqa: E402
 # seconds.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 
+import os  # noqa: E402
 import sys  # noqa: E402
 
 from launcher.cli.main import entrypoint  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(entrypoint(sys.argv[1:], STARTED))
+    # Nothing is left to be tidied up, which is what Python would spend its last 15 ms on.
+    os._exit(entrypoint(sys.argv[1:], STARTED))
