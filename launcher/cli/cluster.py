@@ -80,8 +80,8 @@ PLACE = ("nnodes", "node_rank", "master_addr", "master_port", "nproc_per_node", 
 def cluster(options: Namespace) -> int:
     """Check the job's nodes against each other; the same command on each."""
     from launcher.cluster.check import check, look, table
-    from launcher.cluster.job import Said
     from launcher.cluster.options import read_words
+    from launcher.cluster.place import Said
     from launcher.detect.torchrun import find_torchrun
 
     if (status := _as_the_user(["cluster", *_typed(options)])) is not None:

@@ -106,7 +106,7 @@ SECTIONS: tuple[Section, ...] = (
                 cluster.cluster, (
                     Argument(("what",), "check, the only one so far", {"choices": ("check",)}),
                     Argument(("--seconds",), "how long to wait for the others, and then for what "
-                             "is measured (%(default)g)",
+                             "is measured: 5 to 3600 (%(default)g)",
                              {"type": _seconds, "default": 60.0, "metavar": "N"}),
                     _JSON,
                     *(Argument((f"--{dest.replace('_', '-')}",), "as torchrun's, where nothing "

@@ -29,7 +29,10 @@ from launcher.model.printable import printable
 from launcher.process.fork import end_with
 from launcher.process.tree import signal_name
 
-_LOOK = 0.5  # seconds: for new workers
+_LOOK = 0.5  # seconds: for new workers, where all that there shall be are known
+# And where some are not.  torchrun hears of a rank's end 0.1 s after it started it at the earliest
+# (monitor_interval), and until then one that died at once is a zombie that has its status.
+_SOON = 0.05
 _STOPPED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # torchrun stops its others so
 _MOST = 3  # deaths that are kept
 _INFO, _INFO_EXIT, _GET_INFO = struct.Struct("=QQ12i"), 1 << 3, 0xC040FF0B  # linux/pidfd.h
@@ -40,12 +43,14 @@ class Worker(NamedTuple):
     """A rank's process."""
 
     pid: int
-    rank: str  # of all
+    rank: str  # of all; "" = it ended before it could be asked
     local: str  # of this node
     began: float  # CLOCK_MONOTONIC, seconds
 
     @property
     def shown(self) -> str:
+        if not self.rank:
+            return f"a rank (pid {self.pid})"
         return f"rank {self.rank} (local rank {self.local}, pid {self.pid})"
 
 
@@ -89,6 +94,7 @@ class Beside:
         self.job = job
         self._run_dir = run_dir
         self._workers: dict[int, Worker] = {}  # by the descriptor that tells their end
+        self._gone: set[int] = set()  # those that ended and have not been waited for
         self._before = self._look()
 
     def stay(self) -> None:
@@ -97,10 +103,13 @@ class Beside:
         end = os.pidfd_open(self.torchrun)
         poller.register(end, select.POLLIN)
         while True:
-            ended = [fd for fd, _ in poller.poll(1000 * _LOOK)]
+            look = _LOOK if len(self._workers) >= self.job.processes else _SOON
+            ended = [fd for fd, _ in poller.poll(1000 * look)]
             for fd in ended:
                 if fd in self._workers:
-                    self._say_how_it_ended(self._workers.pop(fd), fd)
+                    worker = self._workers.pop(fd)
+                    self._gone.add(worker.pid)
+                    self._say_how_it_ended(worker, fd)
                     poller.unregister(fd)
                     os.close(fd)
             if end in ended:
@@ -109,12 +118,14 @@ class Beside:
                 poller.register(fd, select.POLLIN)
 
     def _find_workers(self) -> Iterator[int]:
-        known = {worker.pid for worker in self._workers.values()}
-        for pid in children(self.torchrun):
+        there = children(self.torchrun)
+        self._gone &= {*there}
+        known = {os.getpid(), *self._gone, *(worker.pid for worker in self._workers.values())}
+        for pid in there:
             if pid not in known and (worker := read_worker(pid)):
                 with contextlib.suppress(OSError):
                     fd = os.pidfd_open(pid)
-                    if not self._workers:  # a new round of them
+                    if not self._workers and worker.rank:  # a new round of them
                         self._before = self._look()
                     self._workers[fd] = worker
                     yield fd
@@ -151,13 +162,22 @@ def children(pid: int) -> list[int]:
 
 
 def read_worker(pid: int) -> Worker | None:
-    """Return the rank that a process is; None = none, or none yet."""
+    """Return the rank that a process is; None = none, or none yet.
+
+    Of one that has ended its environment is gone.  What else torchrun starts ends by itself.
+    """
     text = cgroup.read_text(Path(f"/proc/{pid}/environ")) or ""
     pairs = (entry.partition("=") for entry in text.split("\0"))
     environ = {name: value for name, _, value in pairs}
     if "TORCHELASTIC_RUN_ID" not in environ or "LOCAL_RANK" not in environ:
-        return None
+        return Worker(pid, "", "", _began(pid)) if is_zombie(pid) else None
     return Worker(pid, environ.get("RANK", "?")[:9], environ["LOCAL_RANK"][:9], _began(pid))
+
+
+def is_zombie(pid: int) -> bool:
+    """Return whether a process has ended, and nobody has waited for it."""
+    stat = cgroup.read_text(Path(f"/proc/{pid}/stat")) or ""
+    return stat.rpartition(")")[2].split()[:1] == ["Z"]
 
 
 def _began(pid: int) -> float:

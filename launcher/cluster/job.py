@@ -8,24 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from launcher.cluster.place import Place, Surroundings, number, port
-from launcher.cluster.platforms import master_addr
-from launcher.cluster.platforms.table import FAMILY, PLATFORMS
+from launcher.cluster import agree, values
+from launcher.cluster.agree import Heard, Master
+from launcher.cluster.place import Given, Place, Said, Surroundings
 from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
 
 PORT = 29500  # torchrun's default
-
-
-class Said(NamedTuple):
-    """A value, and who said it: "--nnodes", "PET_NNODES"."""
-
-    value: str
-    by: str
-
-
-# By the names that torchrun's own parser gives them: "nnodes", "node_rank", "master_addr" …
-Given = Mapping[str, Said]
+_C10D_PORT = 29400  # and where an endpoint of c10d's says none
 
 
 class Job(NamedTuple):
@@ -39,6 +29,7 @@ class Job(NamedTuple):
     job: str | None = None
     by: Mapping[str, str] = {}
     platform: str = ""
+    others: tuple[Master, ...] = ()  # node 0, as other variables have it
     notes: tuple[str, ...] = ()
 
     @property
@@ -55,28 +46,32 @@ def find_job(given: Given, around: Surroundings, processes: int) -> Job:
     Raises BadSetting for what contradicts itself, and for a job of several nodes that does not say
     where the first one is.
     """
-    place = _place(given, around, processes)
+    heard = agree.hear(given, around, processes)
+    place = heard.place
     said = place or Place("")
     least, nodes, by_nodes = _nodes(given, said)
     if least > 1 and "standalone" in given:
         raise BadSetting(
             f"{given['standalone'].by} is one machine, and {by_nodes}={nodes}: leave one out"
         )
-    if nodes == 1 and by_nodes:
-        _rank(given, said, nodes)
+    rank, by_rank = _rank(given, said, nodes, by_nodes)
+    at, by_port = _port(given, said, nodes, _is_c10d(given, least < nodes or rank is None))
     if nodes == 1 and not {"rdzv_backend", "rdzv_endpoint"} & {*given}:
-        return _alone(place, by_nodes)
-    rank, by_rank = _rank(given, said, nodes)
+        return _alone(place, by_nodes, heard.halves)
     master, by_master = _master(given, said, nodes)
-    at, by_port = _port(given, said)
     job, by_job = _job(given, said)
     by = {
         "nodes": by_nodes, "rank": by_rank, "master": by_master, "port": by_port, "job": by_job,
     }  # fmt: skip
-    return Job(least, nodes, rank, master, at, job, by, said.platform, said.notes)
+    several = nodes > 1
+    return Job(
+        least, nodes, rank, master, at, job, by, said.platform,
+        tuple(_others(given, heard)) if several else (),
+        (*said.notes, *(_notes(given, heard, processes, at, by_port) if several else ())),
+    )  # fmt: skip
 
 
-def _alone(place: Place | None, by: str) -> Job:
+def _alone(place: Place | None, by: str, halves: tuple[str, ...]) -> Job:
     if place and place.nodes is None and not by:
         count = (
             f"{place.platform} does not say how many nodes there are: this is one of its own; "
@@ -84,85 +79,31 @@ def _alone(place: Place | None, by: str) -> Job:
         )
         return Job(by={"nodes": "one machine"}, platform=place.platform, notes=(count,))
     platform = place.platform if place else ""
-    return Job(by={"nodes": by or "one machine"}, platform=platform)
+    return Job(by={"nodes": by or "one machine"}, platform=platform, notes=halves)
 
 
-# --- who says it -----------------------------------------------------------------------------
+def _others(given: Given, heard: Heard) -> Iterator[Master]:
+    """Yield who else says where node 0 is; nobody, where the user says it."""
+    said = [given[dest] for dest in ("rdzv_endpoint", "master_addr") if dest in given]
+    if not any(one.is_typed for one in said):
+        for one in said:
+            if host := values.host(_host_of(one)):
+                yield Master(host, one.by)
+        yield from heard.masters
 
 
-def _place(given: Given, around: Surroundings, processes: int) -> Place | None:
-    """Return what the innermost platform says; its whole set, or the little that it has."""
-    on_command_line = {name for name, said in given.items() if said.by.startswith("-")}
-    decided = "standalone" in given or {"nnodes", "node_rank"} <= on_command_line
-    places = [] if decided else [*_from_variables(given), *_from_platforms(around)]
-    whole = [place for place in places if None not in (place.nodes, place.rank)]
-    for place in whole:
-        _refuse_beyond(place)
-    for other in whole[1:]:
-        if (other.nodes, other.rank) != (whole[0].nodes, whole[0].rank):
-            raise BadSetting(_both(whole[0], other))
-    if whole:
-        _refuse_half(given, whole[0])
-    family = None if decided else FAMILY(around)
-    if family is None:
-        return next((p for p in (*whole, *places) if p.platform != _VARIABLES), None)
-    if not whole:
-        _refuse_beyond(family)
-        return family
-    if not master_addr.agrees(family, whole[0], processes):
-        raise BadSetting(
-            f"{_both(whole[0], family)}; with {processes} processes a node that is neither the "
-            "count of nodes nor that of processes"
+def _notes(given: Given, heard: Heard, processes: int, port: int, by_port: str) -> Iterator[str]:
+    """Yield what the surroundings say that does no harm."""
+    place = heard.place or Place("")
+    if place.processes not in (None, 0, processes) and "nproc_per_node" not in given:
+        yield (
+            f"{place.by['processes']}={place.processes}, and CUDA sees devices for {processes} "
+            "here: launcher doctor, where some are missing"
         )
-    return next((p for p in whole if p.platform != _VARIABLES), family)
-
-
-_VARIABLES = "PET_*"
-
-
-def _from_variables(given: Given) -> Iterator[Place]:
-    """Yield what torchrun's own variables say, where they say node and count."""
-    nodes, rank = given.get("nnodes"), given.get("node_rank")
-    if nodes and rank and nodes.by.startswith("PET_") and rank.by.startswith("PET_"):
-        count = number(nodes.value)
-        if count is not None:
-            by = {"nodes": nodes.by, "rank": rank.by}
-            yield Place(_VARIABLES, count, number(rank.value), by=by)
-
-
-def _from_platforms(around: Surroundings) -> Iterator[Place]:
-    silent: set[str] = set()
-    for row in PLATFORMS:
-        if row.name not in silent and (place := row.read(around)):
-            silent.update(row.started_by)
-            yield place
-
-
-def _refuse_beyond(place: Place) -> None:
-    if place.rank is not None and place.nodes is not None and place.rank >= place.nodes:
-        raise BadSetting(f"{place.shown}, and ranks begin at 0: one of the two is wrong")
-
-
-def _refuse_half(given: Given, place: Place) -> None:
-    """Hold one of torchrun's own variables alone against what a platform says."""
-    for dest, option, here in (
-        ("nnodes", "--nnodes", place.nodes), ("node_rank", "--node-rank", place.rank),
-    ):  # fmt: skip
-        said = given.get(dest)
-        if not said or not said.by.startswith("PET_"):
-            continue
-        if number(said.value) not in (None, here):
-            raise BadSetting(
-                f"{said.by}={said.value}, but {place.shown}: one of them is left from somewhere "
-                f"else; unset {said.by}, or say which is true with {option}=N"
-            )
-
-
-def _both(one: Place, other: Place) -> str:
-    return (
-        f"{one.shown}, but {other.shown}: one of them is left from somewhere else; unset it, or "
-        "say which is true with --nnodes=N --node-rank=R"
-    )
+    typed = any(given[dest].is_typed for dest in ("rdzv_endpoint", "master_port") if dest in given)
+    for value, by in () if typed else dict.fromkeys(heard.ports):
+        if int(value) != port:
+            yield f"{by}={value} is not looked at: the nodes meet at port {port} ({by_port})"
 
 
 # --- the values --------------------------------------------------------------------------------
@@ -173,69 +114,94 @@ def _nodes(given: Given, place: Place) -> tuple[int, int, str]:
     if said is None:
         return (place.nodes or 1, place.nodes or 1, place.by.get("nodes", ""))
     low, colon, high = said.value.partition(":")
-    least = number(low)
-    most = number(high) if colon else least
-    if not least or not most or least > most:
-        raise BadSetting(f"{said.by}={said.value[:60]!r}: expected N, or MIN:MAX, from 1")
+    least = values.number(low)
+    most = values.number(high) if colon else least
+    if not least or not most or not least <= most <= values.MOST:
+        raise BadSetting(
+            f"{said.by}={values.quoted(said.value)}: expected N, or MIN:MAX, 1 to {values.MOST}"
+        )
     return least, most, said.by
 
 
-def _rank(given: Given, place: Place, nodes: int) -> tuple[int | None, str]:
+def _rank(given: Given, place: Place, nodes: int, by_nodes: str) -> tuple[int | None, str]:
     said = given.get("node_rank")
-    rank, by = (number(said.value), said.by) if said else (place.rank, place.by.get("rank", ""))
+    rank = values.number(said.value) if said else place.rank
+    by = said.by if said else place.by.get("rank", "")
     if said and rank is None:
-        raise BadSetting(f"{by}={said.value[:60]!r}: expected the number of a node, from 0")
-    if rank is not None and rank >= nodes:
-        count = given["nnodes"].by if "nnodes" in given else place.by.get("nodes", "nodes")
-        raise BadSetting(f"{by}={rank} and {count}={nodes}: the nodes are 0 to {nodes - 1}")
-    return rank, by
+        raise BadSetting(f"{by}={values.quoted(said.value)}: expected the number of a node, from 0")
+    if not said and place.nodes is None and nodes == 1:  # a pod of an Indexed Job of single ones
+        return None, ""
+    if rank is None or rank < nodes:
+        return rank, by
+    if not by_nodes:
+        raise BadSetting(f"{by}={rank}, and nothing says how many nodes there are: --nnodes=N")
+    raise BadSetting(f"{by}={rank} and {by_nodes}={nodes}: the nodes are 0 to {nodes - 1}")
 
 
 def _master(given: Given, place: Place, nodes: int) -> tuple[str, str]:
-    if "rdzv_endpoint" in given:
-        said = given["rdzv_endpoint"]
-        return _host(split_endpoint(said.value)[0], said), said.by
-    if "master_addr" in given:
-        said = given["master_addr"]
-        return _host(said.value, said), said.by
+    for dest in ("rdzv_endpoint", "master_addr"):
+        if dest in given:
+            return _host(given[dest], dest == "rdzv_endpoint"), given[dest].by
     if place.master:
-        return place.master.strip("[]"), place.by.get("master", "")
+        return place.master, place.by.get("master", "")
     raise BadSetting(
         f"{nodes} nodes, and nothing says where the first one is: give each {place.no_master}"
     )
 
 
-def _host(text: str, said: Said) -> str:
-    """Return a host without an IPv6 address's brackets, as the resolver takes it."""
-    if not (host := text.strip().strip("[]")):
+def _host(said: Said, is_endpoint: bool) -> str:
+    text = _host_of(said) if is_endpoint else said.value
+    if not text.strip().strip("[]"):
         raise BadSetting(
-            f"{said.by}={said.value[:60]!r} names no host (an empty variable of a shell?): "
+            f"{said.by}={values.quoted(said.value)} names no host (an empty variable of a shell?): "
             "the name or address of node 0"
         )
-    return host
+    if (found := values.host(text)) is None:
+        accepts = (
+            "HOST:PORT, an IPv6 address in brackets: [fd00::1]:29400" if is_endpoint
+            else "a host's name or address, without a port"
+        )  # fmt: skip
+        raise BadSetting(f"{said.by}={values.quoted(said.value)}: expected {accepts}")
+    return found
 
 
-def _port(given: Given, place: Place) -> tuple[int, str]:
-    endpoint = given.get("rdzv_endpoint")
-    if endpoint and (found := split_endpoint(endpoint.value)[1]):
-        return found, endpoint.by
+def _host_of(said: Said) -> str:
+    is_endpoint = said.by in ("--rdzv-endpoint", "PET_RDZV_ENDPOINT")
+    return values.split_endpoint(said.value)[0] if is_endpoint else said.value
+
+
+def _port(given: Given, place: Place, nodes: int, is_c10d: bool) -> tuple[int, str]:
+    """Return where node 0 listens; 0 = a free one, which torchrun takes on one machine alone."""
+    if "rdzv_endpoint" in given:
+        return _port_of(given["rdzv_endpoint"], nodes, is_c10d)
     said = given.get("master_port")
     if said:
-        if (found := port(said.value)) is None:
-            raise BadSetting(f"{said.by}={said.value[:60]!r}: expected a port, 1 to 65535")
-        return found, said.by
+        found = values.port(said.value)
+        if found is None and not (nodes == 1 and values.number(said.value) == 0):
+            raise BadSetting(f"{said.by}={values.quoted(said.value)}: expected a port, 1 to 65535")
+        return found or 0, said.by
     return (place.port, place.by.get("port", "")) if place.port else (PORT, "torchrun's default")
+
+
+def _port_of(said: Said, nodes: int, is_c10d: bool) -> tuple[int, str]:
+    """Return an endpoint's port, as torchrun reads it."""
+    text = values.split_endpoint(said.value)[1]
+    if text is None and is_c10d:
+        return _C10D_PORT, "torchrun's default for c10d"
+    found = values.number(text) if text == (text or "").strip() else None
+    if found is None or found > 65535 or (found == 0 and nodes > 1):
+        raise BadSetting(
+            f"{said.by}={values.quoted(said.value)}: expected HOST:PORT, a port of 1 to 65535"
+        )
+    return found, said.by
+
+
+def _is_c10d(given: Given, by_default: bool) -> bool:
+    """Return whether an endpoint needs no port: of c10d, and of etcd, which has one of its own."""
+    return given["rdzv_backend"].value != "static" if "rdzv_backend" in given else by_default
 
 
 def _job(given: Given, place: Place) -> tuple[str | None, str]:
     if "rdzv_id" in given:
         return given["rdzv_id"]
     return place.job, place.by.get("job", "")
-
-
-def split_endpoint(text: str) -> tuple[str, int | None]:
-    """Split "host:port", "[fd00::1]:port" or a bare host."""
-    host, colon, at = text.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):
-        return text.strip("[]"), None
-    return host.strip("[]"), port(at)

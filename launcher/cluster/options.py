@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from launcher.cluster.job import Said
+from launcher.cluster import values
+from launcher.cluster.place import Said
 from launcher.detect.torchrun import Option
+from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
 
 _OURS = ("--dry-run", "--json")
@@ -33,7 +35,7 @@ def read_words(
 ) -> Words:
     """Tell the words apart as torchrun's own parser does; what is typed goes before PET_*.
 
-    Raises UnknownOption.
+    Raises UnknownOption, and BadSetting for a variable of a flag's that is neither yes nor no.
     """
     given = dict(_from_environment(known, environ))
     options: list[tuple[str, tuple[str, ...]]] = []
@@ -66,9 +68,17 @@ def _from_environment(
     for option in known.values():
         name = _PREFIX + option.dest.upper()
         value = environ.get(name, "")
-        if value and (option.takes_value or value != "0"):
+        if value and (option.takes_value or _is_on(name, value)):
             found[option.dest] = Said(value, name)
     return found
+
+
+def _is_on(name: str, value: str) -> bool:
+    """Return whether a variable turns a flag on.  Raises BadSetting: torchrun's int() would too."""
+    found = values.number(value)
+    if found is None:
+        raise BadSetting(f"{name}={values.quoted(value)}: expected 1, or 0 for no")
+    return found != 0
 
 
 def empty_variables(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -6,7 +6,20 @@ from collections.abc import Callable, Mapping
 
 from launcher.model.named_tuple import NamedTuple
 
-_MOST_DIGITS = 10  # of a number that is believed: a federation's Slurm jobs have ten
+
+class Said(NamedTuple):
+    """A value, and who said it: "--nnodes", "PET_NNODES"."""
+
+    value: str
+    by: str
+
+    @property
+    def is_typed(self) -> bool:
+        return self.by.startswith("-")
+
+
+# By the names that torchrun's own parser gives them: "nnodes", "node_rank", "master_addr" …
+Given = Mapping[str, Said]
 
 
 class Surroundings(NamedTuple):
@@ -28,8 +41,15 @@ class Place(NamedTuple):
     processes: int | None = None  # a node, where it counts them
     job: str | None = None  # what tells this job from others
     by: Mapping[str, str] = {}  # field → the variables
+    own: tuple[str, ...] = ()  # fields that no variable says: worked out of others
+    also: tuple[Said, ...] = ()  # other variables of the same platform that name node 0
+    missing: tuple[str, ...] = ()  # variables, without which it is half a set and no place
     no_master: str = "--master-addr=HOST, the name or address of node 0"  # what to give it with
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.missing and None not in (self.nodes, self.rank)
 
     @property
     def shown(self) -> str:
@@ -45,21 +65,6 @@ HOSTS = "/etc/hosts"
 RESOURCES = "/opt/ml/input/config/resourceconfig.json"  # SageMaker's
 MPI_HOSTS = "/etc/mpi/hostfile"  # of Kubeflow's MPI operator
 FILES = (HOSTS, RESOURCES, MPI_HOSTS)
-
-
-def number(text: str | None) -> int | None:
-    """Return a whole number from 0, or None where the text is none: a variable may say anything."""
-    whole = text is not None and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-    return int(text or "") if whole else None
-
-
-def port(text: str | None) -> int | None:
-    """Return a TCP port; None for anything else.
-
-    A Kubernetes Service called `master` puts MASTER_PORT=tcp://10.0.0.1:29500 into every pod.
-    """
-    found = number(text)
-    return found if found and found < 65536 else None
 
 
 def first_set(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:

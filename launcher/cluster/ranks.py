@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from launcher.cluster.job import Given
+from launcher.cluster.place import Given
 from launcher.cluster.rendezvous import Choice
 from launcher.model.cpu_list import write_list
 from launcher.model.named_tuple import NamedTuple

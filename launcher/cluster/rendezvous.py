@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from launcher.cluster.job import Given, Job
+from launcher.cluster.job import Job
+from launcher.cluster.place import Given
 from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
 

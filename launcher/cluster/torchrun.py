@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.cluster import devices, network, options, ranks, rendezvous
-from launcher.cluster.job import Given, Job, Said, find_job
+from launcher.cluster.agree import Master, hold_masters
+from launcher.cluster.job import Job, find_job
 from launcher.cluster.options import STARTING, Words
-from launcher.cluster.place import FILES, Surroundings
+from launcher.cluster.place import FILES, Given, Said, Surroundings
 from launcher.cluster.rendezvous import Choice
+from launcher.cluster.values import are_one_host
 from launcher.detect import jobs
 from launcher.detect import network as network_reader
 from launcher.detect.cgroup import read_text
@@ -24,7 +26,7 @@ from launcher.model.job import RunningJob
 from launcher.model.named_tuple import NamedTuple
 from launcher.model.network import Network
 
-_NAME_PATIENCE = 60.0  # seconds until the master has a name: a pod gets its own as it starts
+NAME_PATIENCE = 60.0  # seconds until the master has a name: a pod gets its own as it starts
 _WRAPPER = f"{GUEST}/rank.py"
 # torchrun's options that say where a node is, and have variables.
 _OF_PLACE = {
@@ -73,15 +75,16 @@ class Command(NamedTuple):
         return shlex.join(self.argv)
 
 
-def look(given: Given, around: Around, patience: float = _NAME_PATIENCE) -> Node:
+def look(given: Given, around: Around, patience: float = 0.0) -> Node:
     """Find out which part of which job this node is.
 
     Args:
-        patience: seconds until the master has a name.
+        patience: seconds until the master has a name; 0 = it is asked for once.
 
     Raises BadSetting for what contradicts itself, and where CUDA does not start and nobody said
     how many processes there shall be.
     """
+    given = _without_auto(given)
     seen = devices.see_devices(around.environ, around.tell, around.root)
     cpus = devices.read_cpus(around.root)
     try:
@@ -100,7 +103,19 @@ def look(given: Given, around: Around, patience: float = _NAME_PATIENCE) -> Node
     if master:
         _wait_for_name(master, patience, around.tell)
     seen_of_it = network_reader.read_network(master, around.environ, around.home, around.root)
+    job = job._replace(notes=(*job.notes, *_hold_masters(job, seen_of_it)))
     return Node(job, processes, count, seen, cpus, seen_of_it)
+
+
+def _hold_masters(job: Job, network: Network) -> list[str]:
+    """Return what is said of other variables that name node 0.  Raises BadSetting."""
+    if job.master is None or not job.others:
+        return []
+    chosen = Master(job.master, job.by["master"])
+    others = {one.host for one in job.others if not are_one_host(one.host, job.master)}
+    addresses = {name: network_reader.addresses_of(name) for name in others}
+    addresses[job.master] = network.master_addresses
+    return list(hold_masters(chosen, job.others, addresses))
 
 
 def make_command(words: Words, program: Torchrun, around: Around) -> Command:
@@ -111,7 +126,7 @@ def make_command(words: Words, program: Torchrun, around: Around) -> Command:
             "activate the environment that has it"
         )
     given = _without_auto(words.given)
-    node = look(given, around)
+    node = look(given, around, 0.0 if words.dry_run else NAME_PATIENCE)
     reach = network.reach(node.network, node.job.master)
     arguments = rendezvous.choose_arguments(node.job, given, node.counted, reach)
     way = network.choose_way(node.network, around.environ, node.job.nodes)
@@ -122,6 +137,11 @@ def make_command(words: Words, program: Torchrun, around: Around) -> Command:
     variables = (*way.set, *bound.variables, *again)
     empty = options.empty_variables(around.environ)
     notes = [*node.job.notes, *way.notes, *bound.notes, *_notes(node)]
+    if words.dry_run and node.job.nodes > 1 and not node.network.master_addresses:
+        notes.append(
+            f"the master's name {node.job.master} has no address yet: a run gives it "
+            f"{NAME_PATIENCE:g} s, and what is above of the network is without it"
+        )
     notes += [f"{name} is set to nothing, of which torchrun dies: left out" for name in empty]
     return Command(
         node,

@@ -33,8 +33,7 @@ def be_another(here: Here) -> Outcome:
             f"node 0 at {report.master}:{report.port} was not reached in {here.seconds:g} s: "
             f"{err}{also}",
             "torchrun would wait fifteen minutes for it",
-            "does the check run on node 0? the name and address of the master, and what is "
-            "between: firewall, network policy, another network",
+            err.fix,
         )  # fmt: skip
         return Outcome(report.nodes, (report,), (found,), AFTER_REACH)
     return answer(here, line)

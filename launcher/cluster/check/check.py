@@ -64,13 +64,15 @@ def _conclude(here: Here, came: ask.Present, present: roll_call.Present) -> Outc
     reports = tuple(sorted((here.report, *(one.report for one in came)), key=lambda one: one.rank))
     names = {report.rank: report.shown for report in reports}
     found = [
-        *compare.absent(here.report.nodes, reports, here.seconds),
+        *compare.absent(here.report, reports, here.seconds),
         *_strangers(here, present.refused),
         *compare.compare(reports),
     ]
     clocks = dict(roll_call.offsets(came, time.monotonic() + ask.A_MOMENT))
     found += compare.clocks(clocks, names)
     skipped = [] if here.report.nodes > 1 else ["beliefs", "clocks", "pairs"]
+    if here.report.nodes > 1 and not came:  # one node agrees with itself
+        skipped += ["beliefs", "clocks", "versions", "machines"]
     reduced: tuple[Reduced, ...] = ()
     if came and _may(found, ("beliefs",)):
         found += compare.blame(ask.connect(here, came), reports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from launcher.cluster.check.facts import Finding, NodeReport, Pair
 from launcher.cluster.ranks import kinds
@@ -180,17 +181,18 @@ def clocks(offsets: Mapping[int, float], names: Mapping[int, str]) -> Iterator[F
 # --- who came, who reaches whom ------------------------------------------------------------------
 
 
-def absent(nodes: int, reports: Sequence[NodeReport], seconds: float) -> Iterator[Finding]:
-    """Yield the nodes that never came."""
-    missing = sorted({*range(nodes)} - {report.rank for report in reports})
-    if missing and len(reports) < nodes:
-        listed = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-        noun = "node" if len(missing) == 1 else "nodes"
+def absent(zero: NodeReport, reports: Sequence[NodeReport], seconds: float) -> Iterator[Finding]:
+    """Yield the nodes that never came; as many as a variable may say cost nothing."""
+    there = {report.rank for report in reports}
+    first = list(islice((rank for rank in range(zero.nodes) if rank not in there), 9))
+    if first and len(reports) < zero.nodes:
+        listed = ", ".join(map(str, first[:8])) + (" …" if len(first) > 8 else "")
+        noun, that = ("node", "that node") if len(first) == 1 else ("nodes", "those nodes")
         yield Finding(
-            "reach", f"{noun} {listed} of {nodes} never came, in {seconds:g} s",
+            "reach", f"{noun} {listed} of {zero.nodes} never came, in {seconds:g} s",
             "torchrun would wait for them, fifteen minutes at most, without a word",
-            "what the check says on that node; does it run there, and does the master's port let "
-            "it in?",
+            f"the same command on {that}, within {seconds:g} s; where it runs there, it says why "
+            f"it does not come to {zero.master}:{zero.port}",
         )  # fmt: skip
 
 

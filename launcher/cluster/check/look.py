@@ -9,7 +9,7 @@ from launcher import __version__
 from launcher.cluster import cards, ranks, torchrun
 from launcher.cluster import network as choose
 from launcher.cluster.check.facts import NodeReport
-from launcher.cluster.job import Given
+from launcher.cluster.place import Given
 from launcher.cluster.torchrun import Around, Node
 from launcher.detect import detect, user_python
 from launcher.detect.torchrun import Torchrun
@@ -37,7 +37,9 @@ def look_around(given: Given, program: Torchrun, around: Around, seconds: float)
 
     Raises BadSetting as `torchrun.look` does, and where a node's number is not known.
     """
-    node = torchrun.look(given, around, patience=0.0)
+    node = torchrun.look(given, around)
+    for note in node.job.notes:
+        around.tell(note)
     if node.job.rank is None and node.job.nodes > 1:
         raise BadSetting(
             "the check wants each node's number, and nothing says it here: --node-rank=R, 0 to "

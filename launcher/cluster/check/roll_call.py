@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hmac
+import resource
 import selectors
 import socket
 import time
@@ -20,6 +21,7 @@ from launcher.model.named_tuple import NamedTuple
 _HELLO = "launcher-check-1"
 _STRANGERS = 16  # connections beside the nodes' own that are heard before no more are taken
 _RETRY = 0.25  # seconds
+_FILES = 1 << 16
 _ONE_TRY = 5.0  # seconds for a connection of which nothing comes back
 
 
@@ -43,6 +45,9 @@ class Present(NamedTuple):
 
 def listen(port: int) -> socket.socket:
     """Listen on every address.  Raises OSError: EADDRINUSE where somebody else does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _FILES:  # a connection for each node: 1024 is what many a host allows by itself
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _FILES), hard))
     if socket.has_dualstack_ipv6():
         with contextlib.suppress(OSError):  # a kernel that was started without IPv6
             return socket.create_server(
@@ -68,7 +73,11 @@ def gather(server: socket.socket, nodes: int, job: str, seconds: float) -> Prese
                         refused.append("more connections came than there are nodes")
                         selector.unregister(server)
                         continue
-                    line = Line(server.accept()[0])
+                    try:
+                        line = Line(server.accept()[0])
+                    except OSError as err:  # a caller that hung up; no more files may be open
+                        refused.append(err.strerror or str(err))
+                        continue
                     selector.register(line.sock, selectors.EVENT_READ, line)
                     continue
                 line = key.data
@@ -127,7 +136,11 @@ def offsets(came: tuple[Came, ...], until: float) -> Iterator[tuple[int, float]]
 
 
 class Unreachable(Exception):
-    """Node 0 was not reached; the reason, as far as this node can tell."""
+    """Node 0 was not reached: the reason, as far as this node can tell, and what mends it."""
+
+    def __init__(self, why: str, fix: str) -> None:
+        super().__init__(why)
+        self.fix = fix
 
 
 def come(
@@ -138,7 +151,7 @@ def come(
     Raises Unreachable with the last reason.
     """
     until = time.monotonic() + seconds
-    why = "no answer"
+    why = fix = "no answer"
     said = False
     while time.monotonic() < until:
         try:
@@ -148,23 +161,34 @@ def come(
             return line
         except socket.gaierror as err:
             why = f"the name {master} has no address ({err.strerror})"
+            fix = "--master-addr with node 0's address; or the name server, the headless Service"
         except TimeoutError:
             why = "nothing comes back: a firewall drops it, or the host is down"
+            fix = f"is {master} node 0, and on the right network? let port {report.port} of it in"
         except OSError as err:
-            why = _reason(err)
+            why, fix = _reason(err, master, report.port)
         except Broken as err:
-            why = str(err)
+            why, fix = str(err), f"who listens on port {report.port} of {master}?"
         if not said:
             told(f"waiting for node 0 at {master}:{report.port}: {why}")
             said = True
         time.sleep(_RETRY)
-    raise Unreachable(why)
+    raise Unreachable(why, fix)
 
 
-def _reason(err: OSError) -> str:
+def _reason(err: OSError, master: str, port: int) -> tuple[str, str]:
+    """Return why a connection failed, and what mends it."""
     known = {
-        errno.ECONNREFUSED: "refused: nobody listens there",
-        errno.ENETUNREACH: "this node has no way there",
-        errno.EHOSTUNREACH: "no such host on the way there",
-    }
-    return known.get(err.errno or 0, err.strerror or str(err))
+        errno.ECONNREFUSED: (
+            "refused: nobody listens there",
+            f"the same command on node 0, at the same time; is {master} node 0?",
+        ),
+        errno.ENETUNREACH: (
+            "this node has no way there", f"a network that leads from here to {master}",
+        ),
+        errno.EHOSTUNREACH: (
+            "no such host on the way there", f"is {master} up, and reached from this network?",
+        ),
+    }  # fmt: skip
+    said = err.strerror or str(err)
+    return known.get(err.errno or 0, (said, f"the way from here to port {port} of {master}"))

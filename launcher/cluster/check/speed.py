@@ -47,8 +47,15 @@ def _stuck(unfinished: Sequence[Reduced], names: Mapping[int, str]) -> Iterator[
         "all_reduce",
         f"{', '.join(nodes[:4])} {did}: {said}",
         "a job would hang here, and its watchdog would say so minutes later",
-        "NCCL_DEBUG=INFO launcher cluster check shows what the library tries",
+        _what_shows_it(least, any(one.nccl for one in unfinished)),
     )
+
+
+def _what_shows_it(least: Reduced, is_nccl: bool) -> str:
+    if least.reached == "start":
+        return "there, in the environment of the job: python -c 'import torch'"
+    variable = "NCCL_DEBUG=INFO" if is_nccl else "TORCH_CPP_LOG_LEVEL=INFO"
+    return f"{variable} launcher cluster check shows what the library tries"
 
 
 def _how_far(reached: str) -> int:

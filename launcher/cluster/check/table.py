@@ -38,6 +38,9 @@ def _stages(outcome: Outcome) -> Iterator[str]:
             word, said = "skipped", _why_skipped(outcome, stage)
         else:
             word, said = "ok", own[0].what if own else _well(outcome, stage)
+            if stage != STAGES[0] and 1 < len(outcome.reports) < outcome.nodes:
+                those = f"the {len(outcome.reports)} of {outcome.nodes} that came"
+                said = f"{those}: {said}" if said else those
         said = textwrap.shorten(said, _WIDTH - 24, placeholder=" …")
         yield f" {number} {stage:<11} {word:<8} {said}".rstrip()
 

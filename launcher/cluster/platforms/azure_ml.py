@@ -5,37 +5,32 @@ learn.microsoft.com, "Distributed GPU training guide"; AZUREML_EXPERIMENT_ID is 
 
 from __future__ import annotations
 
-from launcher.cluster.place import Place, Surroundings, first_set, number, port
+from launcher.cluster import values
+from launcher.cluster.place import Place, Surroundings, first_set
+from launcher.cluster.platforms.named import Names, read_set
 from launcher.model.errors import BadSetting
 
+_NODES = ("AZUREML_NODE_COUNT", "WORLD_SIZE")
 _RANKS = ("AZUREML_CR_NODE_RANK", "NODE_RANK")
 _MASTERS = ("AZ_BATCHAI_JOB_MASTER_NODE_IP", "MASTER_ADDR")
-_NODES = ("AZUREML_NODE_COUNT", "WORLD_SIZE")
 
 
 def read(around: Surroundings) -> Place | None:
+    """Return the place that it names.
+
+    Raises BadSetting where it started several processes on a node, each a whole torchrun.
+    """
     environ = around.environ
-    if not environ.get("AZUREML_EXPERIMENT_ID"):
+    if not environ.get("AZUREML_EXPERIMENT_ID", "").strip():
         return None
-    names = [first_set(environ, names) for names in (_NODES, _RANKS, _MASTERS)]
-    if not all(names):
-        return None
-    by = dict(zip(("nodes", "rank", "master"), map(str, names), strict=True))
-    nodes, rank = number(environ[by["nodes"]]), number(environ[by["rank"]])
-    if nodes is None or rank is None:
-        return None
-    world = number(environ.get("WORLD_SIZE"))
-    if world is not None and world != nodes:
-        raise BadSetting(
-            f"Azure ML starts {world} processes (WORLD_SIZE) on {nodes} nodes ({by['nodes']}), and "
-            "torchrun starts those of a node itself: distribution: process_count_per_instance: 1"
-        )
-    return Place(
-        "Azure ML",
-        nodes,
-        rank,
-        environ[by["master"]].strip(),
-        port(environ.get("MASTER_PORT")),
-        job=environ.get("AZUREML_RUN_ID"),
-        by={**by, "port": "MASTER_PORT", "job": "AZUREML_RUN_ID"},
-    )
+    by, world = first_set(environ, _NODES), environ.get("WORLD_SIZE", "").strip()
+    if by and world:
+        nodes, all_of_them = values.count(by, environ[by]), values.count("WORLD_SIZE", world)
+        if all_of_them != nodes:
+            raise BadSetting(
+                f"Azure ML starts {all_of_them} processes (WORLD_SIZE) on {nodes} nodes ({by}), "
+                "and torchrun starts those of a node itself: distribution: "
+                "process_count_per_instance: 1"
+            )
+    names = Names("Azure ML", _NODES, _RANKS, _MASTERS, ("MASTER_PORT",), job=("AZUREML_RUN_ID",))
+    return read_set(environ, names)

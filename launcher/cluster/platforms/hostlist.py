@@ -13,7 +13,8 @@ from launcher.model.named_tuple import NamedTuple
 # One name: words and brackets in turn.  A comma inside brackets belongs to the name.
 _NAME = re.compile(r"(?:[^\[\],\s]+|\[[^\[\]\s]*\])+")
 _PART = re.compile(r"\[([^\]]*)\]|([^\[]+)")
-_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_MOST = 10**18  # names: many brackets multiply to numbers that cannot be written out
 
 
 class Nodes(NamedTuple):
@@ -48,6 +49,8 @@ def _read_name(text: str) -> Nodes:
         firsts = [_read_range(one) for one in ranges.split(",")]
         first += firsts[0].first
         count *= sum(one.count for one in firsts)
+        if count > _MOST:
+            raise ValueError(text)
     return Nodes(first, count)
 
 

@@ -5,7 +5,11 @@ OMPI_COMM_WORLD_NODE_RANK is the rank within a node, not the node's.
 
 from __future__ import annotations
 
-from launcher.cluster.place import MPI_HOSTS, Place, Surroundings, first_set, number, port
+from collections.abc import Mapping, Sequence
+
+from launcher.cluster import values
+from launcher.cluster.place import MPI_HOSTS, Place, Surroundings, first_set
+from launcher.cluster.platforms.named import half_of
 from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
 
@@ -32,32 +36,50 @@ def read(around: Surroundings) -> Place | None:
     Raises BadSetting where mpirun started several: each would start a whole torchrun.
     """
     environ = around.environ
+    half = None
     for names in _KINDS:
-        size, rank = number(environ.get(names.size)), number(environ.get(names.rank))
-        here = number(environ.get(names.here))
-        if size is None or rank is None or here is None:
+        by = {"nodes": names.size, "rank": names.rank}
+        there = [name for name in (*by.values(), names.here) if environ.get(name, "").strip()]
+        if len(there) < 3:
+            half = half or _half(environ, names, by, there)
             continue
+        here = values.whole(names.here, environ[names.here])
         if here != 1:
             raise BadSetting(
                 f"{names.of} started {here} processes on this node ({names.here}), and torchrun "
                 f"starts those of a node itself: {names.one_each} launcher torchrun …"
             )
-        master, by = _master(around)
+        size = values.count(names.size, environ[names.size])
+        rank = values.rank(names.rank, environ[names.rank])
+        master, by_master = _master(around) if size > 1 else (None, "")
+        at = environ.get("MASTER_PORT", "").strip()
         return Place(
-            names.of, size, rank, master, port(environ.get("MASTER_PORT")),
-            by={"nodes": names.size, "rank": names.rank, "master": by, "port": "MASTER_PORT"},
+            names.of, size, rank, master,
+            values.platform_port("MASTER_PORT", at) if at and size > 1 else None,
+            by={**by, "master": by_master, "port": "MASTER_PORT"},
             no_master="--master-addr=HOST, the host of rank 0 (mpirun -x MASTER_ADDR=HOST)",
         )  # fmt: skip
-    return None
+    return half
+
+
+def _half(
+    environ: Mapping[str, str], names: _Names, by: Mapping[str, str], there: Sequence[str]
+) -> Place | None:
+    set_ones = {field: name for field, name in by.items() if name in there}
+    missing = tuple(n for n in (names.size, names.rank, names.here) if n not in there)
+    return half_of(environ, names.of, set_ones, missing)
 
 
 def _master(around: Surroundings) -> tuple[str | None, str]:
     name = first_set(around.environ, _MASTERS)
     if name:
         value = around.environ[name].strip()
-        return (value.rpartition(":")[0] if name == _MASTERS[-1] else value) or None, name
+        host = values.split_endpoint(value)[0] if name == _MASTERS[-1] else value
+        return values.platform_host(name, host), name
     path = around.environ.get("OMPI_MCA_orte_default_hostfile", "")
-    return _first_host(around.files.get(path) or around.files.get(MPI_HOSTS) or ""), "the host file"
+    by = path if around.files.get(path) else MPI_HOSTS
+    found = _first_host(around.files.get(by) or "")
+    return (values.platform_host(by, found) if found else None), by
 
 
 def _first_host(text: str) -> str | None:
@@ -65,5 +87,7 @@ def _first_host(text: str) -> str | None:
     for line in text.splitlines():
         if words := line.partition("#")[0].split():
             name, colon, count = words[0].rpartition(":")
-            return name if colon and ":" not in name and number(count) is not None else words[0]
+            return (
+                name if colon and ":" not in name and values.number(count) is not None else words[0]
+            )
     return None

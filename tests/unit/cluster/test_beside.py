@@ -82,6 +82,12 @@ def wait(ranks, deaths):
     sys.exit("it was not seen")
 
 *_, number, rounds = sys.argv
+if rounds == "at once":  # it is dead before anybody could ask whose it was
+    one = subprocess.Popen(["sh", "-c", f"kill -{number} $$"])
+    os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
+    wait(0, 1)
+    one.wait()
+    sys.exit(7)
 told = number == "11"
 for round in range(int(rounds)):
     ranks = [
@@ -114,7 +120,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def start(environment: dict[str, str], number: int, rounds: int) -> subprocess.Popen[str]:
+def start(environment: dict[str, str], number: int, rounds: int | str) -> subprocess.Popen[str]:
     words = ["torchrun", "--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", "x.py"]
     return subprocess.Popen(
         [*LAUNCHER, *words, str(number), str(rounds)], env=environment, stdin=subprocess.PIPE,
@@ -163,6 +169,17 @@ def test_a_job_is_named_while_it_runs(
         assert line.startswith("launcher: rank 3 (local rank 1, pid ")
         assert line.endswith(") on node 1 of 2 (" + job.hostname + ") was killed by SIGSEGV")
     wait_until(lambda: not found(), "it outlived its torchrun")
+
+
+def test_a_rank_that_dies_at_once_is_seen(environment: dict[str, str]) -> None:
+    """A CPU that lacks an instruction of the first import, or no memory for it."""
+    process = start(environment, signal.SIGILL, rounds="at once")
+    _, said = process.communicate(timeout=90)
+    assert process.returncode == 7, said
+    (line,) = (line for line in said.splitlines() if " was killed by " in line)
+    assert line.startswith("launcher: a rank (pid ")
+    assert " on node 1 of 2 (" in line
+    assert line.endswith(") was killed by SIGILL")
 
 
 def test_who_stops_a_rank_is_not_told_of_it(environment: dict[str, str]) -> None:

@@ -79,9 +79,11 @@ def test_two_nodes_of_one_rank() -> None:
 
 
 def test_who_never_came() -> None:
-    (found,) = compare.absent(4, NODES[:1], 60.0)
+    (found,) = compare.absent(NODES[0], NODES[:1], 60.0)
     assert found.what == "nodes 1, 2, 3 of 4 never came, in 60 s"
-    assert list(compare.absent(4, NODES, 60.0)) == []
+    assert list(compare.absent(NODES[0], NODES, 60.0)) == []
+    (found,) = compare.absent(replace(NODES[0], nodes=10**6), NODES, 60.0)
+    assert found.what.startswith("nodes 4, 5, 6, 7, 8, 9, 10, 11 … of 1000000 never came")
 
 
 @pytest.mark.parametrize(

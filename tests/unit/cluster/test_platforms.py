@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from launcher.cluster.job import Given, Job, Said, find_job, split_endpoint
+from launcher.cluster.job import Job, find_job
 from launcher.cluster.options import read_words
-from launcher.cluster.place import Surroundings
+from launcher.cluster.place import Given, Said, Surroundings
 from launcher.cluster.platforms.hostlist import Nodes, read_nodes
 from launcher.detect.torchrun import find_torchrun
 from launcher.model.errors import BadSetting
@@ -78,14 +78,9 @@ def test_one_of_torchrun_s_variables_alone_is_held_against_it_too(name: str, val
     found({**STEP, name: value}, f"{option}={value}")
 
 
-@pytest.mark.parametrize("index", [-1, 1])
-def test_a_number_that_a_pool_of_vertex_has_not_is_refused(index: int) -> None:
-    said = refused({"CLUSTER_SPEC": vertex_spec(index)})
-    assert f"number {index} of workerpool0, which has 1" in said
-
-
-def test_a_spec_that_is_no_number_is_nobody_s() -> None:
-    assert found({"CLUSTER_SPEC": vertex_spec(float("inf"))}).nodes == 1
+def test_a_number_that_a_pool_of_vertex_has_not_is_refused() -> None:
+    said = refused({"CLUSTER_SPEC": vertex_spec(1)})
+    assert "number 1 of workerpool0, which has 1" in said
 
 
 def vertex_spec(index: float) -> str:
@@ -207,15 +202,6 @@ def test_node_lists(text: str, first: str, count: int) -> None:
 def test_what_is_no_node_list(text: str) -> None:
     with pytest.raises(ValueError, match=r"^"):
         read_nodes(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [("h:1", "h", 1), ("h", "h", None), ("[fd00::1]:29400", "fd00::1", 29400),
-     ("fd00::1", "fd00::1", None), ("10.0.0.1:x", "10.0.0.1", None)],
-)  # fmt: skip
-def test_endpoints(text: str, host: str, port: int | None) -> None:
-    assert split_endpoint(text) == (host, port)
 
 
 def test_said_is_a_value_and_who_said_it() -> None:

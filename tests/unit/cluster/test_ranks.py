@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from launcher.cluster import devices
-from launcher.cluster.job import Job, Said
+from launcher.cluster.job import Job
+from launcher.cluster.place import Said
 from launcher.cluster.ranks import (
     CpuSets,
     Device,
