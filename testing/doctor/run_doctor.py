@@ -45,7 +45,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-if __name__ == "__main__":
-    options = sys.argv[2:]
+def run(arguments: list[str]) -> int:
+    root, *options = arguments
     how = {"at_start": "--at-start" in options, "collective": "--collective" in options}
-    sys.exit(main(Path(sys.argv[1]), **how))
+    return main(Path(root), **how)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -14,13 +14,12 @@ from pathlib import Path
 
 from launcher.checks import LAYERS
 from sim import description, driver
+from testing.doctor.server import PATIENCE, PROJECT, Server
 from testing.doctor.tree import LIBRARIES, Changes, NotPossible, Step, Tree, release
 
-PROJECT = Path(__file__).parents[2]
 STAND_IN = Path(__file__).parent / "stand_in"
 DEADLINE = "10"  # for what answers, in seconds
 SHORT = {"LAUNCHER_DETECT_TIMEOUT": "1.5"}  # for what never does
-PATIENCE = 60.0  # for the doctor itself
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,85 @@ class Outcome:
         return {warning["id"]: warning for warning in found}
 
 
-def play(scenario: Scenario, built: Path) -> Outcome | NotPossible:
-    """Build the scenario's machine in a temporary folder, run the doctor on it, remove it."""
-    # Not in pytest's own folder, which nobody but root may enter.
-    folder = Path(tempfile.mkdtemp(prefix="launcher-doctor-"))
-    folder.chmod(0o755)
-    try:
-        return _play(scenario, folder, built)
-    except NotPossible as reason:
-        return reason
-    finally:
-        release(folder)
-        shutil.rmtree(folder)
+class Stage:
+    """Where scenarios are played one after the other, each in the folder of the one before.
+
+    A server has imported the doctor for all of them that begin like most do; the others are run by
+    a Python of their own.
+    """
+
+    def __init__(self, built: Path) -> None:
+        """Make it; `built` is where the simulator's libraries were compiled."""
+        # Not in pytest's own folder, which nobody but root may enter.
+        self._base = Path(tempfile.mkdtemp(prefix="launcher-doctor-"))
+        self._base.chmod(0o755)
+        self._folder = self._base / "machine"
+        self._built = built
+        self._folder.mkdir()
+        _, environ = prepare(Scenario("any", ""), self._folder, built)
+        self._server = Server(environ)
+
+    def close(self) -> None:
+        self._server.close()
+        shutil.rmtree(self._base)
+
+    def play(self, scenario: Scenario) -> Outcome | NotPossible:
+        """Build the scenario's machine, run the doctor on it, remove it."""
+        self._remove()
+        self._folder.mkdir()
+        try:
+            return self._play(scenario)
+        except NotPossible as reason:
+            return reason
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        if self._folder.exists():
+            release(self._folder)
+            shutil.rmtree(self._folder)
+
+    def _play(self, scenario: Scenario) -> Outcome:
+        if scenario.needs_root and os.geteuid() != 0:
+            raise NotPossible("only root can make that machine")
+        tree, environ = prepare(scenario, self._folder, self._built)
+        root = str(tree.root)
+        if scenario.started_well:
+            started = self._run("start_box", [root], environ)
+            assert started.returncode == 0, started.stderr
+        for step in scenario.tree:
+            step(tree)
+        tree.check()
+        wrapper = tuple(word.replace("ROOT", root) for word in scenario.wrapper)
+        if wrapper:
+            _check(wrapper)
+        how = ["--at-start"] if scenario.at_start else []
+        how += ["--collective"] if scenario.collective else []
+        done = self._run("run_doctor", [root, *how], environ, wrapper)
+        try:
+            return Outcome(done.returncode, json.loads(done.stdout), done.stderr)
+        except json.JSONDecodeError:
+            said = f"{scenario.id}: status {done.returncode}\n{done.stderr}"
+            raise AssertionError(said) from None
+
+    def _run(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        wrapper: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        if not wrapper and self._server.can(environ):
+            return self._server.run(module, arguments, environ, self._base)
+        return subprocess.run(
+            [*wrapper, sys.executable, "-m", f"testing.doctor.{module}", *arguments],
+            cwd=PROJECT,
+            env=dict(environ),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
 
 
 def prepare(scenario: Scenario, folder: Path, built: Path) -> tuple[Tree, dict[str, str]]:
@@ -108,28 +174,6 @@ def prepare(scenario: Scenario, folder: Path, built: Path) -> tuple[Tree, dict[s
     tree = Tree(folder, text, built)
     tree.make()
     return tree, _environ(scenario, folder, tree)
-
-
-def _play(scenario: Scenario, folder: Path, built: Path) -> Outcome:
-    if scenario.needs_root and os.geteuid() != 0:
-        raise NotPossible("only root can make that machine")
-    tree, environ = prepare(scenario, folder, built)
-    if scenario.started_well:
-        started = _run("testing.doctor.start_box", tree.root, environ)
-        assert started.returncode == 0, started.stderr
-    for step in scenario.tree:
-        step(tree)
-    tree.check()
-    wrapper = tuple(word.replace("ROOT", str(tree.root)) for word in scenario.wrapper)
-    if wrapper:
-        _check(wrapper)
-    how = ["--at-start"] if scenario.at_start else []
-    how += ["--collective"] if scenario.collective else []
-    done = _run("testing.doctor.run_doctor", tree.root, environ, wrapper, how)
-    try:
-        return Outcome(done.returncode, json.loads(done.stdout), done.stderr)
-    except json.JSONDecodeError:
-        raise AssertionError(f"{scenario.id}: status {done.returncode}\n{done.stderr}") from None
 
 
 def _check(wrapper: tuple[str, ...]) -> None:
@@ -160,21 +204,3 @@ def _environ(scenario: Scenario, folder: Path, tree: Tree) -> dict[str, str]:
     described = folder / "torch.json"
     described.write_text(json.dumps(scenario.torch))
     return {**environ, "PYTHONPATH": str(STAND_IN), "STAND_IN_TORCH": str(described)}
-
-
-def _run(
-    module: str,
-    root: Path,
-    environ: Mapping[str, str],
-    wrapper: Sequence[str] = (),
-    arguments: Sequence[str] = (),
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*wrapper, sys.executable, "-m", module, str(root), *arguments],
-        cwd=PROJECT,
-        env=dict(environ),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )

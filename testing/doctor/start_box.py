@@ -22,5 +22,10 @@ def main(root: Path) -> None:
         (directory / name).write_text(codec.to_json(value))
 
 
+def run(arguments: list[str]) -> int:
+    main(Path(*arguments))
+    return 0
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(run(sys.argv[1:]))

@@ -6,11 +6,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from queue import SimpleQueue
 
 import pytest
 
 from sim import driver
-from testing.doctor.scenario import Outcome, Scenario, play
+from testing.doctor.scenario import Outcome, Scenario, Stage
 from testing.doctor.tree import NotPossible
 
 Doctor = Callable[[Scenario], Outcome]
@@ -26,9 +28,21 @@ def doctor(request: pytest.FixtureRequest) -> Iterator[Doctor]:
     wanted = {spec.params["scenario"].id: spec.params["scenario"] for spec in specs if spec
               and "scenario" in spec.params}  # fmt: skip
     # Most of the time goes into waiting for children.
-    with ThreadPoolExecutor(max_workers=1 + (os.cpu_count() or 1)) as pool:
+    at_once = min(len(wanted), 1 + (os.cpu_count() or 1))
+    stages: SimpleQueue[Stage] = SimpleQueue()
+
+    def play(scenario: Scenario) -> Outcome | NotPossible:
+        stage = stages.get()
+        try:
+            return stage.play(scenario)
+        finally:
+            stages.put(stage)
+
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=at_once) as pool:
+        for _ in range(at_once):
+            stages.put(stack.enter_context(closing(Stage(built))))
         played: dict[str, Future[Outcome | NotPossible]] = {
-            name: pool.submit(play, scenario, built) for name, scenario in wanted.items()
+            name: pool.submit(play, scenario) for name, scenario in wanted.items()
         }
 
         def run(scenario: Scenario) -> Outcome:
