@@ -69,7 +69,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "NUL": _bytes(b"to\0ken"),
     "escapes": _bytes(b"to\033[2Jken"),
     "2 MB": _bytes(b"x" * (2 << 20)),
-    "2 MB of lines": _bytes(b"x\n" * (1 << 20)),
+    "2 MB of lines": _bytes(b"xxxxxxx\n" * (1 << 18)),
     "not base64": _bytes(b"ssh-ed25519 !!!! x\n"),
     "one word": _bytes(b"hello\n"),
     "a certificate's begin": _bytes(b"-----BEGIN CERTIFICATE-----\nx"),

@@ -120,11 +120,11 @@ def fixes(place: str) -> Iterator[tuple[str, str]]:
 
     Many fixes are the same whatever was seen: those are asked for on a machine that is well.
     """
+    *machines, generic = [at(place, seen) for seen in (*EVIDENCES, GENERIC)]
     for check in CHECKS:
         said = False
-        for seen in (*EVIDENCES, GENERIC):
-            here = at(place, seen)
-            if check.seen(here) or (seen is GENERIC and not said):
+        for here in (*machines, generic):
+            if check.seen(here) or (here is generic and not said):
                 with contextlib.suppress(StopIteration):  # it names the first GPU that is meant
                     fix = check.fix if isinstance(check.fix, str) else check.fix(here)
                     said = True

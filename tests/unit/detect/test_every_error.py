@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations, islice
 from pathlib import Path
 
 import pynvml
@@ -119,9 +120,24 @@ class Seen:
 def small(name: str) -> str:
     """Return a machine without its own faults, cut down to what has one of everything."""
     text = driver.find(name).read_text()
-    kept = [section for section in description.parse(text) if section.name != "faults"]
+    kept = [
+        description.Section(section.name, list(few_links(section)))
+        for section in description.parse(text)
+        if section.name != "faults"
+    ]
     gpus = [gpu for gpu in description.gpus(text) if gpu.get("state", "ok") == "ok"][:2]
     return description.select(description.write(kept), {gpu.index: None for gpu in gpus})
+
+
+def few_links(section: description.Section) -> Iterator[tuple[str, str]]:
+    """Yield its lines with one NVLink to each of two others: all links are asked alike."""
+    ends = 0
+    for key, value in section.lines:
+        if not key.startswith("nvlink "):
+            yield key, value
+        elif ends < 2:
+            yield f"nvlink {ends}", value
+            ends += 1
 
 
 def read(name: str, cases: Sequence[Case], folder: Path) -> list[Seen]:
@@ -156,11 +172,13 @@ def singles() -> Iterator[Case]:
 
 
 def pairs(name: str) -> Iterator[Case]:
-    """Yield every two calls, each with codes that the machine's name draws."""
+    """Yield every third of all two calls, each with codes that the machine's name draws.
+
+    Which third is the machine's place in the list: every two calls meet on five machines.
+    """
     draw = random.Random(name)
-    for at, one in enumerate(CALLS):
-        for other in CALLS[at + 1 :]:
-            yield Case(((one, draw.choice(CODES)), (other, draw.choice(CODES))))
+    for one, other in islice(combinations(CALLS, 2), MACHINES.index(name) % 3, None, 3):
+        yield Case(((one, draw.choice(CODES)), (other, draw.choice(CODES))))
 
 
 def test_the_calls_and_the_codes_are_those_of_the_source() -> None:
@@ -181,7 +199,7 @@ def test_every_code_on_every_call(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_every_two_calls_at_once(name: str, tmp_path: Path) -> None:
+def test_two_calls_at_once(name: str, tmp_path: Path) -> None:
     none, *seen = read(name, [Case(()), *pairs(name)], tmp_path)
     for one in seen:
         problems = list(wrong(one, none.report))
