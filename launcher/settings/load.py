@@ -12,10 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from launcher.model.errors import BadSetting, reason
+from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
-from launcher.model.plan import GpuRequest, KeyLine, Secret
-from launcher.paths.folder import read_text
+from launcher.model.plan import GpuRequest, KeyLine
 from launcher.settings import (
     accepts,
     address,
@@ -25,6 +24,7 @@ from launcher.settings import (
     key_sources,
     other_images,
     time_zone,
+    tokens,
 )
 from launcher.settings.environ import own, set_aside, unquoted, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
@@ -47,7 +47,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     for row in TABLE:
         values[row.field] = row.default
         said = _said(row, env, warnings)
-        problems.extend(_add_options(row, said, options))
+        problems.extend(_add_options(row, said, options, warnings))
         warnings.extend(_quoted_secret(row, said, env))
         for name, text in list(said.items())[:1]:
             try:
@@ -61,7 +61,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if options.taken.no_token and "jupyter_auth" not in given and _is_behind_a_proxy(env):
         values["jupyter_auth"] = "proxy"
     else:
-        warnings.extend(_empty_token(env, options))
+        warnings.extend(tokens.empty(_asking_for_none(env, options)))
     warnings.extend(address.doubts(env))
     warnings.extend(time_zone.doubts(env))
     warnings.extend(other_images.without_effect(env))
@@ -69,7 +69,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     for token in ("jupyter_token", "metrics_token"):
         if values[token] is None and values[f"{token}_file"]:
             given[token] = given[f"{token}_file"]
-            values[token] = _token_from_file(given[token], values[f"{token}_file"], problems)
+            values[token] = tokens.from_file(given[token], values[f"{token}_file"], problems)
     key_lines, key_source_set = _public_keys(env, values, problems, warnings)
     if "run_dir" not in given:
         values["run_dir"] = folders.run_dir()
@@ -146,6 +146,8 @@ def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str
                 f"{name}={text[:60]} comes from a Kubernetes service of that name and is ignored; "
                 "set enableServiceLinks: false in the pod to be rid of it"
             )
+        elif row.parse is accepts.token and tokens.is_unfilled(text):
+            warnings.append(tokens.unfilled(name))
         elif text and text not in other_images.PLACEHOLDERS.get(name, ()):
             said[name] = text
     return said
@@ -154,7 +156,7 @@ def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str
 def _quoted_secret(row: Setting, said: Mapping[str, str], env: Mapping[str, str]) -> list[str]:
     """Return a warning where what lets people in is not, byte for byte, what was given."""
     return [
-        f"{name} has quotes around it, as --env-file keeps them: they are not part of the value"
+        tokens.quoted(name)
         for name in list(said)[:1]
         if row.parse is accepts.token and name in env and said[name] != env[name].strip()
     ]
@@ -215,14 +217,10 @@ def _unknown(env: Mapping[str, str]) -> list[str]:
     return warnings
 
 
-def _empty_token(env: Mapping[str, str], options: _Options) -> list[str]:
-    """Return a warning where somebody asks for no token at all."""
+def _asking_for_none(env: Mapping[str, str], options: _Options) -> list[str]:
+    """Return the names by which somebody asks for no token at all."""
     names = [] if unquoted(env.get("JUPYTER_TOKEN", "unset")) else ["JUPYTER_TOKEN"]
-    names += [f"{options.name}: the token"] if options.taken.no_token else []
-    return [
-        f"{name} is empty, which would open Jupyter to everyone; a token is used instead"
-        for name in names
-    ]
+    return names + ([f"{options.name}: the token"] if options.taken.no_token else [])
 
 
 def _is_behind_a_proxy(env: Mapping[str, str]) -> bool:
@@ -250,11 +248,16 @@ def _jupyter_options(env: Mapping[str, str]) -> _Options:
     return _Options(name, jupyter_options.take(words))
 
 
-def _add_options(row: Setting, said: dict[str, str], options: _Options) -> list[str]:
+def _add_options(
+    row: Setting, said: dict[str, str], options: _Options, warnings: list[str]
+) -> list[str]:
     """Let options of Jupyter's say what is a setting; return where they contradict it."""
     problems = []
     for option, text in options.taken.settings.get(row.field, ()):
         name = f"{options.name} {option}"
+        if row.parse is accepts.token and tokens.is_unfilled(text):
+            warnings.append(tokens.unfilled(name))
+            continue
         if not said:
             said[name] = text
             continue
@@ -285,16 +288,3 @@ def _public_keys(
         [directory, values["keys_dir"]] if directory else [values["keys_dir"]],
         warnings,
     )
-
-
-def _token_from_file(name: str, path: str, problems: list[str]) -> Secret | None:
-    try:
-        text = read_text(path).strip()
-        if not text:
-            raise ValueError("a token in the file, which is empty")
-        return accepts.token(text)
-    except OSError as err:
-        problems.append(f"{name}={path!r}: cannot read it: {reason(err)}")
-    except ValueError as accepted:
-        problems.append(f"{name}={path!r}: expected {accepted}")
-    return None
