@@ -52,7 +52,7 @@ USES = {
     "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},
     "cluster": {"detect", "gpus", "model", "process"},
-    "supervise": {"box", "detect", "model", "process", "settings"},
+    "supervise": {"box", "checks", "detect", "model", "process", "settings"},
     "watch": {
         "box", "checks", "detect", "doctor", "gpus", "model", "paths", "process", "settings",
         "supervise", "text",

@@ -23,7 +23,8 @@ import signal
 import site
 import socket
 import sys
-from typing import Any, ClassVar
+from importlib.util import find_spec
+from typing import Any, ClassVar, NoReturn
 
 # What is imported stays: collecting it again and again costs a tenth of the start.
 gc.disable()
@@ -33,21 +34,33 @@ gc.disable()
 # import, so it only drops those formats.  Kernels are other processes and do not inherit it.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
+CANNOT = 78  # exit status: another start would end the same way (supervise/program.py)
+
+
+def give_up(what: str, fix: str) -> NoReturn:
+    """End as what cannot run here, with what is wrong and how to mend it."""
+    print(f"{what}\n  fix: {fix}", flush=True)
+    sys.exit(CANNOT)
+
+
 try:
     import zmq
-except ModuleNotFoundError:
-    sys.exit(
-        f"Jupyter is not installed for {sys.executable}, so there are no notebooks.\n"
-        "  fix: name the Python that has it (LAUNCHER_PYTHON=/usr/bin/python3), install it\n"
-        "       (pip install jupyterlab), or start without it (LAUNCHER_SERVICES=ssh)"
+    from jupyter_client.connect import LocalPortCache
+    from jupyter_server.serverapp import ServerApp
+    from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+    from tornado.ioloop import IOLoop
+    from tornado.web import HTTPError
+    from traitlets import TraitError
+    from traitlets.config import Config
+
+    if find_spec("jupyterlab") is None:  # ipykernel alone brings most of these along
+        raise ModuleNotFoundError("No module named 'jupyterlab'", name="jupyterlab")
+except ModuleNotFoundError as err:
+    give_up(
+        f"Jupyter is not installed for {sys.executable}, so there are no notebooks: {err}.",
+        "name the Python that has it (LAUNCHER_PYTHON=/usr/bin/python3), install it\n"
+        "       (pip install jupyterlab), or start without it (LAUNCHER_SERVICES=ssh)",
     )
-from jupyter_client.connect import LocalPortCache  # noqa: E402
-from jupyter_server.serverapp import ServerApp  # noqa: E402
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager  # noqa: E402
-from tornado.ioloop import IOLoop  # noqa: E402
-from tornado.web import HTTPError  # noqa: E402
-from traitlets import TraitError  # noqa: E402
-from traitlets.config import Config  # noqa: E402
 
 # What an ordinary start says is said within this time; then Jupyter's log opens.
 QUIET_SECONDS = 1.5
@@ -252,8 +265,13 @@ def starter(hub: bool) -> Any:
 
     if not hub:
         return LabApp
-    from jupyterhub.singleuser.extension import JupyterHubSingleUser
-
+    try:
+        from jupyterhub.singleuser.extension import JupyterHubSingleUser
+    except ModuleNotFoundError as err:
+        give_up(
+            f"A JupyterHub started this box, and {sys.executable} has no jupyterhub: {err}.",
+            "install that of the hub's version in the image: pip install jupyterhub==VERSION",
+        )
     return JupyterHubSingleUser
 
 

@@ -195,6 +195,7 @@ class Supervision(NamedTuple):
     restart_delay: float = 30.0  # seconds, the longest wait before another start
     stop_timeout: float = 8.0  # seconds from a stop request until PID 1 kills what is left
     safe_mode: bool = False  # nothing of supervisor.d
+    place: str = "docker"  # in whose words its messages are (checks/facts/places)
 
 
 class Plan(NamedTuple):

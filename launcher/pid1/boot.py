@@ -34,7 +34,7 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
     if meant.services:
         os.chdir("/")  # the workspace is a mount that may go away, or be taken away
     out = Pump(1 if meant.services else 2)
-    box = Init(out)
+    box = Init(out, _for_this_place)
     try:
         asked = driver.ask(box)
         if not meant.services:

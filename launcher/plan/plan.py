@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from launcher.checks.facts.how_to_run import place_of
 from launcher.model import run_files
 from launcher.model.errors import NoUsableGpu
 from launcher.model.host import Host
@@ -102,7 +103,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         devices=devices.count,
         device_remarks=devices.remarks,
         ready_timeout=settings.ready_timeout,
-        supervision=plan_supervision(settings),
+        supervision=plan_supervision(settings, machine.host),
         gpu_watch=settings.gpu_watch,
         check_pytorch=settings.check_pytorch,
         gpu_patience=plan_patience(settings, machine.report),
@@ -153,13 +154,14 @@ def plan_patience(settings: Settings, report: GpuReport) -> float:
     return max(_LEAST_PATIENCE, settings.detect_timeout, _TIMES * (report.seconds or 0.0))
 
 
-def plan_supervision(settings: Settings) -> Supervision:
+def plan_supervision(settings: Settings, host: Host) -> Supervision:
     return Supervision(
         programs=settings.services,
         required=tuple(program_of(name) for name in settings.required_services),
         restart_delay=settings.restart_delay,
         stop_timeout=settings.stop_timeout,
         safe_mode=settings.safe_mode,
+        place=place_of(host),
     )
 
 

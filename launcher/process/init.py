@@ -70,8 +70,10 @@ class Child:
 class Init:
     """The process table of the box."""
 
-    def __init__(self, out: Pump) -> None:
+    def __init__(self, out: Pump, fitted: Callable[[str], str] = str) -> None:
+        """`fitted` says a message in the words of the place where the box runs."""
         self.out = out
+        self._fitted = fitted
         self.signals: list[int] = []  # asked for while something else was waited for
         self.stopping = False
         self.stop_timeout = math.inf  # seconds from a stop request until what is left is killed
@@ -237,7 +239,8 @@ class Init:
         try:
             act(argument)
         except OSError as err:
-            self.out.say(f"launcher: cannot act on {signal_name(number)}: {reason(err)}")
+            why = self._fitted(reason(err))
+            self.out.say(f"launcher: cannot act on {signal_name(number)}: {why}")
 
     def end_stragglers(self) -> None:
         """End whatever is left: TERM, a moment of grace, KILL."""

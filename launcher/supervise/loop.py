@@ -71,7 +71,7 @@ def supervise(run_dir: str, parent: int) -> int:
         with contextlib.suppress(asyncore.ExitNow):
             supervisor.main()
     except LauncherError as err:
-        for line in str(err).splitlines():
+        for line in options.fitted(str(err)).splitlines():
             pump.say(f"launcher: {line}")
         options.exit_code = err.exit_code
     options.close_httpservers()

@@ -144,6 +144,12 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
 
     # --- saying ---
 
+    def fitted(self, message: str) -> str:
+        """Return a message in the words of the place where the box runs."""
+        from launcher.checks.facts import how_to_run  # only where something cannot be done
+
+        return how_to_run.fit_at(message, self.supervision.place)
+
     def show(self, program: str, lines: list[bytes]) -> None:
         """Put lines into the container's log; watch speaks for the launcher itself."""
         prefix = b"" if program == "watch" else program.encode(errors="replace") + b" | "
@@ -162,17 +168,18 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
     def failed(self, process: Any) -> None:
         """Say that a program failed for good, and end the box where it is required."""
         name, required = process.config.name, process.config.required
-        why = process.end or process.spawnerr
-        said = f"launcher: {name} failed for good ({why}), so the container ends"
-        if not required:
-            said = f"launcher: {name} failed for good ({why}), and the box goes on without it"
+        why = f"failed for good ({process.end or process.spawnerr})"
         file = process.last_lines_file()
+        if process.hopeless:  # tried once, so its lines stand right above
+            why, file = "cannot run here, as it says above", None
+        rest = "so the container ends" if required else "and the box goes on without it"
+        said = f"launcher: {name} {why}, {rest}"
         lines = files.last_lines(file) if file else []
         self.pump.say(f"{said}. Its last lines:" if lines else said)
         for line in lines:
             self.pump.say(f"    {line}")
         if required:
-            self.exit_code = StartFailed.exit_code
+            self.exit_code = (BadSetting if process.hopeless else StartFailed).exit_code
             self.mood = SupervisorStates.SHUTDOWN
         else:
             self.pump.say(f"launcher: to start {name} again: launcher restart {name}")
@@ -199,7 +206,7 @@ class BoxOptions(ServerOptions):  # type: ignore[misc]
             if self.child.ours and argv[:2] == ["launcher", "exec"]:
                 become.become(become.load_service(self.run_dir, argv[2]))
         except LauncherError as err:
-            os.write(2, f"{err}\n".encode(errors="replace"))
+            os.write(2, f"{self.fitted(str(err))}\n".encode(errors="replace"))
             os._exit(err.exit_code)
         if self.child.ours:  # root's Python runs with -I, which pip's scripts have not
             filename, argv = (

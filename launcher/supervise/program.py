@@ -68,6 +68,7 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
     end: str | None = None  # how it ended last
     since = 0.0  # CLOCK_MONOTONIC, seconds
     kills = 0  # SIGKILLs at its stop
+    hopeless = False  # it said that another start would end the same way
 
     # --- starting ---
 
@@ -103,7 +104,8 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
 
         supervisor starts what has ended again at once, and for ever.
         """
-        if self.state != ProcessStates.EXITED or CLOCK.time() >= self.delay:
+        over = self.hopeless or CLOCK.time() < self.delay
+        if self.state != ProcessStates.EXITED or not over:
             super().transition()
 
     def due(self) -> float:
@@ -130,6 +132,9 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
         by_us = bool(self.kills)
         if sts == signal.SIGKILL and not by_us and self.config.options.memory_kills.recent():
             self.end += f", {cgroup.reason()}"
+        self.hopeless = self.config.name == "jupyter" and self.end == _HOPELESS
+        if self.hopeless:
+            self.backoff = int(self.config.startretries)  # this was the last try
         dispatchers = list(self.dispatchers.values())
         super().finish(pid, sts)
         for dispatcher in dispatchers:  # something it started may still hold the pipe
@@ -180,6 +185,8 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
 
     def _is_restarted(self) -> bool:
         """Say whether supervisor starts it again, after an end in the running state."""
+        if self.hopeless:
+            return False
         if self.config.autorestart is RestartUnconditionally:
             return True
         return bool(self.config.autorestart) and self.exitstatus not in self.config.exitcodes
@@ -219,7 +226,9 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
         return None
 
 
-UNUSED = 83  # exit status of our Jupyter where it ended because nobody used it (guest/jupyter.py)
+# Exit statuses of our Jupyter (guest/jupyter.py): nobody used it; it is not installed.
+UNUSED, CANNOT = 83, 78
+_HOPELESS = f"exit status {CANNOT}"  # in describe_end's words
 FORGOTTEN_AFTER = 60.0  # seconds of running
 _ALWAYS_SAID = 5  # ends in a row; of those that follow, every tenth
 _MOST_DOUBLINGS = 30  # 2.0 ** 1024 is an OverflowError, and a program may end for years

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from launcher.box import files, ssh_keys
 from launcher.box.run_dir import read_value
+from launcher.checks.facts.how_to_run import fit
 from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
@@ -56,7 +57,7 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     try:
         files.write([RenderedFile(f"{box.run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
     except BadSetting as err:
-        say(f"launcher: {err}")
+        say(f"launcher: {fit(str(err), machine.host)}")
     for line in text.split("\n"):
         say(line)
     tell(probes, True)

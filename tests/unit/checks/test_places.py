@@ -191,6 +191,7 @@ def test_what_the_banner_says_has_no_words_of_another_place(place: str) -> None:
             assert not foreign(f"{note.means}; {note.fix}", place), f"{note.id}: {note.fix}"
             if place == "plain":
                 assert "on the host: " not in note.fix, note.fix
+        assert case.plan().supervision.place == place_of(case.machine.host)
     assert len(seen) > 10
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "launcher" / "guest" / "jupyter.py"
 
 
@@ -63,3 +65,35 @@ kernels.pinned_superclass.list_kernel_ids = lambda self: list(self._kernels)
 print([model["id"] for model in kernels.list_kernels()])
 """)
     assert said == "['made']\n"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        ("zmq", "Jupyter is not installed for"),
+        ("jupyter_server", "Jupyter is not installed for"),
+        ("jupyterlab", "Jupyter is not installed for"),  # ipykernel brings the rest along
+    ],
+)
+def test_what_is_not_installed_is_named_with_what_mends_it(hidden: str, said: str) -> None:
+    hide = f"import sys; sys.modules[{hidden!r}] = None"
+    code = f"{hide}\nimport runpy; runpy.run_path({str(SCRIPT)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert (done.returncode, done.stderr) == (78, "")
+    first, fix, *_ = done.stdout.splitlines()
+    assert first.startswith(f"{said} {sys.executable}, so there are no notebooks: ")
+    assert hidden in first
+    assert fix.startswith("  fix: name the Python that has it (LAUNCHER_PYTHON=")
+
+
+def test_a_hub_s_box_without_jupyterhub_says_so() -> None:
+    code = "import sys; sys.modules['jupyterhub'] = None; starter(True)"
+    text = f"import runpy\nglobals().update(runpy.run_path({str(SCRIPT)!r}))\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 78
+    assert done.stdout.startswith("A JupyterHub started this box, and ")
+    assert "pip install jupyterhub==VERSION" in done.stdout

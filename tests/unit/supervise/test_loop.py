@@ -504,6 +504,37 @@ def test_a_required_program_ends_the_box(box, pipe) -> None:
     assert started.options.mood == SupervisorStates.SHUTDOWN
 
 
+@pytest.mark.parametrize("startsecs", [0, 5])  # it has run, or ended too early
+@pytest.mark.parametrize("required", [("mine",), ()])
+def test_a_jupyter_that_is_not_there_is_tried_once(box, pipe, startsecs, required) -> None:
+    section = "command=/bin/sh -c 'echo fix: install it; exit 78'\nstartretries=3\n"
+    started = box(f"{section}autorestart=true\nstartsecs={startsecs}\n", required=required)
+    started.process.config.name = "jupyter"
+    started.turn_until(ProcessStates.FATAL, ProcessStates.EXITED)
+    for _ in range(20):
+        started.turn()
+    assert started.process.starts == 1
+    said = read_all(pipe[0]).decode()
+    assert said.count("fix: install it") == 1
+    assert started.options.exit_code == (78 if required else 0)
+    assert ("as it says above, so the container ends" in said) == bool(required)
+    stopping = started.options.mood == SupervisorStates.SHUTDOWN
+    assert stopping == bool(required)
+
+
+def test_another_program_s_78_is_a_failure_like_others(box, pipe) -> None:
+    started = box("command=/bin/sh -c 'exit 78'\nstartretries=1\nstartsecs=5\n", restart_delay=0.05)
+    started.turn_until(ProcessStates.FATAL)
+    assert started.process.starts == 2
+    assert "failed for good (exit status 78)" in read_all(pipe[0]).decode()
+
+
+def test_what_supervise_cannot_do_is_said_in_the_place_s_words(make: Make) -> None:
+    said = "no more processes and threads are allowed here: docker run --pids-limit=-1 …"
+    assert make().fitted(said) == said
+    assert "TasksMax=" in make(Supervision(place="plain")).fitted(said)
+
+
 def test_one_that_is_not_there_says_so(box, pipe) -> None:
     box("command=/no/such/program\nstartretries=0\n").turn_until(ProcessStates.FATAL)
     said = "launcher: mine failed for good (can't find command '/no/such/program')"
