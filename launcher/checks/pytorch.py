@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launcher.checks.check import CPU_ONLY, Check, plural
+from launcher.checks.facts import replaced
 from launcher.checks.facts.computing import (
     code_of,
     computes,
@@ -179,6 +180,17 @@ def _self_test(seen: Evidence) -> str | None:
     return next(words(report), f"CUDA error {_VALIDITY}")
 
 
+def _self_test_fix(seen: Evidence) -> str:
+    """Return how to have PyTorch's files again as they were built, then the driver's."""
+    image, origin = seen.image_torch, (seen.torch.origin if seen.torch else None) or ""
+    own = image is not None and origin.startswith(f"{image.prefix}/")
+    anew = "create the container anew, with the image's own PyTorch"
+    return (
+        f"{anew if own else another_build(seen)}; if it stays, on the host: reinstall the NVIDIA "
+        "driver and reboot, then create the container anew"
+    )
+
+
 def _disagrees(seen: Evidence) -> str | None:
     report, trial = report_of(seen), trial_of(seen)
     if report is None or trial is None or trial.outcome != "ok" or not trial.devices:
@@ -207,32 +219,6 @@ def _sees_fewer(seen: Evidence) -> str | None:
     if trial.outcome != "ok" or report.devices >= len(trial.devices):
         return None
     return f"PyTorch sees {report.devices} of {plural(len(trial.devices), 'device')}"
-
-
-def _swapped(seen: Evidence) -> str | None:
-    report, image = seen.torch, seen.image_torch
-    if report is None or image is None or not report.origin:
-        return None
-    inside = report.origin.startswith(f"{image.prefix}/")
-    public = (report.version or "").partition("+")[0]
-    # Where it cannot be imported, nobody knows what it is.
-    if inside and (report.version is None or image.version in (report.version, public)):
-        return None
-    what = f"PyTorch {report.version}" if report.version else "a PyTorch that cannot be imported"
-    return f"{what} in {_place(report)} takes the place of the image's {image.version}"
-
-
-def _place(report: TorchReport) -> str:
-    return (report.origin or "").removesuffix("/torch/__init__.py")
-
-
-def _image_again(seen: Evidence) -> str:
-    place = _place(seen.torch) if seen.torch else ""
-    if seen.image_torch and place.startswith(f"{seen.image_torch.prefix}/"):
-        return "a new container of the image has its own again"
-    if place in seen.environ.get("PYTHONPATH", "").split(":"):
-        return f"in the container: take {place} out of PYTHONPATH"
-    return "in the container: pip uninstall torch torchvision torchaudio; the image's stay"
 
 
 def _nvml_check(seen: Evidence) -> str | None:
@@ -273,16 +259,17 @@ CHECKS: tuple[Check, ...] = (
     Check("pytorch.out_of_memory", _out_of_memory, "other processes hold the GPU's memory",
           lambda seen: "on the host: nvidia-smi shows who holds it: end that; or take another "
           f"GPU: {give_named(seen, 'N')}"),
-    Check("pytorch.self_test", _self_test, CPU_ONLY,
-          "in the container: pip install --force-reinstall torch; if it stays, on the host: "
-          "reinstall the NVIDIA driver and reboot, then create the container anew"),
+    Check("pytorch.self_test", _self_test, CPU_ONLY, _self_test_fix),
     Check("pytorch.disagrees", _disagrees, CPU_ONLY, _SET_INSIDE),
     Check("pytorch.fails", _fails, "programs cannot compute on this GPU",
           f"in the container, to see it alone: CUDA_LAUNCH_BLOCKING=1 {_TRY}"),
     Check("pytorch.sees_fewer", _sees_fewer, "programs leave the other devices idle", _SET_INSIDE),
-    Check("pytorch.swapped", _swapped,
+    Check("pytorch.swapped", replaced.swapped,
           "what was built for the image's does not fit it, torchvision and torchaudio first",
-          _image_again, warning=True),
+          replaced.image_again, warning=True),
+    Check("pytorch.mismatched", replaced.mismatched,
+          "importing it fails, or its operators are missing", replaced.fitting_again,
+          warning=True),
     Check("pytorch.nvml_based_check", _nvml_check,
           "torch.cuda.is_available() only counts GPUs: it says True where CUDA is broken",
           f"in the container: unset {_NVML_CHECK}, unless you fork after asking", warning=True),

@@ -42,14 +42,17 @@ def package_files(prefix: Path, name: str) -> Iterator[Path]:
 def _prefixes(prefix: Path) -> Iterator[Path]:
     """Yield an environment's prefix, and those of the Python below it where it sees its packages.
 
-    docs.python.org/3/library/site.html: pyvenv.cfg.  Debian's and NVIDIA's Python have more below
-    /usr/local.
+    docs.python.org/3/library/site.html: pyvenv.cfg.  Debian's Python, which NVIDIA's images have,
+    looks below /usr/local before it looks below /usr.
     """
-    yield prefix
     told = _environment(prefix)
-    if told.get("include-system-site-packages", "").lower() == "true" and "home" in told:
-        base = Path(told["home"]).parent
-        yield from (base, base / "local")
+    base: Path | None = prefix
+    if told:
+        yield prefix
+        sees = told.get("include-system-site-packages", "").lower() == "true" and "home" in told
+        base = Path(told["home"]).parent if sees else None
+    if base is not None:
+        yield from (base / "local", base)
 
 
 def minor_version(python: str) -> str:
@@ -93,14 +96,13 @@ def _assigned(path: Path | None) -> dict[str, str]:
     return {name: value for name, _, value in re.findall(_ASSIGNED, text)}
 
 
-def constrained_torch(python: str) -> str | None:
-    """Return the version that image/build/constrain-torch holds pip to: the image's own."""
+def constraints(python: str) -> dict[str, str]:
+    """Return the versions that image/build/constrain-torch holds pip to: the image's own."""
     try:
         text = read_text(str(Path(python).parent.parent / "torch-constraints.txt"))
     except OSError:
-        return None
-    found = re.search(r"^torch==(\S+)$", text, re.MULTILINE)
-    return found[1] if found else None
+        return {}
+    return dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE))
 
 
 def nccl_version(python: str) -> str | None:

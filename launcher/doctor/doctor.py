@@ -149,8 +149,11 @@ def _python(settings: Settings, machine: Machine) -> str:
 
 
 def _image_torch(settings: Settings) -> ImageTorch | None:
-    version = user_python.constrained_torch(settings.python)
-    return ImageTorch(version, settings.python.rpartition("/bin/")[0]) if version else None
+    pins = user_python.constraints(settings.python)
+    if "torch" not in pins:
+        return None
+    beside = tuple((name, pins[name]) for name in ("torchvision", "torchaudio") if name in pins)
+    return ImageTorch(pins["torch"], settings.python.rpartition("/bin/")[0], beside)
 
 
 def _with_collective(

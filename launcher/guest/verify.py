@@ -6,6 +6,7 @@ process holds it, when its memory has faults: only doing something tells.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -55,8 +56,26 @@ def _verify() -> dict[str, object]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # whatever PYTHONWARNINGS says
         found = {"outcome": "ok", "version": version, **_build(torch), **_use(torch)}
+        found["beside"] = list(_beside())
     said = dict.fromkeys(_one_line(str(one.message)) for one in caught)
     return {**found, "warnings": list(said)}
+
+
+def _beside() -> Iterator[dict[str, object]]:
+    """Yield what is installed that fits one PyTorch alone, as its metadata say.
+
+    It is not imported: that takes its time, and may fail or crash.
+    """
+    from importlib.metadata import distribution
+
+    for name in ("torchvision", "torchaudio"):
+        with contextlib.suppress(Exception):  # it is not there, or its metadata are damaged
+            found = distribution(name)
+            wanted = (re.match(r"torch\s*\(?==\s*([\w.+!]+)", one) for one in found.requires or ())
+            torch = next((one[1] for one in wanted if one), None)
+            place = str(found.locate_file("")).rstrip("/")
+            if version := found.version:
+                yield {"name": name, "version": version, "place": place, "torch": torch}
 
 
 def _build(torch: Any) -> dict[str, object]:

@@ -63,6 +63,16 @@ class ImageTorch(NamedTuple):
 
     version: str  # "2.6.0"
     prefix: str  # of the environment that it is in
+    beside: tuple[tuple[str, str], ...] = ()  # ("torchvision", "0.21.0"): what it was built with
+
+
+class Beside(NamedTuple):
+    """A package beside PyTorch that fits one of its versions alone."""
+
+    name: str  # "torchvision" | "torchaudio"
+    version: str
+    place: str  # the folder of packages that it is in
+    torch: str | None = None  # the version that it asks for
 
 
 class TorchFailure(NamedTuple):
@@ -90,6 +100,7 @@ class TorchReport(NamedTuple):
     names: tuple[str, ...] = ()
     failures: tuple[TorchFailure, ...] = ()
     how: str = AS_GIVEN  # the environment it ran in, as of a CudaTrial
+    beside: tuple[Beside, ...] = ()
 
 
 class Evidence(NamedTuple):

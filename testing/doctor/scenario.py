@@ -39,6 +39,8 @@ class Scenario:
     tree: tuple[Step, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     torch: Mapping[str, object] | str = field(default_factory=dict)  # or the path of a real one
+    # Packages beside it: their version, and that of the PyTorch that they were built for.
+    beside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()  # a command that runs the doctor; "ROOT" in it is the tree
     started_well: bool = False  # the box was started before this happened to it
     needs_root: bool = False  # it is about what root may and others may not
@@ -203,4 +205,18 @@ def _environ(scenario: Scenario, folder: Path, tree: Tree) -> dict[str, str]:
         return {**environ, "PYTHONPATH": scenario.torch}
     described = folder / "torch.json"
     described.write_text(json.dumps(scenario.torch))
-    return {**environ, "PYTHONPATH": str(STAND_IN), "STAND_IN_TORCH": str(described)}
+    packages = f"{STAND_IN}:{_put_beside(scenario, folder)}"
+    return {**environ, "PYTHONPATH": packages, "STAND_IN_TORCH": str(described)}
+
+
+def _put_beside(scenario: Scenario, folder: Path) -> Path:
+    """Install, as far as their metadata go, the packages that were built for some PyTorch."""
+    packages = folder / "packages"
+    packages.mkdir()
+    for name, (version, torch) in scenario.beside.items():
+        info = packages / f"{name}-{version}.dist-info"
+        info.mkdir()
+        said = {"Metadata-Version": "2.1", "Name": name, "Version": version}
+        said["Requires-Dist"] = f"torch=={torch}"
+        (info / "METADATA").write_text("".join(f"{key}: {text}\n" for key, text in said.items()))
+    return packages

@@ -172,7 +172,7 @@ PYTORCH = (
             "available": False, "init": COUNT_FAILS,
             "warning": f"CUDA initialization: {COUNT_FAILS}",
         },
-        seen=("103",), names=("reinstall the NVIDIA driver",),
+        seen=("103",), names=("torch==2.6.0", "reinstall the NVIDIA driver"),
     ),
     Scenario(
         "torch-disagrees", "CUDA works, PyTorch says that it does not.", "pytorch.disagrees",
@@ -187,6 +187,12 @@ PYTORCH = (
     Scenario(
         "torch-sees-fewer", "PyTorch counts one device of two.", "pytorch.sees_fewer",
         torch={"devices": 1}, seen=("1", "2"),
+    ),
+    Scenario(
+        "torchvision-of-another", "torchvision was built for another PyTorch.",
+        beside={"torchvision": ("0.22.1", "2.7.1"), "torchaudio": ("2.6.0", "2.6.0")},
+        warns=("pytorch.mismatched",), seen=("torchvision 0.22.1", "2.7.1", "2.6.0+cu124"),
+        names=("pip install --force-reinstall --no-deps torchvision==",),
     ),
     Scenario(
         "nvml-based-check", "PYTORCH_NVML_BASED_CUDA_CHECK is set.",

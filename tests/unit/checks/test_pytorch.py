@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from launcher.checks.facts.wheels import (
 )
 from launcher.model.evidence import (
     CLEAN,
+    Beside,
     CudaTrial,
     Evidence,
     ImageTorch,
@@ -392,3 +395,96 @@ def test_the_images_own_is_not(version: str | None) -> None:
     for image in (IMAGE, None):
         seen = replace(healthy(), torch=report, image_torch=image)
         assert "pytorch.swapped" not in [one.id for one in verdict(seen).warnings]
+
+
+# --- what was built for another PyTorch ----------------------------------------------------------
+
+OWN = "/opt/venv/lib/python3.11/site-packages"
+WITH_VISION = IMAGE._replace(beside=(("torchvision", "0.21.0"), ("torchaudio", "2.6.0")))
+
+
+def beside(*others: Beside, version: str = "2.6.0+cu124", place: str = OWN) -> Evidence:
+    report = TorchReport(
+        "ok", origin=f"{place}/torch/__init__.py", version=version, beside=tuple(others)
+    )
+    return replace(healthy(environ={"PYTHONPATH": "/src"}), torch=report)
+
+
+def mismatches(seen: Evidence) -> list[str]:
+    warnings = [one for one in verdict(seen).warnings if one.id == "pytorch.mismatched"]
+    return [f"{one.what}; {one.fix}" for one in warnings]
+
+
+@pytest.mark.parametrize(
+    ("place", "fix"),
+    [
+        (ABOVE, "pip uninstall torchvision; the image's stays"),
+        ("/src", "take /src out of PYTHONPATH"),
+        (OWN, "a new container of the image"),
+    ],
+)
+def test_a_torchvision_in_the_images_place_is_named(place: str, fix: str) -> None:
+    wrong = Beside("torchvision", "0.22.1", place, "2.7.1")
+    (said,) = mismatches(replace(beside(wrong), image_torch=WITH_VISION))
+    assert f"torchvision 0.22.1 in {place} is built for PyTorch 2.7.1; 2.6.0+cu124 is here" in said
+    assert fix in said
+
+
+def test_one_that_does_not_say_for_which_is_told_by_the_images() -> None:
+    wrong = Beside("torchaudio", "2.11.0", ABOVE)
+    (said,) = mismatches(replace(beside(wrong), image_torch=WITH_VISION))
+    assert "takes the place of the image's 2.6.0" in said
+    assert mismatches(beside(wrong)) == [], "without an image nobody knows"
+
+
+def test_in_a_base_of_others_it_is_told_by_what_it_asks_for() -> None:
+    """NVIDIA's PyTorch: 2.8.0a0 is what its own torchvision asks for, if it asks at all."""
+    nv = {
+        "version": "2.8.0a0+5228986c39.nv25.06",
+        "place": "/usr/local/lib/python3.12/dist-packages",
+    }
+    own = Beside("torchvision", "0.22.0a0+95f10a4e", nv["place"], "2.8.0a0")
+    assert mismatches(beside(own, own._replace(torch=None), **nv)) == []
+    (said,) = mismatches(beside(own._replace(version="0.24.0", torch="2.9.0"), **nv))
+    assert "--no-deps torchvision==…" in said
+    assert "2.8.0a0+5228986c39.nv25.06" in said
+
+
+@pytest.mark.parametrize(
+    ("image", "others"),
+    [
+        (WITH_VISION, (Beside("torchvision", "0.21.0+cu124", OWN, "2.6.0"),)),
+        (WITH_VISION, (Beside("torchaudio", "2.6.0", OWN, "9.9"),)),  # its builder's business
+        (WITH_VISION, ()),
+        (None, (Beside("torchvision", "0.21.0", OWN, "2.6.0+cu126"),)),
+        (IMAGE, (Beside("torchvision", "0.21.0", OWN, "2.6.0"),)),
+    ],
+)
+def test_what_belongs_together_is_not(image: ImageTorch | None, others: tuple[Beside, ...]) -> None:
+    assert mismatches(replace(beside(*others), image_torch=image)) == []
+
+
+def test_where_pytorch_was_swapped_that_is_said_alone() -> None:
+    own = Beside("torchvision", "0.21.0", OWN, "2.6.0")
+    seen = replace(beside(own, version="2.7.1", place=ABOVE), image_torch=WITH_VISION)
+    assert mismatches(seen) == []
+    assert "pytorch.swapped" in [one.id for one in verdict(seen).warnings]
+
+
+@pytest.mark.parametrize(
+    ("image", "fix"),
+    [(IMAGE, "create the container anew, with the image's own PyTorch; "), (None, "torch==2.6.0")],
+)
+def test_after_a_failed_self_test_the_same_build_comes_again(
+    image: ImageTorch | None, fix: str
+) -> None:
+    """Without a version pip would bring the newest, which neither CUDA nor torchvision expects."""
+    failed = with_torch(
+        devices=0, available=False, error="x", error_code=103, version="2.6.0+cu124",
+        origin=f"{OWN}/torch/__init__.py",
+    )  # fmt: skip
+    failure = verdict(replace(failed, image_torch=image)).failure
+    assert failure is not None
+    assert failure.id == "pytorch.self_test"
+    assert fix in failure.fix
+    assert not re.search(r"install [^;]*torch(?!==)", failure.fix)

@@ -59,3 +59,17 @@ def test_without_pyvenv_cfg_its_own_folders_are_all(tmp_path: Path) -> None:
     put_torch(tmp_path / "lib/python3.11/site-packages")
     found = user_python.read_versions(str(tmp_path / "bin/python"))
     assert found == Versions("3.11", "2.6.0a0+nv25.01", "12.8")
+
+
+@pytest.mark.parametrize("sees_it", [None, "true"])
+def test_below_usr_local_is_first_as_debian_s_python_looks(
+    tmp_path: Path, sees_it: str | None
+) -> None:
+    """Named itself, or seen by an environment: NVIDIA's PyTorch is there, and not Ubuntu's."""
+    base = tmp_path / "usr"
+    put_torch(base / "lib/python3/dist-packages", "__version__ = '2.6.0+debian'\n")
+    put_torch(base / "local/lib/python3.12/dist-packages")
+    python = str(base / "bin/python3")
+    if sees_it:
+        python = environment(tmp_path / "venv", base, sees_it)
+    assert user_python.read_versions(python).pytorch == "2.6.0a0+nv25.01"

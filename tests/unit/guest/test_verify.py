@@ -100,8 +100,36 @@ def test_every_device_computes(tmp_path: Path) -> None:
         "devices": 2,
         "names": ["NVIDIA H100", "NVIDIA H100"],
         "failures": [],
+        "beside": [],
         "warnings": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("requires", "torch"),
+    [
+        ("torch==2.7.1", "2.7.1"),
+        ("torch (==2.7.1+cu126)", "2.7.1+cu126"),
+        ("torch", None),
+        ("torch>=2", None),
+        ("torchmetrics==1.0", None),
+    ],
+)
+def test_what_was_built_for_one_pytorch_is_told_with_its_place(
+    tmp_path: Path, requires: str, torch: str | None
+) -> None:
+    info = tmp_path / "torchvision-0.22.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: torchvision\nVersion: 0.22.1\nRequires-Dist: numpy\n"
+        f"Requires-Dist: {requires}\n"
+    )
+    damaged = tmp_path / "torchaudio-2.6.0.dist-info"
+    damaged.mkdir()
+    (found,) = verify(tmp_path)["beside"]
+    assert found == {
+        "name": "torchvision", "version": "0.22.1", "place": str(tmp_path), "torch": torch,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
