@@ -26,6 +26,9 @@ c.DockerSpawner.volumes = {
     "jupyterhub-state-{username}-{servername}": "/var/lib/launcher",
 }
 c.DockerSpawner.extra_host_config = {"shm_size": "8g"}
+# Of each server, so that one user's leak ends no other's kernels: /dev/shm counts to the memory.
+c.DockerSpawner.mem_limit = os.environ.get("MEMORY", "32G")
+c.DockerSpawner.cpu_limit = float(os.environ.get("CPUS", "8"))
 c.Spawner.default_url = "/lab"
 c.Spawner.http_timeout = 60
 

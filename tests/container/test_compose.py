@@ -54,6 +54,7 @@ def compose(docker: Docker, image: str, ports: list[int], tmp_path: Path) -> Ite
         {
             **docker.environment,
             "IMAGE": image,
+            "BOX": PROJECT,
             "JUPYTER_PORT_HOST": str(ports[0]),
             "SSH_PORT_HOST": str(ports[1]),
             "TOKEN_FILE": str(tmp_path / "token"),
@@ -68,7 +69,7 @@ def test_up_is_a_box_with_gpus_and_up_again_is_the_same_box(
     docker: Docker, compose: Compose, ports: list[int]
 ) -> None:
     compose("up", "--detach")
-    box = Box(docker, compose("ps", "--quiet", "box").strip())
+    box = Box(docker, PROJECT)  # by the name that it was given
     banner = box.wait_for_banner()
     assert f"http://127.0.0.1:{ports[0]}/lab?token={TOKEN}" in banner
     assert box.inspect("{{.HostConfig.ShmSize}}") == str(8 << 30)
@@ -80,6 +81,6 @@ def test_up_is_a_box_with_gpus_and_up_again_is_the_same_box(
 
     compose("down", "--timeout", "10")
     compose("up", "--detach")
-    again = Box(docker, compose("ps", "--quiet", "box").strip())
+    again = Box(docker, PROJECT)
     assert host_key in again.wait_for_banner()
     assert "kept" in again.exec("ls", "/workspace").stdout

@@ -30,6 +30,8 @@ def test_a_user_s_server_is_a_box_with_one_gpu(docker: Docker, image: str, tmp_p
             assert server.run_cell(cell) == "0 /workspace\n"
             host = json.loads(hub.box(USER).inspect("{{json .HostConfig}}"))
             assert host["ShmSize"] == 8 << 30
+            assert host["Memory"] == 32 << 30
+            assert host["CpuQuota"] == 8 * host["CpuPeriod"]
             assert [bind.split(":")[1] for bind in host["Binds"]] == [
                 "/workspace",
                 "/var/lib/launcher",

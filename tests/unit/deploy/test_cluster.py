@@ -13,6 +13,7 @@ from launcher.cluster.job import find_job
 from launcher.cluster.options import read_words
 from launcher.cluster.place import HOSTS, Surroundings
 from launcher.detect.torchrun import find_torchrun
+from tests.unit.deploy.test_kubernetes import refused
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes" / "cluster"
 FILES = ("indexed-job.yaml", "jobset.yaml", "trainer.yaml")
@@ -170,6 +171,12 @@ def test_every_count_of_nodes_is_the_same(name: str) -> None:
         spec = job["spec"]
         assert spec["completions"] == spec["parallelism"]
         assert environment(job, 0)["PET_NNODES"] == str(spec["completions"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_namespace_that_is_restricted_takes_them(name: str) -> None:
+    for job in jobs(name):
+        assert refused(job["spec"]["template"]["spec"]) == []
 
 
 @pytest.mark.parametrize("name", FILES)

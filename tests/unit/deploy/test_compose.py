@@ -45,6 +45,17 @@ def test_the_one_without_gpus_is_the_other_but_for_the_gpus() -> None:
     assert with_gpus == without
 
 
+def test_nothing_is_called_after_the_folder() -> None:
+    """`deploy` is what many projects call theirs: their `down` would take our containers along."""
+    for path in (*FILES, DEPLOY.parent / "docs/deploy.md", DEPLOY.parent / "docs/cluster.md"):
+        told = re.findall(r"docker compose (?!-p \w+ -f ).*-f .*", path.read_text())
+        assert told == [], path
+    found = read("compose.yaml")
+    assert found["services"]["box"]["container_name"] == "${BOX:-box}", "docker exec box …"
+    names = {name: one["name"] for name, one in found["volumes"].items()}
+    assert names == {"workspace": "${BOX:-box}-workspace", "state": "${BOX:-box}-state"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_variable_has_a_default(path: Path) -> None:
     """So that `up` works as it is."""

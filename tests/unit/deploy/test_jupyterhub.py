@@ -47,6 +47,19 @@ def test_a_choice_is_asked_of_the_engine(config: Config, chosen: str, count: int
     assert spawner.extra_host_config["shm_size"] == "8g"
 
 
+def test_no_user_takes_the_machine_from_the_others(config: Config) -> None:
+    spawner = DockerSpawner()
+    spawner.mem_limit = config.DockerSpawner.mem_limit
+    spawner.cpu_limit = config.DockerSpawner.cpu_limit
+    assert spawner.mem_limit == 32 << 30
+    assert spawner.cpu_limit == 8
+    page = (FOLDER.parents[1] / "docs" / "deploy.md").read_text()
+    assert "most 32 GB of memory and 8 CPUs" in page
+    single = hub_pods.values()["singleuser"]
+    for resource in ("memory", "cpu"):
+        assert set(single[resource]) == {"guarantee", "limit"}
+
+
 async def pod_of(single: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     made = hub_pods.spawner(single, **override)
     assert set(override) <= set(made.trait_names()), "a setting that KubeSpawner does not have"

@@ -12,8 +12,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from launcher.settings.table import Settings
+
 FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
 OVERLAYS = ("gpu", "mig", "cpu", "nonroot", "tenant")
+PAGE = FOLDER.parents[1] / "docs" / "deploy.md"
 KUBECTL = Path(sys.executable).parent / "kubectl"
 
 
@@ -86,26 +89,63 @@ def test_without_a_gpu_none_of_the_node_s_are_given(built: dict[str, str]) -> No
     assert [key for key in container["resources"]["limits"] if "nvidia" in key] == []
 
 
+# Kubernetes documentation, "Pod Security Standards", restricted.
+VOLUMES = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+
+
+def refused(spec: Mapping[str, Any]) -> list[str]:
+    """Return why a namespace that is restricted takes no such pod.
+
+    Its user is named as well: the image's own is root, whom the kubelet refuses with runAsNonRoot.
+    """
+    (container,) = spec["containers"]
+    pods, own = spec["securityContext"], container["securityContext"]
+    taken = {
+        "runAsNonRoot": pods.get("runAsNonRoot") is True and pods.get("runAsUser", 0) > 0,
+        "seccompProfile": pods.get("seccompProfile") == {"type": "RuntimeDefault"},
+        "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+        "capabilities": own.get("capabilities") == {"drop": ["ALL"]},
+        "volumes": {key for one in spec["volumes"] for key in one} - {"name"} <= VOLUMES,
+    }
+    return [name for name, well in taken.items() if not well]
+
+
 @pytest.mark.parametrize("name", ["nonroot", "tenant"])
 def test_a_namespace_that_is_restricted_takes_it(built: dict[str, str], name: str) -> None:
-    """Kubernetes documentation, "Pod Security Standards", restricted."""
     spec = pod(read(built[name]))
+    assert refused(spec) == []
     (container,) = spec["containers"]
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] > 0
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"]["allowPrivilegeEscalation"] is False
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    allowed = {
-        "configMap",
-        "downwardAPI",
-        "emptyDir",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    }
-    assert {key for volume in spec["volumes"] for key in volume} - {"name"} <= allowed
     assert {port["containerPort"] for port in container["ports"]} == {8888, 2222}
+    assert refused(pod(read(built["gpu"]))) == [
+        "runAsNonRoot", "seccompProfile", "allowPrivilegeEscalation", "capabilities",
+    ]  # fmt: skip
+
+
+def test_a_training_runs_beside_a_team_s_box(built: dict[str, str]) -> None:
+    """It names what the tenant's quota counts, too."""
+    spec = pod(read(built["job"]), "Job")
+    assert refused(spec) == []
+    quota = next(iter(read(built["tenant"])["ResourceQuota"]["spec"].values()))
+    (container,) = spec["containers"]
+    given = {f"{kind}.{name}" for kind, of in container["resources"].items() for name in of} | {
+        f"requests.{name}" for name in container["resources"]["limits"]
+    }
+    counted = {name for name in quota if name.partition(".")[0] in ("requests", "limits")}
+    assert counted - given == {"requests.storage"}
+
+
+def test_keys_have_a_place_and_may_come_later(built: dict[str, str]) -> None:
+    for name in OVERLAYS:
+        spec = pod(read(built[name]))
+        (container,) = spec["containers"]
+        mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+        (volume,) = [
+            one["secret"] for one in spec["volumes"]
+            if one["name"] == mounted[Settings._field_defaults["keys_dir"].default]
+        ]  # fmt: skip
+        assert volume["optional"] is True, "no key: a box without SSH"
+        assert volume["defaultMode"] & 0o444 == 0o444, "whoever the box runs as"
+        assert f"generic {volume['secretName']} --from-file=" in PAGE.read_text()
 
 
 def test_a_tenant_has_everything_in_its_namespace(built: dict[str, str]) -> None:
