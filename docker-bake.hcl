@@ -3,7 +3,7 @@
 
 variable "IMAGE" { default = "pytorch-cuda" }
 
-// The launcher's version, for tags that never move; the day, for those of a weekly rebuild.
+// The launcher's version, for tags that never move; the minute, for those of a weekly rebuild.
 variable "RELEASE" { default = "" }
 variable "DATE" { default = "" }
 
