@@ -103,6 +103,6 @@ def test_where_jupyter_is_elsewhere_the_log_says_so_once(docker: Docker, built: 
         box = started("-e", "LAUNCHER_PYTHON=")  # so it is the launcher's own environment
         assert box.wait() == 78
         said = box.logs()
-        assert said.count("Jupyter is not installed for /opt/launcher/bin/python, ") == 1
+        assert said.count("Jupyter is not installed for /opt/launcher/bin/python") == 1
         assert said.count("LAUNCHER_PYTHON=") == 1
         assert "launcher: jupyter cannot run here, as it says above, so the container ends" in said
