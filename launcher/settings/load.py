@@ -24,7 +24,6 @@ from launcher.settings import (
     key_sources,
     other_images,
     time_zone,
-    tokens,
 )
 from launcher.settings.environ import own, set_aside, unquoted, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
@@ -58,16 +57,22 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             else:
                 warnings.extend(_conflicts(row, said, values[row.field]))
     values["jupyter_arguments"] = options.taken.rest
-    if options.taken.no_token and "jupyter_auth" not in given and _is_behind_a_proxy(env):
+    if (
+        options.taken.no_token
+        and "jupyter_auth" not in given
+        and other_images.is_behind_a_proxy(env)
+    ):
         values["jupyter_auth"] = "proxy"
     else:
-        warnings.extend(tokens.empty(_asking_for_none(env, options)))
+        warnings.extend(_empty_token(env, options))
     warnings.extend(address.doubts(env))
     warnings.extend(time_zone.doubts(env))
     warnings.extend(other_images.without_effect(env))
     warnings.extend(other_images.old_hub(env))
     for token in ("jupyter_token", "metrics_token"):
         if values[token] is None and values[f"{token}_file"]:
+            from launcher.settings import tokens  # off the way of most starts
+
             given[token] = given[f"{token}_file"]
             values[token] = tokens.from_file(given[token], values[f"{token}_file"], problems)
     key_lines, key_source_set = _public_keys(env, values, problems, warnings)
@@ -146,8 +151,8 @@ def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str
                 f"{name}={text[:60]} comes from a Kubernetes service of that name and is ignored; "
                 "set enableServiceLinks: false in the pod to be rid of it"
             )
-        elif row.parse is accepts.token and tokens.is_unfilled(text):
-            warnings.append(tokens.unfilled(name))
+        elif warning := _unfilled(row, name, text):
+            warnings.append(warning)
         elif text and text not in other_images.PLACEHOLDERS.get(name, ()):
             said[name] = text
     return said
@@ -156,7 +161,7 @@ def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str
 def _quoted_secret(row: Setting, said: Mapping[str, str], env: Mapping[str, str]) -> list[str]:
     """Return a warning where what lets people in is not, byte for byte, what was given."""
     return [
-        tokens.quoted(name)
+        f"{name} has quotes around it, as --env-file keeps them: they are not part of the value"
         for name in list(said)[:1]
         if row.parse is accepts.token and name in env and said[name] != env[name].strip()
     ]
@@ -217,18 +222,23 @@ def _unknown(env: Mapping[str, str]) -> list[str]:
     return warnings
 
 
-def _asking_for_none(env: Mapping[str, str], options: _Options) -> list[str]:
-    """Return the names by which somebody asks for no token at all."""
+def _unfilled(row: Setting, name: str, text: str) -> str | None:
+    """Return a warning where a token is a template's placeholder, which lets nobody in."""
+    if row.parse is not accepts.token or not text:
+        return None
+    from launcher.settings import tokens  # only where somebody chose one
+
+    return tokens.unfilled(name) if tokens.is_unfilled(text) else None
+
+
+def _empty_token(env: Mapping[str, str], options: _Options) -> list[str]:
+    """Return a warning where somebody asks for no token at all."""
     names = [] if unquoted(env.get("JUPYTER_TOKEN", "unset")) else ["JUPYTER_TOKEN"]
-    return names + ([f"{options.name}: the token"] if options.taken.no_token else [])
-
-
-def _is_behind_a_proxy(env: Mapping[str, str]) -> bool:
-    """Return whether a notebook controller of Kubernetes' asks for no token.
-
-    Kubeflow's and Open Data Hub's put a proxy before it that asks who somebody is.
-    """
-    return bool(env.get("NB_PREFIX") and env.get("KUBERNETES_SERVICE_HOST"))
+    names += [f"{options.name}: the token"] if options.taken.no_token else []
+    return [
+        f"{name} is empty, which would open Jupyter to everyone; a token is used instead"
+        for name in names
+    ]
 
 
 class _Options(NamedTuple):
@@ -255,8 +265,8 @@ def _add_options(
     problems = []
     for option, text in options.taken.settings.get(row.field, ()):
         name = f"{options.name} {option}"
-        if row.parse is accepts.token and tokens.is_unfilled(text):
-            warnings.append(tokens.unfilled(name))
+        if warning := _unfilled(row, name, text):
+            warnings.append(warning)
             continue
         if not said:
             said[name] = text

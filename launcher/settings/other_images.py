@@ -239,3 +239,11 @@ def old_hub(environ: Mapping[str, str]) -> Iterator[str]:
             "so it starts no server of the hub's: pip install jupyterhub==VERSION, the hub's, in "
             "an image of your own, or a newer hub"
         )
+
+
+def is_behind_a_proxy(env: Mapping[str, str]) -> bool:
+    """Return whether a notebook controller of Kubernetes' asks for no token.
+
+    Kubeflow's and Open Data Hub's put a proxy before it that asks who somebody is.
+    """
+    return bool(env.get("NB_PREFIX") and env.get("KUBERNETES_SERVICE_HOST"))

@@ -1,9 +1,8 @@
-"""Tokens that are none: empty, quoted, or the place in a template where one was to stand."""
+"""Tokens that are none, since they are the place in a template where one was to stand."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from launcher.model.errors import reason
 from launcher.model.plan import Secret
@@ -34,18 +33,6 @@ def unfilled(name: str) -> str:
         f"{name} is {_PLACEHOLDER}, which others know too: it counts as not set; fill it in, or "
         "leave it out"
     )
-
-
-def quoted(name: str) -> str:
-    return f"{name} has quotes around it, as --env-file keeps them: they are not part of the value"
-
-
-def empty(names: Iterable[str]) -> list[str]:
-    """Return a warning for each that asks for no token at all."""
-    return [
-        f"{name} is empty, which would open Jupyter to everyone; a token is used instead"
-        for name in names
-    ]
 
 
 def from_file(name: str, path: str, problems: list[str]) -> Secret | None:
