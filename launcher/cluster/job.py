@@ -55,7 +55,7 @@ def find_job(given: Given, around: Surroundings, processes: int) -> Job:
             f"{given['standalone'].by} is one machine, and {by_nodes}={nodes}: leave one out"
         )
     rank, by_rank = _rank(given, said, nodes, by_nodes)
-    at, by_port = _port(given, said, nodes, _is_c10d(given, least < nodes or rank is None))
+    at, by_port = _port(given, said, nodes, _is_c10d(given, least, nodes, rank))
     if nodes == 1 and not {"rdzv_backend", "rdzv_endpoint"} & {*given}:
         return _alone(place, by_nodes, heard.halves)
     master, by_master = _master(given, said, nodes)
@@ -196,9 +196,16 @@ def _port_of(said: Said, nodes: int, is_c10d: bool) -> tuple[int, str]:
     return found, said.by
 
 
-def _is_c10d(given: Given, by_default: bool) -> bool:
+def starts_anew(given: Given) -> bool:
+    """Return whether ranks that died shall be started again."""
+    return "max_restarts" in given and given["max_restarts"].value.strip() not in ("", "0")
+
+
+def _is_c10d(given: Given, least: int, nodes: int, rank: int | None) -> bool:
     """Return whether an endpoint needs no port: of c10d, and of etcd, which has one of its own."""
-    return given["rdzv_backend"].value != "static" if "rdzv_backend" in given else by_default
+    if "rdzv_backend" in given:
+        return given["rdzv_backend"].value != "static"
+    return least < nodes or rank is None or starts_anew(given)
 
 
 def _job(given: Given, place: Place) -> tuple[str | None, str]:

@@ -3,14 +3,19 @@
 `static` where rank, count and master are known: rank 0 is the master, the port is the one named, a
 late node has 900 s, and neither clocks nor host names have to agree.  c10d waits 60 s for its host,
 publishes a host name and a random port, and takes a node whose clock is 15 s behind for dead: only
-for elasticity, or where no rank is known (torch.distributed.elastic.rendezvous).
+for elasticity, where ranks start anew, or where no rank is known
+(torch.distributed.elastic.rendezvous).
+
+static has one round of nodes.  The node whose rank died starts it anew, and with gloo it finds the
+addresses of the round before: of three jobs of two nodes with --max-restarts=1 (PyTorch 2.13) one
+went on, one failed and one hung; with c10d three of three went on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from launcher.cluster.job import Job
+from launcher.cluster.job import Job, starts_anew
 from launcher.cluster.place import Given
 from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
@@ -86,8 +91,7 @@ def _rendezvous(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
 
 def choose_variables(job: Job, given: Given, environ: Mapping[str, str]) -> Iterator[Choice]:
     """Yield what torchrun needs for ranks that it may start anew, unless the user has it."""
-    again = given["max_restarts"].value if "max_restarts" in given else "0"
-    anew = uses_c10d(job, given) if job.nodes > 1 else again.strip() not in ("", "0")
+    anew = uses_c10d(job, given) if job.nodes > 1 else starts_anew(given)
     if anew and _SHARED not in environ:
         why = "ranks that start anew would wait for the addresses of those before"
         yield Choice(_SHARED, "1", why)
@@ -97,12 +101,22 @@ def uses_c10d(job: Job, given: Given) -> bool:
     """Return whether the nodes find each other by c10d."""
     if "rdzv_backend" in given:
         return given["rdzv_backend"].value == "c10d"
-    return job.is_elastic or job.rank is None
+    return job.is_elastic or job.rank is None or starts_anew(given)
+
+
+def notes(job: Job, given: Given) -> Iterator[str]:
+    """Yield what the user's own way to meet cannot do."""
+    if job.nodes > 1 and starts_anew(given) and not uses_c10d(job, given):
+        backend = given["rdzv_backend"]
+        if backend.value == "static":
+            yield (
+                f"{given['max_restarts'].by} and {backend.by}=static: the nodes do not meet anew, "
+                "so a rank that starts again may hang; leave the backend out"
+            )
 
 
 def _c10d(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
-    why = "the number of nodes may change" if job.is_elastic else "no rank of this node is known"
-    yield Choice("--rdzv-backend", "c10d", why)
+    yield Choice("--rdzv-backend", "c10d", _why_c10d(job))
     host = f"[{job.master}]" if ":" in str(job.master) else job.master
     yield Choice("--rdzv-endpoint", f"{host}:{job.port}", job.by["master"])
     if job.job:
@@ -119,6 +133,14 @@ def _c10d(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
     if ours:
         why = "who hosts, by address and not by name; and a host that starts late is waited for"
         yield Choice("--rdzv-conf", ",".join(filter(None, [said, *ours])), why)
+
+
+def _why_c10d(job: Job) -> str:
+    if job.is_elastic:
+        return "the number of nodes may change"
+    if job.rank is None:
+        return "no rank of this node is known"
+    return "ranks that start anew (--max-restarts) meet anew; it numbers the nodes itself"
 
 
 def _range(job: Job) -> str:

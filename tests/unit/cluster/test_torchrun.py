@@ -13,7 +13,7 @@ import pytest
 from launcher.cluster.job import Job, find_job
 from launcher.cluster.options import UnknownOption, empty_variables, read_words
 from launcher.cluster.place import Surroundings
-from launcher.cluster.rendezvous import Choice, Reach, choose_arguments, choose_variables
+from launcher.cluster.rendezvous import Choice, Reach, choose_arguments, choose_variables, notes
 from launcher.detect.torchrun import Option, find_torchrun
 from launcher.model.errors import BadSetting
 from testing.local_box import LAUNCHER
@@ -166,9 +166,25 @@ OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
         (("--max-restarts=3",), {OWN_STORE: "0"}, {}),
         (("--nnodes=2:4", "--master-addr=m"), {}, {OWN_STORE: "1"}),
         (("--nnodes=2", "--master-addr=m"), {}, {OWN_STORE: "1"}),
-        (("--nnodes=2", "--node-rank=0", "--master-addr=m", "--max-restarts=3"), {}, {}),
+        (("--nnodes=2", "--node-rank=0", "--master-addr=m"), {}, {}),
+        (
+            ("--nnodes=2", "--node-rank=0", "--master-addr=m", "--max-restarts=3"),
+            {},
+            {OWN_STORE: "1"},
+        ),
+        (
+            (
+                "--nnodes=2",
+                "--node-rank=0",
+                "--master-addr=m",
+                "--max-restarts=3",
+                "--rdzv-backend=static",
+            ),
+            {},
+            {},
+        ),
     ],
-    ids=["one", "never", "again", "user", "elastic", "no rank", "static"],
+    ids=["one", "never", "again", "user", "elastic", "no rank", "static", "several", "theirs"],
 )
 def test_ranks_that_start_anew_find_no_old_addresses(
     typed: tuple[str, ...], environ: dict[str, str], expected: dict[str, str]
@@ -177,6 +193,26 @@ def test_ranks_that_start_anew_find_no_old_addresses(
     job = find_job(given, Surroundings(environ), 8)
     chosen = choose_variables(job, given, environ)
     assert {one.name: one.value for one in chosen if one.why} == expected
+
+
+@pytest.mark.parametrize("name", ["slurm step", "pytorchjob to 2023", "runpod"])
+def test_ranks_that_start_anew_meet_anew(name: str) -> None:
+    """By static one that is early finds the addresses of the round before, and hangs or fails."""
+    words = arguments(name, "--max-restarts=1")
+    assert "--rdzv-backend=c10d" in words
+    assert not any(word.startswith(("--node-rank", "--master-")) for word in words)
+    assert "--rdzv-backend=c10d" not in arguments(name, "--max-restarts=0")
+    assert "--rdzv-backend=c10d" not in arguments(name)
+
+
+def test_who_wants_static_for_them_is_told() -> None:
+    words = ("--max-restarts=1", "--rdzv-backend=static")
+    given = read_words([*words, "x"], KNOWN, recorded.STEP).given
+    job = find_job(given, Surroundings(recorded.STEP), 8)
+    (note,) = notes(job, given)
+    assert note.startswith("--max-restarts and --rdzv-backend=static: ")
+    given = read_words([words[0], "x"], KNOWN, recorded.STEP).given
+    assert list(notes(job, given)) == []
 
 
 def test_every_argument_has_its_reason() -> None:
