@@ -8,7 +8,7 @@ for elasticity, where ranks start anew, or where no rank is known
 
 static has one round of nodes.  The node whose rank died starts it anew, and with gloo it finds the
 addresses of the round before: of three jobs of two nodes with --max-restarts=1 (PyTorch 2.13) one
-went on, one failed and one hung; with c10d three of three went on.
+went on, one failed and one hung; with c10d five of five went on.
 """
 
 from __future__ import annotations
@@ -125,8 +125,11 @@ def _c10d(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:
         why = "its own address towards the master, where torchrun would tell the others a name"
         yield Choice("--local-addr", reach.address, why)
     conf = {"read_timeout": str(_LATE)}
-    if reach.is_master is not None:
-        conf["is_host"] = str(int(reach.is_master))
+    hosts = reach.is_master
+    if job.rank is not None and "rdzv_endpoint" not in given:  # several may share an address
+        hosts = job.rank == 0
+    if hosts is not None:
+        conf["is_host"] = str(int(hosts))
     said = given["rdzv_conf"].value if "rdzv_conf" in given else ""
     theirs = {pair.partition("=")[0].strip() for pair in said.split(",")}
     ours = [f"{name}={value}" for name, value in conf.items() if name not in theirs]

@@ -205,6 +205,19 @@ def test_ranks_that_start_anew_meet_anew(name: str) -> None:
     assert "--rdzv-backend=c10d" not in arguments(name)
 
 
+@pytest.mark.parametrize(
+    ("typed", "is_master", "hosts"),
+    [(("--node-rank=1", "--master-addr=m"), True, "0"),
+     (("--node-rank=0", "--master-addr=m"), False, "1"),
+     (("--node-rank=2", "--rdzv-endpoint=m:1"), True, "1"), (("--master-addr=m",), True, "1")],
+    ids=["one address", "behind a service", "an endpoint", "no rank"],
+)  # fmt: skip
+def test_one_node_hosts(typed: tuple[str, ...], is_master: bool, hosts: str) -> None:
+    words = ("--nnodes=3", "--max-restarts=1", *typed)
+    found = arguments("nothing", *words, reach=Reach("10.0.0.3", is_master))
+    assert f"--rdzv-conf=read_timeout=600,is_host={hosts}" in found
+
+
 def test_who_wants_static_for_them_is_told() -> None:
     words = ("--max-restarts=1", "--rdzv-backend=static")
     given = read_words([*words, "x"], KNOWN, recorded.STEP).given
