@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cluster.check import check, echo, roll_call
+from launcher.cluster.check import check, echo, roll_call, table
 from launcher.cluster.check.facts import NodeReport, Outcome, Pair, Reduced
 from launcher.cluster.check.look import Here
 from launcher.cluster.check.wire import Broken, Line, decode, decode_all, encode
@@ -95,6 +95,24 @@ def test_a_node_that_never_comes_is_named_in_its_time() -> None:
     assert said(zero) == ["node 2 of 3 never came, in 1 s"] == said(one)
 
 
+def test_where_nobody_came_nothing_is_compared() -> None:
+    outcome = check.run(here(0, 2, free_port(), 0.3, address="10.0.0.1"))
+    assert outcome.status == 11
+    (row, *rest) = table.as_text(outcome, 0).splitlines()[:7]
+    assert row.split()[:3] == ["1", "reach", "FAILED"]
+    assert {line.split()[2] for line in rest} == {"skipped"}
+    (found,) = (one for one in outcome.findings if one.fatal)
+    assert "the same command on that node" in found.fix
+
+
+def test_where_some_came_the_rows_are_theirs() -> None:
+    port = free_port()
+    zero, _ = run_all(here(0, 3, port, 1.0), here(1, 3, port, 1.0))
+    rows = table.as_text(zero, 0).splitlines()
+    assert "the 2 of 3 that came" in rows[1]
+    assert "the 2 of 3 that came: within " in rows[2]
+
+
 def test_node_0_that_is_not_there() -> None:
     port = free_port()
     outcome = check.run(here(1, 2, port, 0.5))
@@ -103,11 +121,13 @@ def test_node_0_that_is_not_there() -> None:
         f"node 0 at 127.0.0.1:{port} was not reached in 0.5 s: refused: nobody listens there; "
         "this host has the master's address, and is node 1"
     )
+    assert outcome.findings[0].fix.startswith("the same command on node 0, at the same time")
 
 
 def test_a_master_without_an_address() -> None:
     outcome = check.run(here(1, 2, 1, 0.3, master="no-such-host.invalid"))
     assert "the name no-such-host.invalid has no address" in said(outcome)[0]
+    assert outcome.findings[0].fix.startswith("--master-addr with node 0's address")
 
 
 def test_a_port_that_somebody_has() -> None:

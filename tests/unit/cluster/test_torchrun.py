@@ -295,6 +295,33 @@ def test_dry_run_says_why_and_runs_nothing(environment: dict[str, str]) -> None:
     assert (data["node"], data["nodes"], data["platform"]) == (1, [2, 2], "RunPod")
 
 
+def test_dry_run_waits_for_no_name(environment: dict[str, str]) -> None:
+    words = ("--nnodes=2", "--node-rank=1", "--master-addr=no-such-host.invalid", "x.py")
+    done = run(environment, "--dry-run", *words)  # a run would give it a minute, as `run` does
+    assert (done.returncode, done.stderr) == (0, "")
+    said = " ".join(done.stdout.split())
+    assert "no-such-host.invalid has no address yet: a run gives it 60 s" in said
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({**recorded.RUNPOD, "NODE_RANK": "a\n\x1b[31m"}, "NODE_RANK='a\\n\\x1b[31m': expected"),
+        ({**recorded.RUNPOD, "PRIMARY_ADDR": "127.0.0.1", "MASTER_ADDR": "127.9.9.9 x"},
+         "MASTER_ADDR='127.9.9.9 x': expected a host's name or address"),
+        ({**recorded.RUNPOD, "PRIMARY_ADDR": "10.0.0.1", "MASTER_ADDR": "10.0.0.2"},
+         "PRIMARY_ADDR says that node 0 is 10.0.0.1, but MASTER_ADDR says 10.0.0.2"),
+        ({"PET_NO_PYTHON": "yes"}, "PET_NO_PYTHON='yes': expected 1, or 0 for no"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_ends_with_78(
+    environment: dict[str, str], environ: dict[str, str], said: str
+) -> None:
+    done = run({**environment, **environ}, "--nproc-per-node=8", "x.py")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert said in done.stderr
+
+
 def test_what_a_terminal_would_obey_is_escaped(environment: dict[str, str]) -> None:
     hostile = {"PET_NNODES": "2", "PET_NODE_RANK": "0", "PET_MASTER_ADDR": "::1",
                "PET_RDZV_ID": "\x1b[31m\nforged"}  # fmt: skip
