@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +54,7 @@ def _facts(plan: Plan | None) -> dict[str, Any]:
         door = run_dir.read_value(WatchTarget, run_files.WATCH).jupyter
         own = {"devices": plan.devices, "kernels": usage.kernels(door) if door else None}
     jobs = jobs_here()
-    seen = replace(seen_here(environ.run_dir()), jobs=jobs)
+    seen = seen_here(environ.run_dir())._replace(jobs=jobs)
     return {
         "version": __version__,
         **status.document(seen),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
@@ -65,6 +64,8 @@ def _refuse(name: str) -> int:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return "; did you mean: …?" where one of `words` is near, else ""."""
+    import difflib  # for a word that is none
+
     found = difflib.get_close_matches(word[:80], list(words), n=1)
     return f"; did you mean: {found[0]}?" if found else ""
 

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from argparse import Namespace
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from launcher.model import run_files, services
@@ -50,7 +49,7 @@ def status(options: Namespace) -> int:
     jobs = jobs_here()
     color = environ.wants_color(environ.own(), sys.stdout.isatty())
     try:
-        seen = replace(seen_here(environ.run_dir()), jobs=jobs)
+        seen = seen_here(environ.run_dir())._replace(jobs=jobs)
     except BadSetting:  # a box that runs a command, or none; a job of torchrun's may be there
         if not jobs:
             raise

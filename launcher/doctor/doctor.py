@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from launcher import __version__, checks
@@ -180,11 +178,13 @@ def _select(wanted: Sequence[str]) -> tuple[Check, ...]:
 
 
 def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
     return {
         "launcher": __version__,
         **{name: version(name) for name in _MADE_OF},
         "python": sys.version.split()[0],
-        "kernel": platform.release(),
+        "kernel": os.uname().release,
     }
 
 

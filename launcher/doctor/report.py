@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from launcher.checks import COLLECTIVE, LAYERS, Verdict
 from launcher.checks.check import plural
@@ -17,6 +16,7 @@ from launcher.model.collective import GLOO
 from launcher.model.evidence import CudaTrial, Evidence
 from launcher.model.host import FIRST_OF_PEOPLE
 from launcher.model.masking import MASK, is_secret, mask_text
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Finding
 from launcher.text.text import DIM, GREEN, YELLOW, driver_text, paint, wrap
 
@@ -24,8 +24,7 @@ SCHEMA = 1  # of the JSON: docs/doctor.md; a field may be added to it, none chan
 RED = "1;31"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One layer in the table."""
 
     number: int

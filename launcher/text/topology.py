@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from launcher.checks.facts.how_to_run import fit
 from launcher.gpus.oddities import oddities
@@ -11,12 +10,12 @@ from launcher.gpus.sharing import ways
 from launcher.gpus.topology import describe, islands, matrix
 from launcher.model.host import Host, Sharing
 from launcher.model.machine import Gpu, GpuReport, Nic, Pair
+from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Finding
 from launcher.text.text import finding_lines, wrap
 
 
-@dataclass(frozen=True, slots=True)
-class Topology:
+class Topology(NamedTuple):
     """The same, for programs."""
 
     gpus: tuple[Gpu, ...]

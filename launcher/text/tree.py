@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from launcher.gpus.topology import PATHS, name_gpus, pair_table
 from launcher.model.machine import Gpu, GpuReport, Nic
+from launcher.model.named_tuple import NamedTuple
 from launcher.text.sheet import GAP, LINE, Sheet, fits
 
 _AT_A_SWITCH = ("PXB", "PIX", "INTERNAL")
@@ -17,8 +17,7 @@ _NAME_LINES = 2
 _MAKERS = ("NVIDIA ", "GeForce ", "Tesla ")  # what every card begins with tells none apart
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """GPUs that PCIe switches join, or a GPU at no switch that is known."""
 
     gpus: tuple[Gpu, ...]

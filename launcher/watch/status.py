@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from launcher.model.job import RunningJob, Traffic
@@ -47,8 +46,7 @@ def moved(
     ]
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What the files of a running box say, and when they were read."""
 
     reason: str | None  # why it is not healthy, as health.why_unhealthy judges
