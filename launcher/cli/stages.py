@@ -125,9 +125,13 @@ def render(options: Namespace) -> int:
 
 def doctor(options: Namespace) -> int:
     from launcher.box import run_dir
-    from launcher.cluster.torchrun import count_nodes
     from launcher.doctor import doctor as examination
     from launcher.settings import environ, load
+
+    def count_nodes() -> int:
+        from launcher.cluster import torchrun
+
+        return torchrun.count_nodes(environ.own())
 
     def say(text: str) -> None:
         print(f"doctor: {text}", file=sys.stderr, flush=True)
@@ -137,7 +141,7 @@ def doctor(options: Namespace) -> int:
 
     asked = examination.Asked(
         tuple(options.checks), options.timeout, options.verbose, options.json or options.steps,
-        options.steps, options.report, options.collective, count_nodes(environ.own()),
+        options.steps, options.report, options.collective, count_nodes,
     )  # fmt: skip
     text, status = examination.diagnose(asked, load.load_settings(), run_dir.read_box(), say, tell)
     print(printable_text(text))

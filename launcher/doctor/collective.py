@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -107,6 +106,8 @@ class _Runs:
         self._backend, self._ranks, self._size = backend, ranks, size
 
     def __call__(self, environ: Mapping[str, str], how: str) -> CollectiveTrial:
+        import tempfile
+
         try:
             with tempfile.TemporaryDirectory(prefix="launcher-collective-") as folder:
                 user = self._programs.user

@@ -28,6 +28,10 @@ _DEADLINE = 60.0  # seconds: cuInit takes 30 where the fabric never gets ready
 _NO_GPU = "hardware.none"
 
 
+def _one() -> int:
+    return 1
+
+
 class Asked(NamedTuple):
     """What `launcher doctor` was asked for."""
 
@@ -38,7 +42,8 @@ class Asked(NamedTuple):
     steps: bool = False  # each layer as soon as it is known
     report: str | None = None  # the file to write
     collective: bool = False  # let the GPUs talk to each other
-    nodes: int = 1  # of the job that this box is part of
+    # How many nodes the job has that this box is part of; asked where a card could join them.
+    count_nodes: Callable[[], int] = _one
 
     @property
     def talk(self) -> bool:
@@ -129,12 +134,13 @@ def collect(
         cpu_only=plan.cpu_only if plan else settings.cpu_only,
         root=root,
     )
+    cards = rdma.read_rdma(machine.report, root)
     seen = seen._replace(
         worked_before=worked_before,
         refused_calls=refused,
         image_torch=_image_torch(settings),
-        rdma=rdma.read_rdma(machine.report, root),
-        nodes=asked.nodes,
+        rdma=cards,
+        nodes=asked.count_nodes() if cards else 1,
     )
     return _with_collective(seen, programs, environ, root) if asked.talk else seen
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from launcher import checks
 from launcher.box import run_dir
-from launcher.cluster.torchrun import count_nodes
 from launcher.detect import driver
 from launcher.doctor import doctor, report
 from launcher.doctor.trials import Listener
@@ -31,8 +30,13 @@ def main(root: Path, *, at_start: bool, collective: bool) -> int:
         verdict = set_out(machine, settings, driver.GUEST, 0.0).verdict
     else:
         box, deadline = run_dir.read_box(), settings.detect_timeout
-        nodes = count_nodes(settings.environ, root)
-        asked = doctor.Asked(timeout=deadline, collective=collective, nodes=nodes)
+
+        def count_nodes() -> int:
+            from launcher.cluster import torchrun
+
+            return torchrun.count_nodes(settings.environ, root)
+
+        asked = doctor.Asked(timeout=deadline, collective=collective, count_nodes=count_nodes)
         listener = Listener(_say, doctor.Steps(checks.CHECKS, told.append).known)
         seen = doctor.collect(asked, settings, box, listener, root)
         verdict = checks.judge(seen)
