@@ -6,17 +6,20 @@ kernel.org, ABI/stable/sysfs-class-infiniband.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.detect import sysfs
 from launcher.detect.cgroup import read_text
 from launcher.detect.detect import display_controllers, open_node
 from launcher.model.machine import DeviceNode, GpuReport, Nic
 from launcher.model.network import Gid, Rdma, RdmaPort
+
+if TYPE_CHECKING:
+    import ipaddress
 
 _ROOT = Path("/")
 _MOST_GIDS = 256  # of a port
@@ -96,6 +99,8 @@ def _open(root: Path, name: str) -> DeviceNode:
 
 def _gids(port: Path) -> Iterator[Gid]:
     """Yield the addresses of a port; an empty place in the table reads as zero."""
+    import ipaddress  # where there is a card
+
     for path in sorted((port / "gids").glob("[0-9]*"), key=_natural)[:_MOST_GIDS]:
         try:
             address = ipaddress.IPv6Address(read_text(path) or "::")
