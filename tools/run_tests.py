@@ -141,7 +141,18 @@ def _last_lines(count: int) -> list[str]:
 
 def _pytest(*arguments: str) -> int:
     command = [sys.executable, "-m", "pytest", *arguments]
-    return subprocess.run(command, cwd=PROJECT, check=False).returncode
+    return subprocess.run(command, cwd=PROJECT, env=environment(), check=False).returncode
+
+
+def environment() -> dict[str, str]:
+    """Return ours without what keeps Python from storing what it compiles.
+
+    Images set PYTHONDONTWRITEBYTECODE for what runs once in them.  Here every worker, and every
+    process of every test, would compile the same modules anew.
+    """
+    environ = dict(os.environ)
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environ
 
 
 def _run_all_with_containers() -> int:

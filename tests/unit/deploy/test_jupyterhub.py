@@ -7,12 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import kubernetes_validate
 import pytest
-from dockerspawner import DockerSpawner
 from traitlets.config import Config, PyFileConfigLoader
 
-from testing import hub_pods
+# The spawners are imported by the tests: it takes seconds, which every worker would have to pay.
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "jupyterhub"
 
@@ -23,6 +21,8 @@ def config() -> Config:
 
 
 def test_the_spawner_knows_every_setting(config: Config) -> None:
+    from dockerspawner import DockerSpawner
+
     known = set(DockerSpawner.class_trait_names(config=True))
     for section in ("DockerSpawner", "Spawner"):
         assert set(config[section]) <= known, section
@@ -48,6 +48,10 @@ def test_a_choice_is_asked_of_the_engine(config: Config, chosen: str, count: int
 
 
 def test_no_user_takes_the_machine_from_the_others(config: Config) -> None:
+    from dockerspawner import DockerSpawner
+
+    from testing import hub_pods
+
     spawner = DockerSpawner()
     spawner.mem_limit = config.DockerSpawner.mem_limit
     spawner.cpu_limit = config.DockerSpawner.cpu_limit
@@ -61,6 +65,8 @@ def test_no_user_takes_the_machine_from_the_others(config: Config) -> None:
 
 
 async def pod_of(single: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
+    from testing import hub_pods
+
     made = hub_pods.spawner(single, **override)
     assert set(override) <= set(made.trait_names()), "a setting that KubeSpawner does not have"
     made.get_args = lambda: ["--SingleUserServer.base_url=/user/ada/"]
@@ -69,6 +75,10 @@ async def pod_of(single: dict[str, Any], override: dict[str, Any]) -> dict[str, 
 
 @pytest.mark.parametrize("profile", range(3))
 def test_the_pod_of_each_profile_is_one_that_the_api_takes(profile: int) -> None:
+    import kubernetes_validate
+
+    from testing import hub_pods
+
     single = hub_pods.values()["singleuser"]
     override = single["profileList"][profile]["kubespawner_override"]
     pod = asyncio.run(pod_of(single, override))

@@ -21,6 +21,7 @@ LAUNCHER = Path(__file__).parents[3] / "launcher"
 # A command's answer is for who typed it, and in no log.
 COMMANDS = {"supervise/control", "doctor/doctor", "doctor/pages", "box/keys", "box/run_dir"}
 ERRORS = {"BadSetting", "NoUsableGpu", "StartFailed", "LauncherError"}
+SPEAKS = re.compile("|".join(["launcher: ", r"launcher \|", *sorted(ERRORS)]))
 
 
 # --- lines of the log -------------------------------------------------------------------------
@@ -42,7 +43,12 @@ def spoken(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in parts:
             if (text := text_of(node)).startswith(("launcher: ", "launcher | ")):
                 yield text
-        elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in ERRORS:
+        elif (
+            isinstance(node, ast.Call)
+            and node.args
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ERRORS
+        ):
             yield from (f"launcher: {line}" for line in text_of(node.args[0]).split("\n"))
 
 
@@ -56,7 +62,8 @@ SPOKEN = sorted(
         for path in LAUNCHER.rglob("*.py")
         if (name := path.relative_to(LAUNCHER).with_suffix("").as_posix()) not in COMMANDS
         if not name.startswith("cli/")
-        for line in spoken(ast.parse(path.read_text(encoding="utf-8")))
+        if SPEAKS.search(source := path.read_text(encoding="utf-8"))
+        for line in spoken(ast.parse(source))
         if not is_made_of_values_alone(line)
     }
 )

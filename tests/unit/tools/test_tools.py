@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -162,3 +163,9 @@ def test_the_suite_for_a_gpu_brings_what_the_launcher_and_a_kernel_need() -> Non
     own = {"nvidia-ml-py", "supervisor", "paramiko", "cryptography"}
     assert set(pins) == own | {"jupyterlab", "jupyter_server", "ipykernel", "websocket-client"}
     assert all(pins.values())
+
+
+def test_what_tests_compile_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in run_tests.environment()
+    assert run_tests.environment()["PATH"] == os.environ["PATH"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import hcl2
 import pytest
 
 from tools import image
@@ -19,15 +18,20 @@ def text(value: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def targets() -> dict[str, Any]:
+def parsed() -> dict[str, Any]:
+    import hcl2  # seconds, which every worker would have to pay at its start
+
+    return dict(hcl2.loads((ROOT / "docker-bake.hcl").read_text()))
+
+
+@pytest.fixture(scope="module")
+def targets(parsed: dict[str, Any]) -> dict[str, Any]:
     """Return the targets of docker-bake.hcl by name."""
-    parsed = hcl2.loads((ROOT / "docker-bake.hcl").read_text())
     return {text(name): body for one in parsed["target"] for name, body in one.items()}
 
 
 @pytest.fixture(scope="module")
-def groups() -> dict[str, list[str]]:
-    parsed = hcl2.loads((ROOT / "docker-bake.hcl").read_text())
+def groups(parsed: dict[str, Any]) -> dict[str, list[str]]:
     return {
         text(name): [text(target) for target in body["targets"]]
         for one in parsed["group"]
