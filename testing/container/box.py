@@ -1,4 +1,4 @@
-"""A container under test, driven with the docker command line that users type."""
+"""A container under test, started with the docker command line that users type."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from testing.container import api
-from testing.container.engine import DOCKER, SOCKET, Docker, poll
+from testing.container import api, json_log
+from testing.container.engine import DOCKER, SOCKET, Docker, checked, poll
 from testing.container.terminal import Terminal
 
 # From its first rule to its third and last: it is there whole, or not yet.
@@ -41,7 +42,18 @@ class Box:
 
     def logs(self) -> str:
         """Return what `docker logs` shows, both streams in the order they were written."""
+        if self._log_file:
+            with suppress(FileNotFoundError):  # it is gone with its container
+                return json_log.read(self._log_file)
         return api.logs(SOCKET, self.name, terminal=self._has_terminal)
+
+    @cached_property
+    def _log_file(self) -> Path | None:
+        """Return the file that `docker logs` reads; None where that is several, or none."""
+        found = api.inspect(SOCKET, self.name)
+        if found is None or found["HostConfig"]["LogConfig"] != json_log.DEFAULT:
+            return None
+        return Path(found["LogPath"])
 
     @cached_property
     def _has_terminal(self) -> bool:
@@ -51,19 +63,30 @@ class Box:
     def wait_for_log(self, pattern: str | re.Pattern[str], timeout: float = 60) -> re.Match[str]:
         """Return the first match of `pattern` in the log; fail where it ends without it."""
         found: re.Match[str] | None = None
+        pid, size = 0, None
 
         def settled() -> bool:
-            nonlocal found
-            running = self.is_running()  # asked first: what it wrote before its end counts
+            nonlocal found, pid, size
+            now = self._log_size()
+            if now is not None and now == size and Path("/proc", str(pid)).exists():
+                return False  # it runs, and has said nothing more
+            state = self.state()  # asked first: what it wrote before its end counts
+            pid, size = state["Pid"], now
             found = re.search(pattern, self.logs())
-            return found is not None or not running
+            return found is not None or not state["Running"]
 
-        in_time = poll(settled, timeout=timeout, interval=0.25)
+        in_time = poll(settled, timeout=timeout)
         if found is None:
             why = "before the container ended" if in_time else f"within {timeout:g} s"
             shown = self.logs()[-_SHOWN:]  # that of a test of floods would hide all others' results
             raise AssertionError(f"no {pattern!r} {why}; the log's end:\n{shown}")
         return found
+
+    def _log_size(self) -> int | None:
+        """Return how many bytes its log has; None where that is not to be seen."""
+        with suppress(FileNotFoundError):
+            return self._log_file.stat().st_size if self._log_file else None
+        return None
 
     def wait_for_banner(self, timeout: float = 90) -> str:
         """Wait until the banner is printed; return it."""
@@ -78,25 +101,31 @@ class Box:
         check: bool = True,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """Run `docker exec`, as root unless `user` is given."""
-        options = ["--user", user] if user else []
-        options += _variables(env)
-        options += ["--interactive"] if stdin is not None else []
-        return self.docker(
-            "exec", *options, self.name, *command, check=check, stdin=stdin, timeout=timeout
-        )
+        """Do what `docker exec` does, as root unless `user` is given."""
+        variables = [f"{name}={value}" for name, value in (env or {}).items()]
+        given = None if stdin is None else stdin.encode()
+        argv = ["docker", "exec", self.name, *command]
+        try:
+            code, *outputs = api.execute(
+                SOCKET, self.name, command, user=user or "", env=variables, stdin=given,
+                timeout=timeout,
+            )  # fmt: skip
+        except TimeoutError as err:
+            raise subprocess.TimeoutExpired(argv, timeout) from err
+        done = subprocess.CompletedProcess(argv, code, *map(_as_text, outputs))
+        return checked(done) if check else done
 
     def port(self, container_port: int) -> int:
         """Return the port of this machine that reaches `container_port`."""
-        found = api.inspect(SOCKET, self.name)
-        assert found is not None, f"there is no container {self.name}"
-        published = found["NetworkSettings"]["Ports"].get(f"{container_port}/tcp")
+        published = self.inspect()["NetworkSettings"]["Ports"].get(f"{container_port}/tcp")
         assert published, f"port {container_port} of {self.name} is not published"
         return int(published[0]["HostPort"])
 
-    def inspect(self, template: str) -> str:
-        """Return one fact of `docker inspect`, as a Go template."""
-        return self.docker("inspect", "--format", template, self.name).stdout.strip()
+    def inspect(self) -> dict[str, Any]:
+        """Return what `docker inspect` shows."""
+        found = api.inspect(SOCKET, self.name)
+        assert found is not None, f"there is no container {self.name}"
+        return found
 
     def exists(self) -> bool:
         """Say whether it is still there: `docker run --rm` takes its container away."""
@@ -110,9 +139,7 @@ class Box:
 
     def state(self) -> dict[str, Any]:
         """Return `.State` of `docker inspect`."""
-        found = api.inspect(SOCKET, self.name)
-        assert found is not None, f"there is no container {self.name}"
-        state: dict[str, Any] = found["State"]
+        state: dict[str, Any] = self.inspect()["State"]
         return state
 
     def health(self) -> str:
@@ -131,13 +158,13 @@ class Box:
         return time.monotonic() - begin
 
     def start(self) -> None:
-        self.docker("start", self.name)
+        api.act(SOCKET, self.name, "start")
 
     def restart(self) -> None:
-        self.docker("restart", self.name)
+        api.act(SOCKET, self.name, "restart")
 
     def kill(self, signal: str) -> None:
-        self.docker("kill", "--signal", signal, self.name)
+        api.act(SOCKET, self.name, f"kill?signal={signal}")
 
     def remove(self) -> None:
         api.remove(SOCKET, self.name)
@@ -163,8 +190,8 @@ class Boxes:
         """
         box = self._new_box()
         variables = _variables({**({} if command else _QUICKLY), **(env or {})})
-        checked = () if any(option.startswith(_HEALTH) for option in options) else _UNASKED
-        settings = ["--name", box.name, *_ports(options), *checked, *variables, *options]
+        probes = () if any(option.startswith(_HEALTH) for option in options) else _UNASKED
+        settings = ["--name", box.name, *_ports(options), *probes, *variables, *options]
         self.docker("run", "--detach", *settings, self.image, *command)
         return box
 
@@ -230,6 +257,11 @@ def boxes(docker: Docker, image: str) -> Iterator[Boxes]:
         yield started
     finally:
         started.remove_all()
+
+
+def _as_text(output: bytes) -> str:
+    """Return it as `subprocess` does where text is asked for: any end of a line is a newline."""
+    return output.decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _variables(env: Mapping[str, str] | None) -> list[str]:

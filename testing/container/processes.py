@@ -43,7 +43,7 @@ def processes(box: Box) -> list[Process]:
 
 def commands_of(box: Box) -> list[str]:
     """Return the command line of every process of a box, also of one that has ended."""
-    id = box.inspect("{{.Id}}")
+    id = box.inspect()["Id"]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended

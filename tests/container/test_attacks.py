@@ -36,43 +36,41 @@ def banners(box: Box) -> int:
 # --- what root's programs load ---------------------------------------------------------------
 
 LIBRARIES = "/opt/venv/lib/nvidia"
-# Tells who loads it. Called libz.so.1, Python loads it in place of the system's.
+# What each variable makes the loader load.  Python asks for libz.so.1, the system's.
+TRAPS = {"LD_LIBRARY_PATH": "libz.so.1", "LD_PRELOAD": "preload.so", "LD_AUDIT": "audit.so"}
+TRAPPED = {
+    "LD_LIBRARY_PATH": f"/usr/local/nvidia/lib64:{LIBRARIES}",
+    **{name: f"{LIBRARIES}/{TRAPS[name]}" for name in ("LD_PRELOAD", "LD_AUDIT")},
+}
+# Tells who loads it, and for which variable.
 TRAP = """
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 __attribute__((constructor)) static void loaded(void) {
     char path[64];
-    snprintf(path, sizeof path, "/workspace/loaded-%d", (int)geteuid());
+    snprintf(path, sizeof path, "/workspace/loaded-%s-%d", VARIABLE, (int)geteuid());
     int fd = open(path, O_CREAT | O_WRONLY, 0644);
     if (fd >= 0) close(fd);
 }
 """
 
 
-def loaded_by(box: Box) -> list[str]:
-    """Return the uids that have loaded it; also of a box that has ended."""
-    return re.findall(r"^A /workspace/loaded-(\d+)$", box.docker("diff", box.name).stdout, re.M)
+def loaded_by(box: Box, uid: str) -> list[str]:
+    """Return the variables whose trap this uid has loaded; also of a box that has ended."""
+    pattern = rf"^A /workspace/loaded-(\w+)-{uid}$"
+    return re.findall(pattern, box.docker("diff", box.name).stdout, re.M)
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"LD_LIBRARY_PATH": f"/usr/local/nvidia/lib64:{LIBRARIES}"},
-        {"LD_PRELOAD": f"{LIBRARIES}/libz.so.1"},
-        {"LD_AUDIT": f"{LIBRARIES}/libz.so.1"},
-    ],
-    ids=lambda variables: next(iter(variables)),
-)
-def test_root_s_programs_load_no_library_of_the_user_s(
-    box: Boxes, variables: dict[str, str]
-) -> None:
+def test_root_s_programs_load_no_library_of_the_user_s(box: Boxes) -> None:
     """Neither the health check nor a start, a reload, nor a command by `docker exec`."""
-    started = box(*NO_SUDO, "--health-interval", "1s", env=variables)
+    started = box(*NO_SUDO, "--health-interval", "1s", env=TRAPPED)
     started.wait_for_banner()
-    build = f"mkdir -p {LIBRARIES} && gcc -shared -fPIC -xc -o {LIBRARIES}/libz.so.1 -"
-    unset = ("/usr/bin/env", "-u", "LD_PRELOAD", "-u", "LD_AUDIT", "/bin/sh", "-c", build)
-    started.exec(*unset, stdin=TRAP, user="dev")
+    unset = ("/usr/bin/env", *(word for name in TRAPS for word in ("-u", name)), "/bin/sh", "-c")
+    for name, library in TRAPS.items():
+        variable = f"-DVARIABLE='\"{name}\"'"
+        build = f"gcc -shared -fPIC {variable} -xc -o {LIBRARIES}/{library} -"
+        started.exec(*unset, f"mkdir -p {LIBRARIES} && {build}", stdin=TRAP, user="dev")
     seen = checks(started)
     assert poll(lambda: len(checks(started) - seen) >= 2, timeout=30)
     started.kill("HUP")
@@ -80,11 +78,11 @@ def test_root_s_programs_load_no_library_of_the_user_s(
     started.exec("launcher", "status", check=False)
     by_the_user = ("launcher", "exec", "--", "/opt/venv/bin/python", "-c", "import zlib")
     started.exec(*by_the_user, check=False)  # what it needs of the real one is not there
-    assert "1000" in loaded_by(started), "the trap does not work"
+    assert sorted(loaded_by(started, "1000")) == sorted(TRAPS), "a trap does not work"
     started.restart()
     # Jupyter loads it, too, and may end of it.
     assert poll(lambda: banners(started) == 2 or not started.is_running(), timeout=90)
-    assert "0" not in loaded_by(started)
+    assert loaded_by(started, "0") == []
 
 
 def test_the_banner_says_that_a_library_path_is_the_user_s(box: Boxes) -> None:

@@ -271,7 +271,7 @@ def test_a_flood_is_cut_and_said(box: Boxes, tmp_path: Path) -> None:
     started.wait_for_log(r"flood \| it is over", timeout=90)
     # 4 MiB at once, then 128 KiB a second; Docker's JSON makes 100 bytes of a line of sixteen.
     # All of it would be 160 MiB.
-    path = Path(started.inspect("{{.LogPath}}"))
+    path = Path(started.inspect()["LogPath"])
     seconds = time.monotonic() - begin
     assert path.stat().st_size < 7 * ((4 << 20) + seconds * 128 * 1024)
     assert answers(started)

@@ -72,7 +72,7 @@ def test_up_is_a_box_with_gpus_and_up_again_is_the_same_box(
     box = Box(docker, PROJECT)  # by the name that it was given
     banner = box.wait_for_banner()
     assert f"http://127.0.0.1:{ports[0]}/lab?token={TOKEN}" in banner
-    assert box.inspect("{{.HostConfig.ShmSize}}") == str(8 << 30)
+    assert box.inspect()["HostConfig"]["ShmSize"] == 8 << 30
     assert "NVIDIA H100 80GB HBM3" in banner
     cell = "import os; open('/workspace/kept', 'w'); print(os.environ['CUDA_VISIBLE_DEVICES'])"
     server = kernel.Server(kernel.printed_url(banner))

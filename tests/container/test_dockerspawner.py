@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -28,7 +27,7 @@ def test_a_user_s_server_is_a_box_with_one_gpu(docker: Docker, image: str, tmp_p
             server = kernel.Server(f"{hub.url}/user/{USER}/lab?token={browser.new_token(USER)}")
             cell = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], os.getcwd())"
             assert server.run_cell(cell) == "0 /workspace\n"
-            host = json.loads(hub.box(USER).inspect("{{json .HostConfig}}"))
+            host = hub.box(USER).inspect()["HostConfig"]
             assert host["ShmSize"] == 8 << 30
             assert host["Memory"] == 32 << 30
             assert host["CpuQuota"] == 8 * host["CpuPeriod"]

@@ -324,13 +324,13 @@ def _remove_source(box: Box, source: Path) -> None:
 
 
 def _unmount(box: Box, source: Path) -> None:
-    pid = box.inspect("{{.State.Pid}}")
+    pid = str(box.state()["Pid"])
     subprocess.run(["nsenter", "-t", pid, "-m", "-p", "umount", "--lazy", "/workspace"], check=True)
 
 
 def _unmount_and_remove(box: Box, source: Path) -> None:
     _unmount(box, source)
-    pid = box.inspect("{{.State.Pid}}")
+    pid = str(box.state()["Pid"])
     subprocess.run(["nsenter", "-t", pid, "-m", "rm", "-r", "/workspace"], check=True)
 
 
@@ -375,7 +375,7 @@ def _waits_for_term(box: Box) -> bool:
 
     What it waits for in sigtimedwait(2) is not blocked meanwhile: then it sleeps.
     """
-    status = Path("/proc", box.inspect("{{.State.Pid}}"), "status").read_text()
+    status = Path("/proc", str(box.state()["Pid"]), "status").read_text()
     field = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     blocked = bool(int(field.get("SigBlk", "0"), 16) & 1 << SIGTERM - 1)
     return blocked or (field["Name"] == "python" and field.get("State", "").startswith("S"))
@@ -408,7 +408,7 @@ def _jupyter_of(box: Box) -> int:
 
 def _pids_inside(box: Box) -> list[int]:
     """Look from this machine: `docker exec` needs the working directory that is gone."""
-    id = box.inspect("{{.Id}}")
+    id = box.inspect()["Id"]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

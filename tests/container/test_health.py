@@ -198,12 +198,11 @@ def _await_health(box: Box, state: str) -> None:
     def reached() -> bool:
         return box.health() == state
 
-    assert poll(reached, timeout=40), box.inspect("{{json .State.Health}}")
+    assert poll(reached, timeout=40), box.state()["Health"]
 
 
 def _last_health_output(box: Box) -> str:
-    log = json.loads(box.inspect("{{json .State.Health.Log}}"))
-    return str(log[-1]["Output"]).strip()
+    return str(box.state()["Health"]["Log"][-1]["Output"]).strip()
 
 
 def _watch_pid(box: Box) -> int:

@@ -229,7 +229,7 @@ def test_a_devcontainer_with_the_image_alone(
     shown = project("exec", "bash", "-ic", 'pwd; echo "$WORKSPACE"')
     assert shown.split() == [folder, "/workspace"]
     url = project("exec", "launcher", "url").strip()
-    place = f"{box.inspect('{{.NetworkSettings.IPAddress}}')}:8888"
+    place = f"{box.inspect()['NetworkSettings']['IPAddress']}:8888"
     server = kernel.Server(url.replace("127.0.0.1:8888", place))
     assert server.run_cell(CELL).split() == ["/workspace", "1000"]
 
@@ -263,13 +263,13 @@ def test_a_devcontainer_with_the_file_of_deploy(
         started = json.loads(project("up", "--gpu-availability", "all"))
         box = Box(docker, started["containerId"])
         assert "NVIDIA H100 80GB HBM3" in box.wait_for_banner()
-        assert box.inspect("{{.HostConfig.ShmSize}}") == str(8 << 30)
+        assert box.inspect()["HostConfig"]["ShmSize"] == 8 << 30
         project("exec", "touch", "made-there")
         shown = project("exec", "bash", "-ic", 'id -un; pwd; echo "$CUDA_VISIBLE_DEVICES"')
         assert shown.split() == ["dev", "/workspace", "0,1,2,3,4,5,6,7"]
         assert (tmp_path / "made-there").exists()
         assert box.exec("ls", "/var/lib/launcher").stdout != ""
-        assert state in box.inspect("{{json .Mounts}}")
+        assert state in json.dumps(box.inspect()["Mounts"])
     finally:
         box.remove()
         docker("volume", "rm", state, check=False)

@@ -231,7 +231,7 @@ def _jupyter_config(folder: Path, text: str) -> tuple[str, str]:
 
 def _seconds_after_start(box: Box, line: str) -> float:
     """Return when a line of `docker logs --timestamps` was written, from the container's start."""
-    return (_moment(line.split()[0]) - _moment(box.inspect("{{.State.StartedAt}}"))).total_seconds()
+    return (_moment(line.split()[0]) - _moment(box.state()["StartedAt"])).total_seconds()
 
 
 def _moment(text: str) -> datetime:

@@ -52,7 +52,7 @@ def stop(box: Box) -> subprocess.Popen[bytes]:
 
     The command goes on: Docker waits until somebody has read what the box said, whatever ran in it.
     """
-    first = Path("/proc", box.inspect("{{.State.Pid}}"))
+    first = Path("/proc", str(box.state()["Pid"]))
     assert first.exists()
     command = subprocess.Popen([DOCKER, "stop", box.name], env=box.docker.environment)
     assert poll(lambda: not first.exists(), timeout=9.5)  # at ten seconds, Docker kills it

@@ -118,7 +118,7 @@ def test_jupyter_is_found_from_every_door(box: Boxes, tmp_path: Path) -> None:
     url = kernel.printed_url(started.wait_for_banner())
     assert started.exec("sudo", "-n", "true", user="dev").stderr == ""
     address = started.exec("launcher", "exec", "--", "python", "-c", RESOLVE).stdout.strip()
-    assert address == started.inspect("{{.NetworkSettings.IPAddress}}")
+    assert address == started.inspect()["NetworkSettings"]["IPAddress"]
     token = url.partition("token=")[2]
     for words in (("launcher", "exec", "--", "jupyter", "server", "list"),
                   ("su", "dev", "-lc", "jupyter server list")):  # fmt: skip
