@@ -144,6 +144,18 @@ def _pytest(*arguments: str) -> int:
     return subprocess.run(command, cwd=PROJECT, env=environment(), check=False).returncode
 
 
+def _compile_once() -> None:
+    """Let one process compile the tests of a fresh clone, before every worker does it at once."""
+    if not any((PROJECT / "tests").glob("**/__pycache__")):
+        print("compiling the tests", flush=True)
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "tests"]
+        # Where it fails, the pass says why.
+        silent = subprocess.DEVNULL
+        subprocess.run(
+            command, cwd=PROJECT, env=environment(), stdout=silent, stderr=silent, check=False
+        )
+
+
 def environment() -> dict[str, str]:
     """Return ours without what keeps Python from storing what it compiles.
 
@@ -157,6 +169,7 @@ def environment() -> dict[str, str]:
 
 def _run_all_with_containers() -> int:
     with _image_being_built() as image:
+        _compile_once()
         code = run_all(passes_with_containers(image))
         if not code and image.poll():
             return 1
@@ -178,6 +191,7 @@ def main(arguments: list[str]) -> int:
     if arguments:
         return _pytest(*arguments)
     if not with_containers:
+        _compile_once()
         return run_all([BESIDE_THE_BUILD])
     for each in IN_CONTAINERS:
         each.report.unlink(missing_ok=True)
