@@ -5,11 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from launcher.cluster import values
 from launcher.cluster.rendezvous import Choice
 from launcher.cluster.torchrun import Command
 from launcher.model.printable import printable
 
 _WIDTH = 80
+_LONGEST = 200  # characters of a value; the command, and --json, have all of it
 
 
 def title(command: Command) -> str:
@@ -42,7 +44,7 @@ def as_text(command: Command) -> str:
 
 
 def _rows(choices: Sequence[Choice]) -> Iterator[str]:
-    words = [printable(one.word) for one in choices]
+    words = [printable(values.cut(one.word, _LONGEST)) for one in choices]
     width = min(36, max(map(len, words)))
     for word, one in zip(words, choices, strict=True):
         lines = textwrap.wrap(printable(one.why), _WIDTH - width - 4) or [""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import socket
@@ -18,15 +19,16 @@ from launcher.cluster.rendezvous import Choice
 from launcher.cluster.values import are_one_host
 from launcher.detect import jobs
 from launcher.detect import network as network_reader
-from launcher.detect.cgroup import read_text
 from launcher.detect.driver import GUEST
 from launcher.detect.torchrun import Option, Torchrun
 from launcher.model.errors import BadSetting
 from launcher.model.job import RunningJob
 from launcher.model.named_tuple import NamedTuple
 from launcher.model.network import Network
+from launcher.model.printable import printable
 
 NAME_PATIENCE = 60.0  # seconds until the master has a name: a pod gets its own as it starts
+_MOST = 1 << 20  # characters of a file: the hosts of tens of thousands of nodes
 _WRAPPER = f"{GUEST}/rank.py"
 # torchrun's options that say where a node is, and have variables.
 _OF_PLACE = {
@@ -71,8 +73,14 @@ class Command(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Return the command as a shell takes it."""
-        return shlex.join(self.argv)
+        """Return the command as a shell takes it, and a terminal obeys nothing of."""
+        return " ".join(map(_quoted, self.argv))
+
+
+def _quoted(word: str) -> str:
+    if printable(word) == word:
+        return shlex.quote(word)
+    return "$'" + printable(word.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
 def look(given: Given, around: Around, patience: float = 0.0) -> Node:
@@ -185,10 +193,18 @@ def count_nodes(environ: Mapping[str, str], root: Path = Path("/")) -> int:
 
 def _surroundings(environ: Mapping[str, str], root: Path) -> Surroundings:
     paths = (*FILES, environ.get("OMPI_MCA_orte_default_hostfile", ""))
-    at = {path: root / path.lstrip("/") for path in filter(None, paths)}
-    texts = {path: read_text(file) for path, file in at.items() if file.is_file()}
+    texts = {path: _read(root / path.lstrip("/")) for path in filter(None, paths)}
     there = {path: text for path, text in texts.items() if text is not None}
     return Surroundings(environ, socket.gethostname(), there)
+
+
+def _read(path: Path) -> str | None:
+    """Return the text of a file that a variable may name; None where it is none."""
+    with contextlib.suppress(OSError):  # a name that is too long, too
+        if path.is_file():
+            with open(path, errors="replace") as stream:
+                return stream.read(_MOST)
+    return None
 
 
 def _wait_for_name(master: str, seconds: float, tell: Tell) -> None:

@@ -24,6 +24,10 @@ _LINK = r"(?:tcp|udp|sctp)://\S+"
 PLACE = "--nnodes=N --node-rank=R --master-addr=HOST"  # what says a place by hand
 
 
+def cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def quoted(text: str) -> str:
     """Return a value as it is shown: escaped, and not all of it where it is long."""
     return repr(text[:_SHOWN]) + "…" * (len(text) > _SHOWN)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Controls (ECMA-48) but for the tab, separators of lines, and what turns the direction of text.
-_OBEYED = "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+# Controls (ECMA-48) but for the tab, separators of lines, what turns the direction of text; and
+# bytes that are no UTF-8, as which a locale's terminal takes no text (os.fsdecode).
+_OBEYED = "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 # The same in UTF-8, without what sets a colour (SGR), which programs and people like.
 _OBEYED_BYTES = rb"\x1b(?!\[[0-9;]{0,20}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]"
 _COLOR_OFF = b"\x1b[0m"
@@ -13,7 +14,12 @@ _COLOR_OFF = b"\x1b[0m"
 
 def printable(text: str) -> str:
     r"""Return a text in one line, with what a terminal would obey written out, as `\x1b`."""
-    return re.sub(_OBEYED, lambda found: repr(found[0])[1:-1], text)
+    return re.sub(_OBEYED, _escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return rf"\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else repr(found[0])[1:-1]
 
 
 def printable_text(text: str) -> str:

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from launcher.cluster import values
 from launcher.cluster.check import echo, measure
 from launcher.cluster.check.facts import NodeReport, Outcome, Pair, Reduced
 from launcher.cluster.check.look import Here
@@ -24,8 +25,8 @@ def connect(here: Here, came: Present) -> tuple[Pair, ...]:
     doors = {0: (here.report.door, mine.port)}
     moment = time.monotonic() + A_MOMENT
     for other, answer in _ask_all(came, {"do": "listen"}, moment):
-        port = answer.get("port") if answer else None
-        doors[other.report.rank] = (other.report.door, port if isinstance(port, int) else 0)
+        port = values.port(str(answer.get("port"))) if answer else None
+        doors[other.report.rank] = (other.report.door, port or 0)
     peers = [[rank, address, port] for rank, (address, port) in doors.items()]
     finish = time.monotonic() + seconds
     question = {"do": "pairs", "peers": peers, "seconds": seconds}

@@ -116,6 +116,8 @@ def _try(rank: int, other: int, address: tuple[str, int], seconds: float) -> Pai
         return Pair(rank, other, None, why)
     except OSError as err:
         return Pair(rank, other, None, err.strerror or str(err))
+    except (ValueError, OverflowError):  # what no address is, and no port
+        return Pair(rank, other, None, "it opened its port nowhere")
 
 
 def _blocks() -> Iterator[bytes]:

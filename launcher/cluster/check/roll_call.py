@@ -103,7 +103,7 @@ def _admit(message: Message, job: str) -> NodeReport:
     if not hmac.compare_digest(theirs.encode(), job.encode()):
         raise Broken(f"it is of job {theirs[:60]!r}, and this is {job[:60]!r}")
     report = decode(NodeReport, message.get("report"))
-    if report is None:
+    if report is None or any(one is True or one is False for one in report):  # to Python a number
         raise Broken("it is of another version of the launcher")
     return report
 

@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from launcher.cluster import values
 from launcher.cluster.check.compare import differ
 from launcher.cluster.check.facts import Finding, Reduced
 
@@ -60,8 +61,8 @@ def _what_shows_it(least: Reduced, is_nccl: bool) -> str:
 
 def _how_far(reached: str) -> int:
     """Return what sorts the steps: the sizes, in bytes, lie between meeting and the pairs."""
-    if reached.isdigit():
-        return int(reached)
+    if (size := values.number(reached)) is not None:
+        return size
     return {"start": 0, "torch": 1, "met": 2}.get(reached, 1 << 40)
 
 

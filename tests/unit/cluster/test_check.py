@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cluster.check import check, echo, roll_call, table
+from launcher.cluster.check import ask, check, echo, roll_call, table
 from launcher.cluster.check.facts import NodeReport, Outcome, Pair, Reduced
 from launcher.cluster.check.look import Here
 from launcher.cluster.check.wire import Broken, Line, decode, decode_all, encode
@@ -168,6 +168,39 @@ def test_what_is_no_node_is_no_harm(sent: bytes) -> None:
         thread.join()
     assert present.came == ()
     assert len(present.refused) == 1
+
+
+@pytest.mark.parametrize("changes", [{"rank": True}, {"nodes": "2"}, {"gpus": 7}, {"mtu": None}])
+def test_a_report_that_is_none_is_refused(changes: dict[str, object]) -> None:
+    port = free_port()
+    hello = {"hello": "launcher-check-1", "job": "job"}
+    report = {**json.loads(json.dumps(encode(here(1, 2, port).report))), **changes}
+    with (
+        roll_call.listen(port) as server,
+        socket.create_connection(("127.0.0.1", port), timeout=5) as link,
+    ):
+        Line(link).send({**hello, "report": report}, time.monotonic() + 5)
+        present = roll_call.gather(server, 2, "job", 0.5)
+    assert present.came == ()
+    assert "another version" in present.refused[0]
+
+
+@pytest.mark.parametrize("port", [True, "x", 70000, -5, None, [1], 10**30])
+def test_a_door_that_is_none_is_closed(lines: tuple[Line, Line], port: object) -> None:
+    """What another node answers is data: no port of it ends the check of all."""
+    zero, other = here(0, 2, 1, 5.0), here(1, 2, 1, address="x" * 5000)
+    until = time.monotonic() + 10
+
+    def answer() -> None:
+        for said in ({"port": port}, {"pairs": []}):
+            lines[1].receive(until)
+            lines[1].send(said, until)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    pairs = ask.connect(zero, (roll_call.Came(other.report, lines[0]),))
+    thread.join()
+    assert [(pair.target, pair.seconds) for pair in pairs] == [(1, None)]
 
 
 def test_callers_are_counted() -> None:

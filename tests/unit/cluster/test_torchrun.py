@@ -16,6 +16,7 @@ from launcher.cluster.place import Surroundings
 from launcher.cluster.rendezvous import Choice, Reach, choose_arguments, choose_variables, notes
 from launcher.detect.torchrun import Option, find_torchrun
 from launcher.model.errors import BadSetting
+from launcher.model.printable import printable
 from testing.local_box import LAUNCHER
 from tests.unit.cluster import recorded
 from tests.unit.cluster.recorded import RECORDED
@@ -327,6 +328,28 @@ def test_what_a_terminal_would_obey_is_escaped(environment: dict[str, str]) -> N
                "PET_RDZV_ID": "\x1b[31m\nforged"}  # fmt: skip
     done = run({**environment, **hostile}, "--dry-run", "train.py")
     assert "--rdzv-id=\\x1b[31m\\nforged" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "word", ["a b", "it's", "a\nb", "\x1b[31m", "back\\slash\n'", "\udcff", "\u202e"]
+)
+def test_the_command_that_is_shown_is_the_command(environment: dict[str, str], word: str) -> None:
+    done = run(environment, "--dry-run", "--nproc-per-node=1", word)
+    shown = done.stdout.splitlines()[-1]
+    assert printable(shown) == shown
+    typed = subprocess.run(
+        ["bash", "-c", shown], env={**environment, "LC_ALL": "C.UTF-8"}, capture_output=True,
+        check=True,
+    )  # fmt: skip
+    assert json.loads(typed.stdout)["argv"][-1] == word
+
+
+def test_a_value_is_shown_as_far_as_one_reads_it(environment: dict[str, str]) -> None:
+    long = {"NCCL_IB_HCA": "x" * 65536, "OMPI_MCA_orte_default_hostfile": "y" * 65536}
+    done = run({**environment, **long}, "--dry-run", "--nnodes=2", "--node-rank=0",
+               "--master-addr=127.0.0.1", "x.py")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout) < 4000
 
 
 def test_without_pytorch_it_says_what_is_missing() -> None:
