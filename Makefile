@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-image run-local image image-size lock sbom wheel test test-gpu test-pull test-variant \
+.PHONY: help run run-image run-local image image-size lock sbom wheel test test-gpu test-podman test-pull test-variant \
     lint bench bench-containers clean
 
 help:  ## List the targets
@@ -48,6 +48,11 @@ test-pull:  ## Push the image to a registry of its own, pull it into an empty en
 	@$(PYTHON) -m tools.venv test
 	@$(PYTHON) -m tools.system_packages containers registry
 	@$(VENV)/python -m pytest -q tests/container/pull_and_run.py
+
+test-podman:  ## Start boxes by Podman, play the pods of deploy/kubernetes, make a service of the quadlet
+	@$(PYTHON) -m tools.venv test
+	@$(PYTHON) -m tools.system_packages containers podman
+	@$(VENV)/python -m pytest -q tests/container/with_podman.py
 
 test-variant:  ## Build an image of the family and use it (VARIANT=slim|cpu|latest|devel; TORCH=…, BASE_IMAGE=…)
 	@$(PYTHON) -m tools.venv test

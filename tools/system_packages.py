@@ -44,6 +44,7 @@ SETS: dict[str, dict[str, str]] = {
         "slurm-wlm-basic-plugins": "",  # shown by a folder
     },
     "registry": {"docker-registry": "docker-registry"},
+    "podman": {"podman": "podman", "netavark": "", "catatonit": "catatonit", "runc": "runc"},
     # Apart: a package that a distribution lacks keeps apt from installing those beside it.
     "browser": {"chromium": ""},  # shown by any program of BROWSERS
 }
@@ -54,6 +55,7 @@ SHOWN_OTHERWISE = {
     "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
     "libc6-dev": lambda: Path("/usr/include/stdio.h").exists(),
     "slurm-wlm-basic-plugins": lambda: any(Path("/usr/lib").glob("*/slurm*/auth_munge.so")),
+    "netavark": lambda: Path("/usr/lib/podman/netavark").exists(),
     "libnss-wrapper": lambda: any(Path("/usr/lib").glob("*/libnss_wrapper.so")),
 }
 # Packages that start a server at once and at every boot, where only the program is wanted.
