@@ -25,13 +25,16 @@ from launcher.plan.watch import plan_watch
 from launcher.render.files import machine_file, plan_file, render, watch_file
 from launcher.settings.table import TABLE
 from launcher.watch import health
-from testing.local_box import LAUNCHER, USER, wait_until
+from testing.local_box import LAUNCHER, USER, free_ports, wait_until
 from testing.machines import CASES, PASSWORD, TOKEN, Case
 from testing.values import replace
 
 pytestmark = pytest.mark.long
 
 H100 = CASES["h100-8x"]
+
+# A job of torchrun's that runs on this machine, some other test's, would be told.
+AMONG_NO_OTHERS = ("unshare", "--pid", "--fork", "--mount-proc") if os.geteuid() == 0 else ()
 
 Run = Callable[..., subprocess.CompletedProcess]
 
@@ -40,9 +43,11 @@ Run = Callable[..., subprocess.CompletedProcess]
 def run(tmp_path: Path) -> Run:
     """Run `launcher ARGUMENTS…` with a run directory of the test's own."""
 
-    def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    def run(
+        *arguments: str, env: dict[str, str] | None = None, below: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*LAUNCHER, *arguments],
+            [*below, *LAUNCHER, *arguments],
             env={
                 "PATH": os.environ["PATH"],
                 "NB_USER": USER,
@@ -58,6 +63,11 @@ def run(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+def on_free_ports() -> dict[str, str]:
+    jupyter, ssh = map(str, free_ports(2))
+    return {"JUPYTER_PORT": jupyter, "SSH_PORT": ssh}
 
 
 @pytest.fixture
@@ -120,7 +130,7 @@ def test_settings_shows_no_secret(run: Run) -> None:
     [("banner",), ("url",), ("exec", "--", "true"), ("watch",), ("status",), ("metrics",)],
 )
 def test_without_a_box_that_is_said(run: Run, command: tuple[str, ...]) -> None:
-    done = run(*command)
+    done = run(*command, below=AMONG_NO_OTHERS)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith("launcher: ")
     assert len(done.stderr.splitlines()) == 1
@@ -159,7 +169,8 @@ def test_detect_prints_the_machine(run: Run, simulated) -> None:
 
 
 def test_plan_prints_every_variable_with_its_reason(run: Run, simulated) -> None:
-    plan = json.loads(run("plan", env=simulated("rtx3090-2x-nvlink")).stdout)
+    environ = {**simulated("rtx3090-2x-nvlink"), **on_free_ports()}
+    plan = json.loads(run("plan", env=environ).stdout)
     variables = {var["name"]: var for var in plan["environment"]}
     assert variables["CUDA_VISIBLE_DEVICES"]["value"] == "0,1"
     assert all(var["why"] for var in plan["environment"])
@@ -173,7 +184,8 @@ def test_a_bad_setting_is_said_by_every_stage(run: Run) -> None:
 
 
 def test_render_writes_what_the_services_would_read(run: Run, tmp_path: Path, simulated) -> None:
-    done = run("render", str(tmp_path / "out"), env=simulated("rtx4090-1x"))
+    environ = {**simulated("rtx4090-1x"), **on_free_ports()}
+    done = run("render", str(tmp_path / "out"), env=environ)
     assert (done.returncode, done.stderr) == (0, "")
     below = tmp_path / "out" / str(tmp_path / "run").lstrip("/")
     for script in ("environment.sh", "login.sh", "user/environment.sh", "user/login.sh"):
