@@ -17,6 +17,7 @@ from bench import (
     growth,
     idle,
     layout,
+    page,
     results,
     topology,
 )
@@ -30,7 +31,11 @@ TABLES = {
     "check": cluster_check.table,
 }
 # These as well, but they take long, or an engine: only where they are named.
-NAMED_TABLES = {"growth": growth.table, "containers": containers.table}
+NAMED_TABLES = {
+    "growth": growth.table,
+    "containers": containers.table,
+    "page": page.table,
+}
 
 Measured = dict[tuple[str, str], list[float]]
 

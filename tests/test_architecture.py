@@ -47,7 +47,7 @@ USES = {
     "detect": {"model", "paths", "process", "settings"},
     "checks": {"gpus", "model"},
     "plan": {"checks", "gpus", "model", "settings"},
-    "render": {"model", "plan"},
+    "render": {"checks", "model", "plan"},  # what a notebook is told has the place's words, too
     "text": {"checks", "gpus", "model", "plan"},  # what is odd is mended in the place's words
     "box": {"model", "paths", "process", "render", "settings"},
     "doctor": {"checks", "detect", "gpus", "model", "process", "settings", "text"},

@@ -15,10 +15,12 @@ _IMAGE = "/etc/launcher/supervisord.conf"
 def healthcheck(arguments: Sequence[str]) -> int:
     from launcher.watch import health
 
-    reason = None if health.in_command_mode() else health.check_health(environ.run_dir())
-    if reason:
-        print(reason)
-    return 1 if reason else 0
+    if health.in_command_mode():
+        return 0
+    healthy, said = health.say_health(environ.run_dir())
+    if said:
+        print(said)
+    return 0 if healthy else 1
 
 
 def entrypoint_replaced() -> str | None:

@@ -15,7 +15,7 @@ from launcher.model.printable import printable_text
 from launcher.settings import environ
 
 if TYPE_CHECKING:
-    from launcher.watch.status import Job, Seen
+    from launcher.watch.seen import Job, Seen
 
 
 _OURSELVES = "launcher"
@@ -65,7 +65,8 @@ def status(options: Namespace) -> int:
 def jobs_here() -> tuple[Job, ...]:
     """Return the jobs of torchrun's that run here, with what goes through their interfaces."""
     from launcher.detect import jobs
-    from launcher.watch.status import Job, moved
+    from launcher.watch.seen import Job
+    from launcher.watch.status import moved
 
     found = jobs.read_jobs()
     names = {one.name for each in found for one in each.job.before}
@@ -85,7 +86,7 @@ def seen_here(run_dir: str) -> Seen:
     """Return what the files of the running box say.  Raises BadSetting where none runs."""
     from launcher.supervise import programs
     from launcher.watch import health
-    from launcher.watch.status import Seen
+    from launcher.watch.seen import Seen
 
     if health.in_command_mode():
         raise BadSetting("this box runs a command and no services; about its GPUs: launcher doctor")

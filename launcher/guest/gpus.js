@@ -50,7 +50,7 @@ class Lines {
     this.busy = drawn("path", { class: "busy" });
     this.memory = drawn("path", { class: "memory" });
     this.picture.append(this.memory, this.busy);
-    this.legend = make("div", "ten minutes: busy ──, memory ╌╌", "soft");
+    this.legend = make("div", "", "soft");
   }
 
   show(samples, now) {
@@ -58,6 +58,7 @@ class Lines {
     this.draw(this.memory, samples, "memory", now);
     const busy = samples.map((one) => one.busy).filter((value) => value !== null);
     const mean = busy.reduce((sum, value) => sum + value, 0) / busy.length;
+    this.legend.textContent = `ten minutes: ${busy.length ? "busy ──, " : ""}memory ╌╌`;
     this.picture.setAttribute("aria-label", busy.length
       ? `Busy in the last ten minutes: ${Math.min(...busy)} to ${Math.max(...busy)} %, `
         + `on average ${mean.toFixed(0)} %`

@@ -6,7 +6,8 @@ CONFIG has "default" (a user's own Jupyter configuration overrides it) and "fina
 does: another port than the published one would be of no use), "arguments" for Jupyter's command
 line, "python": of kernels, "packages": the environment on the workspace that it is of, or "";
 "hub": whether a JupyterHub lets people in; "page": what our extension (launcher_page) shows
-of what was decided, and "metrics_token": what opens its metrics alone, "" for nothing.
+of what was decided, and "metrics_token": what opens its metrics alone, "" for nothing;
+"more_memory": how the box is given more, where a kernel was killed for want of it.
 """
 
 from __future__ import annotations
@@ -47,10 +48,7 @@ try:
     import zmq
     from jupyter_client.connect import LocalPortCache
     from jupyter_server.serverapp import ServerApp
-    from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
     from tornado.ioloop import IOLoop
-    from tornado.web import HTTPError
-    from traitlets import TraitError
     from traitlets.config import Config
 
     if find_spec("jupyterlab") is None:  # ipykernel alone brings most of these along
@@ -103,31 +101,6 @@ class Ports(LocalPortCache):
         return range(end // 2, end) if end > 4096 else range(_DEFAULT_END // 2, _DEFAULT_END)
 
 
-class Kernels(AsyncMappingKernelManager):  # type: ignore[misc]
-    """Starts kernels also after the workspace went away: at home; lists them while one starts."""
-
-    def kernel_model(self, kernel_id: str) -> dict[str, Any]:
-        """Leave out a kernel that is only being made: it has no activity yet, and the list of all
-        would be an error 500 to whoever asks meanwhile.
-        """
-        try:
-            return dict(super().kernel_model(kernel_id))
-        except TraitError:
-            raise HTTPError(404, f"Kernel does not run yet: {kernel_id}") from None
-
-    async def start_kernel(self, **options: Any) -> str:
-        try:
-            os.getcwd()
-        except OSError:  # jupyter_client asks for it, whatever directory the kernel gets
-            os.chdir(os.path.expanduser("~"))
-        return str(await super().start_kernel(**options))
-
-    def cwd_for_path(self, path: str, **options: Any) -> str:
-        folder = str(super().cwd_for_path(path, **options))
-        # What was removed below a mount can be entered, but has no name: no kernel starts there.
-        return folder if os.stat(folder).st_nlink else os.path.expanduser("~")
-
-
 class Server(ServerApp):  # type: ignore[misc]
     """Jupyter Server that leaves the URL and the token to the launcher's banner."""
 
@@ -136,7 +109,7 @@ class Server(ServerApp):  # type: ignore[misc]
 
     def load_config_file(self, suppress_errors: bool = True) -> None:
         self.update_config(Config(self.configuration["default"]))
-        self.update_config(Config({"ServerApp": {"kernel_manager_class": Kernels}}))
+        self.update_config(Config(kernel_classes(self.configuration["more_memory"])))
         super().load_config_file(suppress_errors)
         self.update_config(Config(self.configuration["final"]))
 
@@ -160,6 +133,20 @@ class Server(ServerApp):  # type: ignore[misc]
         gc.freeze()
         gc.enable()
         IOLoop.current().call_later(QUIET_SECONDS, logging.disable, logging.NOTSET)
+
+
+def kernel_classes(more_memory: str) -> dict[str, Any]:
+    """Return the configuration by which Jupyter uses our kernels; `more_memory`: how it is had."""
+    from launcher_kernels import Connection, Kernels, Restarter
+
+    return {
+        "ServerApp": {
+            "kernel_manager_class": Kernels,
+            "kernel_websocket_connection_class": Connection,
+        },
+        "AsyncIOLoopKernelManager": {"restarter_class": Restarter},
+        "Restarter": {"more_memory": more_memory},
+    }
 
 
 def main() -> None:

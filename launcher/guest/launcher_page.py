@@ -167,7 +167,12 @@ class Text(_Answer):
         await self.answer(_TEXTS[name], name)
 
     async def answer(self, words: tuple[str, ...], name: str) -> None:
-        said = await self.commands.output(words)
+        try:
+            said = await self.commands.output(words)
+        except HTTPError as err:  # a text says it as a terminal would: why there is nothing to see
+            if err.status_code != 503 or not name.endswith(".txt"):
+                raise
+            said = str(err.log_message)
         self.set_header("Cache-Control", "no-store")
         self.finish(said, set_content_type=f"{_type(name)}; charset=utf-8")
 

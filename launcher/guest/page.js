@@ -77,17 +77,16 @@ function serviceRow(name, program, probe) {
 async function showBox() {
   try {
     const said = await json("api/metrics");
-    const up = said.uptime ? `, up ${age(said.uptime)}` : "";
-    say("state", said.healthy ? `healthy${up}` : `${said.state}: ${said.reason}`,
-      said.healthy ? "well" : "odd");
+    const [heading] = said.summary.split("; fix: "); // which stands below
+    say("state", heading, said.state === "healthy" ? "well" : "odd");
     showServices(said);
     byId("jobs-part").hidden = !said.jobs_text;
     byId("jobs").textContent = said.jobs_text;
     showRoom(said);
-    const troubles = troublesOf(said);
-    if (troubles.join() !== troubled) await showLog();
-    troubled = troubles.join();
-    fill(byId("troubles"), troubles.map(trouble));
+    const troubles = said.concerns.map(({ what }) => what).join();
+    if (troubles !== troubled) await showLog();
+    troubled = troubles;
+    fill(byId("troubles"), said.concerns.map(trouble));
   } catch (error) {
     say("state", error.message, "odd");
     say("services-said", "");
@@ -116,26 +115,7 @@ function showRoom(said) {
   }));
 }
 
-// What went wrong while the box runs, with what mends it: [what, fix or undefined].
-function troublesOf(said) {
-  const found = Object.entries(said.services).filter(([, seen]) => !seen.ready).map(
-    ([name, seen]) => {
-      const [what, fix] = seen.detail.split("; fix: ");
-      return [`${name}: ${what}`, fix];
-    });
-  if (said.memory_kills) {
-    found.push([`${said.memory_kills} killed for want of memory: a kernel or program of yours may `
-      + "be gone; the launcher's lines below say what had most", undefined]);
-  }
-  for (const [gpu, codes] of Object.entries(said.xids || {})) {
-    const counted = Object.entries(codes).map(([code, count]) => `Xid ${code} ×${count}`);
-    found.push([`GPU ${gpu}: ${counted.join(", ")}; the launcher's lines below say what it means`,
-      undefined]);
-  }
-  return found;
-}
-
-function trouble([what, fix]) {
+function trouble({ what, fix }) {
   const note = make("div", undefined, "note");
   note.append(make("p", what));
   if (fix) note.append(copied("fix", fix));
@@ -155,7 +135,12 @@ async function showLog() {
 async function showTopology() {
   const picture = byId("picture");
   try {
-    byId("topology").textContent = await ask("topology.txt");
+    const text = await ask("topology.txt");
+    byId("topology").textContent = text;
+    if (text.startsWith("launcher: ")) { // why there is none
+      byId("topology").className = "said";
+      return;
+    }
     picture.addEventListener("load", () => { picture.hidden = false; });
     picture.src = "topology.svg";
   } catch (error) {

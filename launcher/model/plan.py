@@ -228,6 +228,8 @@ class Plan(NamedTuple):
     idle_shutdown: int = 0  # seconds after which a box that nobody uses ends; 0 = never
     packages: Packages = Packages()
     ca_sources: tuple[str, ...] = ()  # of certificate authorities to trust besides the system's
+    broken: Finding | None = None  # of the notes, what keeps GPUs from being used
+    place: str = "docker"  # where the box runs: a row of the table of places
 
     def user_environment(self) -> dict[str, str]:
         """Return the environment of everything that runs for the user."""

@@ -81,6 +81,7 @@ class WatchTarget(NamedTuple):
     idle_shutdown: int = 0  # seconds after which a box that nobody uses ends; 0 = never
     place: str = "docker"  # where the box runs: a row of the table of places
     anew: str = "docker restart …"  # how it is started once more there
+    at_start: str = ""  # what was broken then, and its fix: no loss, and no health either
 
 
 class Probe(NamedTuple):

@@ -17,8 +17,8 @@ from launcher.settings import address, folders
 from launcher.settings.meant import is_unguarded, keeps_alive
 from launcher.settings.table import Settings
 
-# It asks NVML in Jupyter's own process, which would hang or crash with the driver library, or log
-# a traceback for what it says; without the library it keeps quiet.
+# Who installs it has NVML asked in Jupyter's own process, which would hang or crash with the driver
+# library, or log a traceback for what it says; without the library it keeps quiet.
 _ASKS_NVML = ("jupyterlab_nvdashboard",)
 
 _PASSWORD_LEAKS = ("kubernetes", "runpod", "vast")  # these ship the log elsewhere

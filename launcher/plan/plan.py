@@ -85,6 +85,12 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
     left_out = (*inherited.left_out, *inherited.too_large)
     got = {name for name, _ in inherited.variables} | {var.name for var in environment}
     hooks = changed_by_hooks(outset.container, settings.environ, got)
+    notes = (
+        *plan_notes(outset, ssh, writable, state),
+        *package_notes(settings, packages, fault),
+        *too_large_notes(inherited.too_large, machine.limits.stack, machine.host),
+    )
+    failure = outset.verdict.failure
     return Plan(
         paths=plan_paths(machine, settings, identity, outset.guest, packages),
         identity=identity,
@@ -95,11 +101,9 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         jupyter_off=jupyter_off,
         ssh=ssh,
         ssh_off=ssh_off,
-        notes=(
-            *plan_notes(outset, ssh, writable, state),
-            *package_notes(settings, packages, fault),
-            *too_large_notes(inherited.too_large, machine.limits.stack, machine.host),
-        ),
+        notes=notes,
+        broken=next((note for note in notes if failure and note.id == failure.id), None),
+        place=place_of(machine.host),
         devices=devices.count,
         device_remarks=devices.remarks,
         ready_timeout=settings.ready_timeout,

@@ -6,6 +6,7 @@ from launcher.checks.facts.device_nodes import CONTROL
 from launcher.checks.facts.how_to_run import place_of, tell
 from launcher.model import state_files
 from launcher.model.machine import Gpu, GpuReport, Machine
+from launcher.model.masking import mask_text
 from launcher.model.plan import Jupyter, Plan
 from launcher.model.secret import Secret
 from launcher.model.watch import (
@@ -20,6 +21,7 @@ from launcher.model.watch import (
 
 def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
     """Return what `plan` and the machine that it was made for leave to be watched."""
+    broken = plan.broken
     watched = bool(plan.gpu_watch and machine.report.gpus)  # what failed at the start is no loss
     return WatchTarget(
         run_dir=plan.paths.run,
@@ -33,6 +35,7 @@ def plan_watch(plan: Plan, machine: Machine) -> WatchTarget:
         idle_shutdown=plan.idle_shutdown,
         place=place_of(machine.host),
         anew=tell(machine.host, "anew"),
+        at_start=mask_text(f"{broken.what}; fix: {broken.fix}") if broken else "",
     )
 
 

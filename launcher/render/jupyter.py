@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from launcher.checks.facts.how_to_run import tell_at
 from launcher.model import run_files
 from launcher.model.plan import Certificate, Jupyter, Plan, Service
 from launcher.render.page import page_facts
@@ -17,7 +18,8 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
 
     A user's own configuration overrides `default`, nothing overrides `final`; `arguments` are more
     of its command line, here because a command line is everybody's to read.  `page` is what our own
-    extension shows, `metrics_token` opens its metrics and nothing else.
+    extension shows, `metrics_token` opens its metrics and nothing else; `more_memory` is told where
+    a kernel was killed for want of it.
     """
     return {
         "hub": jupyter.hub is not None,
@@ -26,6 +28,7 @@ def jupyter_config(plan: Plan, jupyter: Jupyter) -> dict[str, object]:
         "packages": plan.packages.folder,
         "page": page_facts(plan) if jupyter.page else {},
         "metrics_token": jupyter.metrics_token.reveal() if jupyter.metrics_token else "",
+        "more_memory": tell_at(plan.place, "memory"),
         "default": {
             "ServerApp": {
                 "root_dir": plan.paths.workspace,

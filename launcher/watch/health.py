@@ -28,6 +28,8 @@ _NOTHING: Mapping[str, object] = {
     "memory_kills": 0,  # processes of the box that the kernel killed for want of memory
     "ready_after": None,  # seconds from the start until every service answered
     "gpus": None,  # what is known of them
+    "at_start": "",  # what was broken then, and its fix
+    "more_memory": "",  # how to have more, where something was killed for want of it
 }
 
 
@@ -116,6 +118,22 @@ def failures(services: Mapping[str, object]) -> str:
         for name, seen in services.items()
         if isinstance(seen, dict) and seen.get("ready") is not True
     )
+
+
+def say_health(run_dir: str) -> tuple[bool, str]:
+    """Return whether the box is healthy, and what is said of it: why not, or what it lacks."""
+    report = read_health(run_dir)
+    reason = why_unhealthy(report, run_dir)
+    return reason is None, reason or degraded(report)
+
+
+def degraded(report: Mapping[str, object] | None) -> str:
+    """Return what was broken when the box started, "" for nothing.
+
+    It is as healthy as it was then: whoever restarts what is unhealthy would do so for ever.
+    """
+    at_start = (report or {}).get("at_start")
+    return f"degraded since the start: {at_start}" if at_start else ""
 
 
 def check_health(run_dir: str) -> str | None:

@@ -36,6 +36,7 @@ class MemoryWatch:
         self._place = place
         self._before = cgroup.kills()
         self._seen = self._before
+        self.more = ""  # how to have more, once something was killed
 
     @property
     def count(self) -> int:
@@ -45,24 +46,28 @@ class MemoryWatch:
         """Return a line where the kernel has killed since the last look."""
         before, self._seen = self._seen, max(self._seen, cgroup.kills())
         new = self._seen - before
-        return describe(new, largest(), self._place) if new else None
+        if not new:
+            return None
+        from launcher.checks.facts.how_to_run import tell_at  # where it is said, not in every box
+
+        self.more = tell_at(self._place, "memory")
+        return describe(new, largest(), self.more)
 
 
-def describe(killed: int, users: list[User], place: str) -> str:
+def describe(killed: int, users: list[User], more: str) -> str:
     """Return what is said; pure.
 
     Args:
         killed: how many processes, since it was said last.
         users: who has most now: who was killed is gone.
+        more: how the box is given more memory.
     """
-    from launcher.checks.facts.how_to_run import tell_at  # where it is said, not in every box
-
     what = "a process" if killed == 1 else f"{killed} processes"
     now = ", ".join(f"{user.name} (pid {user.pid}, {user.size / 2**30:.2g} GiB)" for user in users)
     has_most = f"; what has most now: {now}" if now else ""
     return (
         f"launcher: the kernel killed {what} in this box: {cgroup.reason()}{has_most}; "
-        f"fix: use less, or {tell_at(place, 'memory')}"
+        f"fix: use less, or {more}"
     )
 
 

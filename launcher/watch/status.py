@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from launcher.model.job import RunningJob, Traffic
-from launcher.model.named_tuple import NamedTuple
+from launcher.model.job import Traffic
 from launcher.model.printable import printable
 from launcher.model.services import GROUP, service_of
 from launcher.supervise.programs import Program
 from launcher.text.text import WIDTH, paint, wrap
+from launcher.watch.concerns import concerns
 from launcher.watch.news import not_running
+from launcher.watch.seen import Job, Seen, age_in_words
 
 _NAME, _DETAIL = 14, 25  # columns
 _HEAD = f" {'PROGRAM':<{_NAME}} {'STATE':<8} {'PID':>7}  {'FOR':<10} {'RESTARTS':>8}"
 _BOLD, _GREEN, _YELLOW, _RED = "1", "1;32", "1;33", "1;31"
-_NOT_YET = "not ready yet: "
-
-
-class Job(NamedTuple):
-    """A job of torchrun's, and what goes through its interfaces."""
-
-    pid: int
-    job: RunningJob
-    total: tuple[Traffic, ...]  # bytes since it began
-    rates: tuple[Traffic, ...]  # bytes a second, now
 
 
 def moved(
@@ -46,55 +37,6 @@ def moved(
     ]
 
 
-class Seen(NamedTuple):
-    """What the files of a running box say, and when they were read."""
-
-    reason: str | None  # why it is not healthy, as health.why_unhealthy judges
-    report: Mapping[str, Any]  # health.json; {} = none
-    programs: Mapping[str, Program]
-    now: float  # CLOCK_MONOTONIC, seconds
-    jobs: tuple[Job, ...] = ()
-
-    @property
-    def state(self) -> str:
-        if self.reason is None:
-            return "healthy"
-        return "starting" if self.reason.startswith(_NOT_YET) else "unhealthy"
-
-    @property
-    def services(self) -> Mapping[str, Mapping[str, Any]]:
-        found = self.report.get("services")
-        entries = found.items() if isinstance(found, dict) else ()
-        return {name: entry for name, entry in entries if isinstance(entry, dict)}
-
-    @property
-    def memory_kills(self) -> int:
-        """How many processes the kernel killed for want of memory."""
-        count = self.report.get("memory_kills")
-        return count if isinstance(count, int) else 0
-
-    @property
-    def xids(self) -> Mapping[str, Mapping[str, int]]:
-        """How often each Xid came, by the index of the GPU."""
-        found = self.report.get("gpus")
-        xids = found.get("xids") if isinstance(found, dict) else None
-        entries = xids.items() if isinstance(xids, dict) else ()
-        return {str(gpu): codes for gpu, codes in entries if isinstance(codes, dict)}
-
-    @property
-    def troubles(self) -> Mapping[str, Mapping[str, str]]:
-        """What of each GPU got worse and is so still, by the id of its check."""
-        found = self.report.get("gpus")
-        troubles = found.get("troubles") if isinstance(found, dict) else None
-        entries = troubles.items() if isinstance(troubles, dict) else ()
-        return {str(gpu): known for gpu, known in entries if isinstance(known, dict)}
-
-    @property
-    def uptime(self) -> float | None:
-        started = self.report.get("started")
-        return self.now - started if isinstance(started, float) else None
-
-
 def as_json(seen: Seen) -> str:
     return json.dumps(document(seen), indent=2)
 
@@ -105,12 +47,14 @@ def document(seen: Seen) -> dict[str, Any]:
         "state": seen.state,
         "healthy": seen.reason is None,
         "reason": seen.reason,
+        "summary": seen.summary,
         "uptime": seen.uptime,
         "ready_after": seen.report.get("ready_after"),
         "memory_kills": seen.memory_kills,
         "xids": seen.xids,
         "troubles": seen.troubles,
         "services": seen.services,
+        "concerns": [concern._asdict() for concern in concerns(seen)],
         "jobs": jobs_as_data(seen.jobs, seen.now),
         "programs": {
             name: {**program._asdict(), "restarts": _restarts(program), "for": _age(program, seen)}
@@ -205,13 +149,8 @@ def _size(count: float) -> str:
 
 
 def _first_lines(seen: Seen, color: bool) -> Iterator[str]:
-    code = {"healthy": _GREEN, "starting": _YELLOW, "unhealthy": _RED}[seen.state]
-    if seen.reason is None:
-        up = f", up {age_in_words(seen.uptime)}" if seen.uptime is not None else ""
-        yield paint("healthy", code, color) + up
-        return
-    why = seen.reason.removeprefix(_NOT_YET)
-    first, *rest = textwrap.wrap(f"{seen.state}: {printable(why)}", WIDTH, subsequent_indent="  ")
+    code = {"healthy": _GREEN, "unhealthy": _RED}.get(seen.state, _YELLOW)
+    first, *rest = textwrap.wrap(seen.summary, WIDTH, subsequent_indent="  ")
     yield first.replace(seen.state, paint(seen.state, code, color), 1)
     yield from rest
 
@@ -264,20 +203,6 @@ def _restarts(program: Program) -> int:
 
 def _age(program: Program, seen: Seen) -> float:
     return max(0.0, seen.now - program.since)
-
-
-def age_in_words(seconds: float | None) -> str:
-    """Return "12 s", "3 min", "3 h 12 min", "4 d 3 h"."""
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min" if minutes else f"{rest} s"
 
 
 def _shorten(name: str, width: int) -> str:

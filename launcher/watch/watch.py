@@ -189,6 +189,8 @@ class Watch:
             "memory_kills": self._memory.count,
             "ready_after": self._ready_after,
             "gpus": gpus,
+            "at_start": self._box.at_start,
+            "more_memory": self._memory.more,
         }
         try:
             health.write_health(path, started, probes, starting=starting, counts=counts)

@@ -156,19 +156,20 @@ class Kernel(_Socket):
 
     def run(self, code: str, timeout: float = 120) -> str:
         """Run a cell; return what it printed.  Raises CellError where it raised."""
-        return "".join(self._printed(self._send(code), timeout))
+        return "".join(self.printed(code, timeout))
 
     def run_until(self, printed: str, code: str, timeout: float = 30) -> None:
         """Run a cell that does not end, until it has printed something."""
         seen = ""
-        for text in self._printed(self._send(code), timeout):
+        for text in self.printed(code, timeout):
             seen += text
             if printed in seen:
                 return
         raise AssertionError(f"{printed!r} was not printed, but {seen!r}")
 
-    def _printed(self, request: str, timeout: float) -> Iterator[str]:
-        """Yield what the cell prints, until it ends."""
+    def printed(self, code: str, timeout: float = 120) -> Iterator[str]:
+        """Run a cell; yield what it prints, until it ends."""
+        request = self._send(code)
         deadline = time.monotonic() + timeout
         while (received := self._receive(deadline)) is not None:
             message = json.loads(received)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from testing.container.gpus import ALL, machine
 PICTURES = Path(__file__).parents[2] / "build" / "page"
 WIDTHS = (1280, 768, 380, 320)  # pixels, of a window, down to what WCAG 2.2 asks for
 SHADES = ("light", "dark")
+DEGRADED = re.compile(r"degraded, up .+, since the start: GPU 3.+ is lost$")
 NEVER = "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
 
 
@@ -72,6 +74,7 @@ def test_one_click_leads_there_from_jupyterlab(server: kernel.Server, chromium: 
 def test_it_shows_the_gpus_and_the_one_that_is_lost(tab: browser.Tab) -> None:
     cards = tab.page.locator("#gpus > li")
     expect(cards).to_have_count(8)
+    expect(tab.page.locator("#state")).to_have_text(DEGRADED)
     expect(cards.nth(3)).to_contain_text("GPU is lost")
     expect(cards.nth(0)).to_contain_text("of 700 W")
     expect(tab.page.locator("#services tbody tr")).to_have_count(3)

@@ -55,18 +55,6 @@ print(server.get("max_body_size"), server.get("max_buffer_size"))
         assert said == f"{most} {most}\n"
 
 
-def test_a_kernel_that_is_only_being_made_does_not_fail_the_list() -> None:
-    said = run("""
-from jupyter_server.services.kernels.kernelmanager import ServerKernelManager, utcnow
-kernels = Kernels()
-kernels._kernels = {"made": ServerKernelManager(), "being made": ServerKernelManager()}
-kernels._kernels["made"].last_activity = utcnow()
-kernels.pinned_superclass.list_kernel_ids = lambda self: list(self._kernels)
-print([model["id"] for model in kernels.list_kernels()])
-""")
-    assert said == "['made']\n"
-
-
 @pytest.mark.parametrize(
     ("hidden", "said"),
     [

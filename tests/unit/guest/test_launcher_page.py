@@ -227,10 +227,12 @@ def test_a_command_that_fails_says_why(server: Server) -> None:
     mark.touch()
     try:
         status, said = server.ask("launcher/api/topo")
+        words, picture = (server.ask(f"launcher/topology.{kind}") for kind in ("txt", "svg"))
     finally:
         mark.unlink()
     assert status == 503
     assert "<b>it</b> failed" in json.loads(said)["message"]
+    assert (words, picture[0]) == ((200, "launcher: <b>it</b> failed"), 503)
     assert server.ask("launcher/")[0] == 200
 
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from launcher.checks.facts.how_to_run import tell_at
 from launcher.detect import cgroup
 from launcher.watch import memory
 from launcher.watch.memory import MemoryWatch, User
@@ -27,7 +28,7 @@ def test_a_line_has_the_limit_who_has_most_and_what_gives_more(
     killed: int, place: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cgroup, "reason", lambda: "its limit is 8 GiB")
-    line = memory.describe(killed, USERS, place)
+    line = memory.describe(killed, USERS, tell_at(place, "memory"))
     assert said in line
     assert "its limit is 8 GiB" in line
 
@@ -37,10 +38,12 @@ def test_what_was_killed_before_the_box_is_not_counted(monkeypatch: pytest.Monke
     monkeypatch.setattr(cgroup, "kills", lambda: counter[0])
     watched = MemoryWatch("docker")
     assert watched.look() is None
+    assert watched.more == ""
     counter[0] = 9
     line = watched.look()
     assert line
     assert "2 processes" in line
+    assert watched.more.startswith("docker run --memory=")
     assert watched.look() is None
     assert watched.count == 2
     counter[0] = 0  # the cgroup is hidden now
