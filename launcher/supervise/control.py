@@ -12,6 +12,7 @@ import time
 import xmlrpc.client
 from collections.abc import Iterable
 
+from launcher.box import privilege
 from launcher.box import run_dir as boxes
 from launcher.model import run_files, services
 from launcher.model.errors import BadSetting, StartFailed
@@ -58,8 +59,9 @@ def tell(run_dir: str, action: str, asked: str) -> None:
                     raise
     except (PermissionError, FileNotFoundError, ConnectionRefusedError):
         if os.geteuid() != 0:  # the box may be root's, in another directory
-            raise BadSetting(f"only root may; try: sudo launcher {action} {asked}") from None
-        raise BadSetting(f"no box runs here: nothing answers at {run_dir}") from None
+            raise privilege.only_root(f"{action} {asked}") from None
+        why = f"nothing answers at {run_dir}{privilege.of_another()}"
+        raise BadSetting(f"no box runs here: {why}") from None
     except (OSError, http.client.HTTPException, xmlrpc.client.Error) as err:
         said: object = err
         if isinstance(err, xmlrpc.client.Fault):
@@ -78,9 +80,10 @@ def reload(run_dir: str) -> None:
         before = os.stat(plan).st_ino
         boxes.tell_init(run_dir, signal.SIGHUP)
     except PermissionError:
-        raise BadSetting("only root may; try: sudo launcher reload") from None
+        raise privilege.only_root("reload") from None
     except (OSError, ValueError):
-        raise BadSetting(f"no box runs here: {run_dir} has no supervisor") from None
+        why = f"{run_dir} has no supervisor{privilege.of_another()}"
+        raise BadSetting(f"no box runs here: {why}") from None
     deadline = time.monotonic() + _RELOAD_TIMEOUT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):

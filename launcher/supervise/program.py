@@ -69,6 +69,7 @@ class BoxProcess(Subprocess):  # type: ignore[misc]
     since = 0.0  # CLOCK_MONOTONIC, seconds
     kills = 0  # SIGKILLs at its stop
     hopeless = False  # it said that another start would end the same way
+    own_hup = ""  # of a HUP that nobody asked for: "sent", "heard"
 
     # --- starting ---
 

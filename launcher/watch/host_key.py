@@ -6,6 +6,7 @@ the first time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -67,9 +68,15 @@ def offer_late(run_dir: str, public: str, say: Callable[[str], None]) -> int:
 
 
 def tell_sshd(run_dir: str) -> bool:
-    """Let sshd read its configuration and keys; return whether one runs."""
+    """Let sshd read its configuration and keys; return whether one runs.
+
+    By way of supervise, which leaves out of the log what sshd says of it.
+    """
     sshd = read_programs(run_dir).get(program_of("ssh"))
     if sshd is None or not sshd.pid:
         return False
-    kill(sshd.pid, signal.SIGHUP)
-    return True
+    with contextlib.suppress(OSError, ValueError):
+        with open(f"{run_dir}/{run_files.SUPERVISOR_PID}", encoding="ascii") as stream:
+            kill(int(stream.read()), signal.SIGUSR2)
+        return True
+    return False

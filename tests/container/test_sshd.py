@@ -94,6 +94,13 @@ def test_the_banner_that_is_kept_has_the_rsa_key_too(with_rsa: Box) -> None:
     assert f"RSA host key {said[1]}" in with_rsa.exec("launcher", "banner").stdout
 
 
+def test_a_first_start_looks_like_no_trouble_of_sshd_s(with_rsa: Box) -> None:
+    """The HUP by which sshd has that key is ours, and so is the watch that came to look."""
+    said = [line for line in with_rsa.logs().splitlines() if line.startswith("sshd | ")]
+    assert not [line for line in said if "SIGHUP" in line], said
+    assert sum("Server listening" in line for line in said) == 2, said
+
+
 OLD = ("ecdh-sha2-nistp256,diffie-hellman-group14-sha256", "hmac-sha2-256", "aes128-ctr")
 
 

@@ -335,6 +335,7 @@ class Program:
         })()  # fmt: skip
         self.pid = 1
         self.group = None
+        self.own_hup = ""
 
 
 @pytest.fixture
@@ -349,6 +350,28 @@ def test_a_programs_output_is_whole_lines_with_its_name(dispatcher, pipe) -> Non
     assert read_all(pipe[0]) == b"sshd | one\n"
     dispatcher._log(b"o\nthree\n")
     assert read_all(pipe[0]) == b"sshd | two\nsshd | three\n"
+
+
+ANEW = b"Received SIGHUP; restarting.\r\n"
+LISTENS = b"Server listening on 0.0.0.0 port 22.\r\nServer listening on :: port 22.\r\n"
+
+
+@pytest.mark.parametrize(
+    "chunks", [[ANEW + LISTENS], [ANEW, LISTENS], [ANEW, *LISTENS.splitlines(keepends=True)]]
+)
+def test_a_hup_that_nobody_asked_for_is_not_in_the_log(dispatcher, pipe, chunks) -> None:
+    dispatcher._log(LISTENS)
+    read_all(pipe[0])
+    dispatcher.process.own_hup = "sent"
+    dispatcher._log(b"Accepted publickey for dev\n")
+    for chunk in chunks:
+        dispatcher._log(chunk)
+    dispatcher._log(b"Accepted publickey for bob\n")
+    assert read_all(pipe[0]) == (
+        b"sshd | Accepted publickey for dev\nsshd | Accepted publickey for bob\n"
+    )
+    dispatcher._log(ANEW + LISTENS)  # somebody's
+    assert read_all(pipe[0]).count(b"\n") == 3
 
 
 def test_the_last_words_need_no_line_break(dispatcher, pipe) -> None:
