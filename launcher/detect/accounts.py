@@ -173,6 +173,12 @@ def writable_by(account: Account, path: str) -> bool:
     return granted(found.mode, found.uid, found.gid, account) & CREATE == CREATE
 
 
+def is_usable(account: Account) -> bool:
+    """Return whether an account's home is there, and its shell: `-v /etc/passwd:/etc/passwd` alone
+    brings the names of the host, and neither."""
+    return os.path.isdir(account.home) and os.access(account.shell, os.X_OK)
+
+
 def writable_home(environ: Mapping[str, str]) -> str | None:
     """Return a home for a uid without a name: HOME as it was set, else the image user's.
 

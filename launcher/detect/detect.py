@@ -123,6 +123,7 @@ def read_host(
         image=image,
         hostname=os.uname().nodename,
         me=me,
+        me_usable=me.uid == 0 or accounts.is_usable(me),
         account=account,
         workspace_missing=not os.path.isdir(workspace),
         workspace_writable=accounts.writable_by(account or me, workspace),
@@ -153,6 +154,7 @@ def read_host(
         loopback=hosts.loopback_of(os.uname().nodename, root) if contained else "",
         interface=hosts.default_interface(root),
         machines_network=hosts.has_the_machines_network(root),
+        no_network=contained and hosts.has_no_network(root),
         preloads=read_preloads(root),
         starter=_starter(environ, root),
     )

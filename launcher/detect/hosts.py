@@ -8,6 +8,7 @@ from launcher.detect.cgroup import attempt, read_text
 
 _IS_UP = 0x1  # RTF_UP of route(7)
 _ANYWHERE = "00000000"
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8  # netdevice(7)
 
 
 def loopback_of(name: str, root: Path = Path("/")) -> str:
@@ -34,6 +35,17 @@ def default_interface(root: Path = Path("/")) -> str:
         if destination == _ANYWHERE and int(flags, 16) & _IS_UP:
             return interface
     return ""
+
+
+def has_no_network(root: Path = Path("/")) -> bool:
+    """Return whether no interface but loopback is up, as with `docker run --network none`.
+
+    A new network has more of them, which are down: those of tunnels (ip-tunnel(8)).
+    """
+    folders = attempt(lambda: sorted((root / "sys/class/net").iterdir())) or ()
+    texts = (read_text(one / "flags") for one in folders)
+    flags = [int(text, 16) for text in texts if text]
+    return bool(flags) and not any(flag & _IFF_UP and not flag & _IFF_LOOPBACK for flag in flags)
 
 
 def has_the_machines_network(root: Path = Path("/")) -> bool:

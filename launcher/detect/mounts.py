@@ -45,6 +45,13 @@ _NOT_ON_A_DISK = ("overlay", "tmpfs", "ramfs", "aufs", "squashfs", "proc", "sysf
 _OVER_THE_NETWORK = r"nfs|cifs|smb|fuse|ceph|lustre|gpfs|9p|beegfs"
 
 
+def is_on_a_disk(path: str, mounts: Iterable[Mount]) -> bool:
+    """Return whether somebody mounted a disk to be written to on this folder, or above it."""
+    above = [one for one in mounts if one.path != "/" and f"{path}/".startswith(f"{one.path}/")]
+    nearest = max(above, key=lambda mount: len(mount.path), default=None)
+    return nearest is not None and nearest.writable and nearest.kind not in _NOT_ON_A_DISK
+
+
 def volumes(mounts: Iterable[Mount]) -> tuple[str, ...]:
     """Return the folders that somebody mounted to be written to, those below another left out."""
     found: list[str] = []

@@ -107,6 +107,7 @@ class Host(NamedTuple):
     workspace_missing: bool
     workspace_writable: bool  # by that account
     sshd: str | None  # path of the server
+    me_usable: bool = True  # its home is there, and its shell
     busy_ports: frozenset[int] = frozenset()
     mounts: tuple[Mount, ...] = ()  # but for those on the system's own folders
     cache_folders: tuple[tuple[str, Folder], ...] = ()  # CACHE and those in it, if there
@@ -130,6 +131,7 @@ class Host(NamedTuple):
     loopback: str = ""  # "127.0.1.1": hosts(5) gives our host name this address alone
     interface: str = ""  # of the default route: "eth0"
     machines_network: bool = False  # a port here is the machine's: --network host
+    no_network: bool = False  # nobody outside reaches a port: --network none
     python_version: str = ""  # "3.11", of the user environment; "" = not known
     tensorboard: bool = False  # the user environment has it
     preloads: tuple[Preload, ...] = ()

@@ -16,7 +16,8 @@ from launcher.model.errors import BadSetting, LauncherError, Stopped, reason
 from launcher.pid1.supervisor import Supervisor
 from launcher.process.init import Init
 from launcher.process.pump import Pump
-from launcher.settings.meant import SERVICES, Meant, understand, with_options
+from launcher.settings import environ
+from launcher.settings.meant import SERVICES, Meant, understand
 
 if TYPE_CHECKING:
     from launcher.model.plan import Plan
@@ -30,7 +31,8 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
     """
     provide_standard_streams()
     meant = _understand(argv)
-    here = os.getcwd() if meant.command and meant.services else "/"
+    here = _folder()
+    environ.take_folder(here)
     if meant.services:
         os.chdir("/")  # the workspace is a mount that may go away, or be taken away
     out = Pump(1 if meant.services else 2)
@@ -49,7 +51,7 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
         from launcher.pid1.beside import Beside
 
         children = start.Children(asked, supervisor, begun)
-        return start.services(box, children, started, Beside(meant.command, here))
+        return start.services(box, children, started, Beside(meant.command, here or "/"))
     except Stopped as stop:
         return 0 if meant.services else 128 + stop.number
     except LauncherError as err:
@@ -64,9 +66,16 @@ def be_the_box(argv: Sequence[str], started: float) -> int:
         out.flush(timeout=0.5)
 
 
+def _folder() -> str:
+    """Return where we were started; "" where that folder is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 def _for_this_place(message: str) -> str:
     from launcher.detect import detect
-    from launcher.settings import environ
     from launcher.text import text
 
     return text.for_place(message, detect.whereabouts(environ.own()))
@@ -76,11 +85,9 @@ def _understand(argv: Sequence[str]) -> Meant:
     """Return what the command means; its options of Jupyter's are a setting from here on."""
     if list(argv) in ([], [SERVICES]):
         return Meant(())  # the usual one: no time is lost before the children start
-    from launcher.settings import environ
-
     meant = understand(argv, environ.own())
     if meant.options:
-        environ.replace(with_options(meant.options, environ.own()))
+        environ.take_options(meant.name, meant.options)
     return meant
 
 

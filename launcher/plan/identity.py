@@ -173,15 +173,21 @@ def _named(host: Host, settings: Settings, account: Account, why: str) -> Identi
 
 
 def _started_as(host: Host, settings: Settings) -> Identity:
-    """Return who `docker run --user` made us: only the name and the home are ours to give."""
+    """Return who `docker run --user` made us: only the name and the home are ours to give.
+
+    Where the image's passwd is another one (`-v /etc/passwd:/etc/passwd:ro`), the name is there and
+    neither home nor shell.
+    """
     why = "the container was started with this user"
-    if host.me.name != str(host.me.uid):
+    named = host.me.name != str(host.me.uid)
+    if named and (host.me_usable or not host.image or host.nss_wrapper is None):
         return Identity(host.me, why)
     home = host.user_home or f"{settings.run_dir}/home"
     shell = "/bin/bash" if host.image else host.me.shell
     if host.nss_wrapper is None:
         return Identity(host.me._replace(home=home, shell=shell), why, names="unknown")
-    account = host.me._replace(name=settings.user, home=home, shell=shell)
+    name = host.me.name if named else settings.user
+    account = host.me._replace(name=name, home=home, shell=shell)
     group = _group_name(host, settings, account)
     return Identity(account, why, names="wrapped", group=group)
 

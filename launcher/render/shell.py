@@ -116,6 +116,10 @@ def _script(plan: Plan, variables: Mapping[str, str]) -> str:
     for name, value in sorted(variables.items()):
         if name not in OF_AN_ACCOUNT:
             lines += _assignment(name, value, container.get(name, value))
+    user = plan.identity.account
+    if plan.identity.names == "wrapped":  # the engine took HOME from another passwd, or none
+        home = f"export HOME={shlex.quote(user.home)}"
+        lines.append(f'[ "${{UID-}}" != {user.uid} ] || [ -w "${{HOME:-/}}" ] || {home}')
     return "\n".join([*lines, ""])
 
 

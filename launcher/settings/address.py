@@ -14,12 +14,19 @@ from launcher.settings import accepts
 
 # Whose ports are told, and beside them the host.
 _PLATFORMS = (("RUNPOD", "RUNPOD_PUBLIC_IP"), ("VAST", "PUBLIC_IPADDR"))
+# Nomad's, of each port that a task asks for by a label ("Runtime environment settings").
+_NOMAD = "NOMAD_HOST_PORT_"
 # What ai-dock's images write where DIRECT_ADDRESS names no address.
 _NO_ADDRESS = ("false", "auto#vast-ai", "auto#runpod-io")
 
 
 def published(env: Mapping[str, str], port: int) -> Address | None:
     """Return where a platform says that it publishes `port` of the container."""
+    for label in [n.removeprefix(_NOMAD) for n in env if n.startswith(_NOMAD)]:
+        outside = _port(env[f"{_NOMAD}{label}"])
+        if outside and _port(env.get(f"NOMAD_PORT_{label}", "")) == port:
+            return Address(_host(env, f"NOMAD_IP_{label}") or public_host(env), outside, port,
+                           certain=True)  # fmt: skip
     for prefix, host_name in _PLATFORMS:
         outside = _port(env.get(f"{prefix}_TCP_PORT_{port}", ""))
         if outside:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from launcher.model import run_files
 from launcher.settings import folders
@@ -34,6 +34,40 @@ def replace(environ: Mapping[str, str]) -> None:
     for name, (given, _) in _SET_ASIDE.items():
         if environ.get(name) == given:
             os.environ[ASIDE + name] = given
+
+
+_behind: dict[str, tuple[str, ...]] = {}
+
+
+def take_options(command: str, words: Sequence[str]) -> None:
+    """Keep the options of Jupyter's that the container's command is followed by.
+
+    Not in the environment: what asks for them is who was started with them, and a token may be
+    among them.
+    """
+    _behind[command] = tuple(words)
+
+
+def behind_command() -> Mapping[str, tuple[str, ...]]:
+    """Return those options, by the word of the command that they follow."""
+    return _behind
+
+
+_started_in = [""]
+
+
+def take_folder(path: str) -> None:
+    """Keep the folder that the container was started in: PID 1 leaves it."""
+    _started_in[0] = path
+
+
+def started_in() -> str:
+    """Return the folder that the container was started in, "" where nobody has asked for one.
+
+    The image's own is /workspace.
+    """
+    path = _started_in[0]
+    return "" if path in ("/", "/workspace") else path
 
 
 def unquoted(text: str) -> str:

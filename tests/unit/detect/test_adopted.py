@@ -8,6 +8,7 @@ import pytest
 
 from launcher.detect import adopted, mounts
 from launcher.model.host import Mount
+from launcher.settings import environ as own_environ
 from launcher.settings.load import load_settings
 
 ROOT_LINE = "1 0 0:1 / / rw - overlay overlay rw\n"
@@ -41,6 +42,7 @@ def tree(path: Path, *lines: str) -> Path:
         (KUBEFLOW, ["/etc/secret rw", "/dev/shm rw", "/tmp rw"], "/workspace", ""),
         (KUBEFLOW | {"WORKSPACE": "/w"}, ["/home/jovyan rw"], "/w", ""),
         ({}, ["/home/jovyan rw"], "/workspace", ""),
+        ({"CODER_WORKSPACE_NAME": "w"}, ["/home/coder rw"], "/home/coder", "/home/coder"),
     ],
 )
 def test_which_volume_is_home_and_workspace(
@@ -48,6 +50,35 @@ def test_which_volume_is_home_and_workspace(
 ) -> None:
     found = adopted.adopt(load_settings(environ), tree(tmp_path, *lines))
     assert (found.workspace, found.home) == (workspace, home)
+
+
+@pytest.mark.parametrize(
+    ("environ", "lines", "here", "workspace"),
+    [
+        ({}, ["/app rw"], "/app", "/app"),
+        ({}, ["/app rw"], "/app/deeper", "/app/deeper"),
+        ({}, ["/var/jenkins_home rw"], "/var/jenkins_home/workspace/x", None),
+        ({}, ["/app rw"], "/apple", "/workspace"),
+        ({}, ["/app ro"], "/app", "/workspace"),
+        ({}, ["/app rw", "/workspace rw"], "/app", "/workspace"),
+        ({}, ["/app rw"], "/workspace", "/workspace"),
+        ({}, ["/app rw"], "", "/workspace"),
+        ({"WORKSPACE": "/w"}, ["/app rw"], "/app", "/w"),
+        (KUBEFLOW, ["/home/jovyan rw", "/app rw"], "/app", "/home/jovyan"),
+        (KUBEFLOW, ["/a rw", "/b rw"], "/b", "/b"),
+    ],
+)
+def test_a_folder_of_ones_own_that_the_container_was_started_in(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    lines: list[str],
+    here: str,
+    workspace: str | None,
+) -> None:
+    monkeypatch.setattr(own_environ, "_started_in", [here])
+    found = adopted.adopt(load_settings(environ), tree(tmp_path, *lines))
+    assert found.workspace == (workspace or here)
 
 
 def test_a_file_and_what_is_in_memory_are_no_volumes(tmp_path: Path) -> None:

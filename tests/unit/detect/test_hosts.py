@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.detect.hosts import default_interface, has_the_machines_network, loopback_of
+from launcher.detect.hosts import (
+    default_interface,
+    has_no_network,
+    has_the_machines_network,
+    loopback_of,
+)
 
 HEAD = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 DEFAULT = "eth0\t00000000\t01D51FAC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
@@ -67,3 +72,23 @@ def test_whose_network_it_is(tmp_path: Path, interfaces: list[str], machines: bo
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     assert (loopback_of("box", tmp_path), default_interface(tmp_path)) == ("", "")
     assert not has_the_machines_network(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "none"),
+    [
+        ({"lo": "0x9"}, True),
+        ({"lo": "0x9", "tunl0": "0x80", "sit0": "0x80"}, True),
+        ({"lo": "0x9", "eth0": "0x1003"}, False),
+        ({"lo": "0x8", "eth0": "0x1002"}, True),
+        ({"lo": "0x9", "tap0": "0x1003", "bonding_masters": ""}, False),
+        ({"eth0": ""}, False),  # nobody knows
+        ({}, False),
+    ],
+)
+def test_a_box_that_nobody_outside_reaches(
+    tmp_path: Path, flags: dict[str, str], none: bool
+) -> None:
+    for interface, text in flags.items():
+        write(tmp_path, f"sys/class/net/{interface}/flags", text and f"{text}\n")
+    assert has_no_network(tmp_path) is none

@@ -116,6 +116,13 @@ MOVED = ("dev", 1234, 1234, "/home/dev")
                      id="--user-1234:0"),
         pytest.param(host(me=NAMELESS, user_home="/home/dev"), {"NB_USER": "alice"},
                      ("alice", 1234, 0, "/home/dev"), "wrapped", id="--user-and-NB_USER"),
+        # -v /etc/passwd:/etc/passwd:ro besides: a name of the host's, whose home is not mounted
+        pytest.param(host(me=BOB, me_usable=False), {},
+                     ("bob", 1500, 1500, "/run/launcher/home"), "wrapped", id="--user-of-the-host"),
+        pytest.param(host(me=BOB, me_usable=False, user_home="/home/bob"), {},
+                     ("bob", 1500, 1500, "/home/bob"), "wrapped", id="--user-of-the-host-HOME"),
+        pytest.param(host(me=BOB, me_usable=False, nss_wrapper=None), {},
+                     ("bob", 1500, 1500, "/home/bob"), "kept", id="--user-of-the-host-as-it-is"),
         pytest.param(host(me=NAMELESS, nss_wrapper=None), {},
                      ("1234", 1234, 0, "/run/launcher/home"), "unknown", id="--user-nameless"),
     ],

@@ -128,3 +128,16 @@ def test_a_long_url_stays_whole() -> None:
     url = jupyter_url(plan.jupyter)
     assert len(url) > 1000
     assert f"\n   {url}\n" in render_banner(case.machine, plan, PROBES, STARTED + 1, {})
+
+
+@pytest.mark.parametrize(
+    ("port", "reached"), [(8888, ("10.0.0.7", 24512)), (22, ("10.0.0.7", 20022)), (6006, None)]
+)
+def test_nomad_tells_each_port_by_its_label(port: int, reached: tuple[str, int] | None) -> None:
+    env = {
+        "NOMAD_IP_web": "10.0.0.7", "NOMAD_PORT_web": "8888", "NOMAD_HOST_PORT_web": "24512",
+        "NOMAD_IP_s": "10.0.0.7", "NOMAD_PORT_s": "22", "NOMAD_HOST_PORT_s": "20022",
+        "NOMAD_HOST_PORT_x": "none", "NOMAD_PORT_x": "6006",
+    }  # fmt: skip
+    found = settings_address.published(env, port)
+    assert (found and (found.host, found.port)) == reached
