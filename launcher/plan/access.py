@@ -60,14 +60,15 @@ _SET_ELSEWHERE = {
 
 def check_arguments(settings: Settings) -> None:
     """Raise BadSetting for an option that is a setting here, naming that."""
-    for word in settings.jupyter_arguments:
-        option = word.partition("=")[0]
-        name = option.lstrip("-").rpartition(".")[2].replace("-", "_")
-        if option.startswith("-") and name in _SET_ELSEWHERE:
-            raise BadSetting(
-                f"{settings.given['jupyter_arguments']}=***: expected options of Jupyter but "
-                f"{option}: set {_SET_ELSEWHERE[name]} instead"
-            )
+    for source, words in settings.jupyter_options:
+        for word in words:
+            option = word.partition("=")[0]
+            name = option.lstrip("-").rpartition(".")[2].replace("-", "_")
+            if option.startswith("-") and name in _SET_ELSEWHERE:
+                raise BadSetting(
+                    f"{source} {option}: this option has another place here: "
+                    f"set {_SET_ELSEWHERE[name]} instead"
+                )
 
 
 def _port_fault(host: Host, port: int, as_root: bool) -> str | None:

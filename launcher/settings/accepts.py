@@ -60,7 +60,7 @@ def password_policy(text: str) -> str:
     try:
         return "auto" if text == "auto" or flag(text) else "off"
     except ValueError:
-        raise ValueError("auto or off") from None
+        raise ValueError("auto or off: no password can be chosen, PUBLIC_KEY lets in") from None
 
 
 def gpu_count(text: str) -> int:

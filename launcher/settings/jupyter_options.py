@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from launcher.model.named_tuple import NamedTuple
 
@@ -43,6 +43,51 @@ class Taken(NamedTuple):
     settings: Mapping[str, tuple[tuple[str, str], ...]]  # field -> (option, its value) …
     rest: tuple[str, ...]
     no_token: bool  # an empty token: "let everybody in"
+
+
+class Given(NamedTuple):
+    """Options that were given, with what they came by: that is what a message names.
+
+    A variable of the container's (NOTEBOOK_ARGS), or the word of its command that they stood
+    behind (start-notebook.py).
+    """
+
+    name: str
+    taken: Taken
+
+
+def add(
+    field: str,
+    parse: Callable[[str], object],
+    said: dict[str, str],
+    options: Sequence[Given],
+    unfilled: Callable[[str, str], bool],
+) -> Iterator[str]:
+    """Let options say what is a setting; yield where they contradict it.
+
+    Args:
+        field: of the setting; `parse` reads its text.
+        said: what says something of it so far, the name that counts first.
+        unfilled: whether a name and its text say nothing: a template's placeholder.
+    """
+    for one in options:
+        for option, text in one.taken.settings.get(field, ()):
+            name = f"{one.name} {option}"
+            if unfilled(name, text):
+                continue
+            if not said:
+                said[name] = text
+                continue
+            first = next(iter(said))
+            if not _same(parse, text, said[first]):
+                yield f"{name}=*** and {first} contradict each other: leave one of them out"
+
+
+def _same(parse: Callable[[str], object], one: str, other: str) -> bool:
+    try:
+        return bool(parse(one) == parse(other))
+    except ValueError:
+        return one == other
 
 
 def split(text: str) -> tuple[str, ...]:

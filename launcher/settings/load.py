@@ -6,10 +6,12 @@ once, each with what the setting accepts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from launcher.model.errors import BadSetting
@@ -25,15 +27,21 @@ from launcher.settings import (
     other_images,
     time_zone,
 )
-from launcher.settings.environ import own, set_aside, unquoted, wants_color
+from launcher.settings.environ import behind_command, own, set_aside, unquoted, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
 
 _SSH_PORT_WITHOUT_ROOT = 2222
 _IMAGE_PYTHON = "/opt/venv/bin/python"
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] | None = None,
+    behind: Mapping[str, tuple[str, ...]] | None = None,
+) -> Settings:
     """Read every setting.
+
+    Args:
+        behind: options of Jupyter's, by the word of the container's command that they follow.
 
     Raises BadSetting, with one line for each problem.
     """
@@ -42,32 +50,32 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     given: dict[str, str] = {}
     problems: list[str] = []
     warnings = [*_unknown(env)]
-    options = _jupyter_options(env)
+    options = _jupyter_options(env, behind_command() if behind is None else behind)
     for row in TABLE:
         values[row.field] = row.default
         said = _said(row, env, warnings)
-        problems.extend(_add_options(row, said, options, warnings))
-        warnings.extend(_quoted_secret(row, said, env))
+        unfilled = partial(_is_unfilled, row, warnings)
+        problems.extend(jupyter_options.add(row.field, row.parse, said, options, unfilled))
+        warnings.extend(_secret_notes(row, said, env))
         for name, text in list(said.items())[:1]:
             try:
                 values[row.field] = row.parse(text)
                 given[row.field] = name
             except ValueError as accepted:
-                problems.append(f"{name}={_shown(row, text)}: expected {accepted}")
+                shown = _shown(row, text, policy=row.parse is accepts.password_policy)
+                problems.append(f"{name}={shown}: expected {accepted}")
             else:
                 warnings.extend(_conflicts(row, said, values[row.field]))
-    values["jupyter_arguments"] = options.taken.rest
-    if (
-        options.taken.no_token
-        and "jupyter_auth" not in given
-        and other_images.is_behind_a_proxy(env)
-    ):
+    values["jupyter_arguments"] = tuple(word for one in options for word in one.taken.rest)
+    no_token = any(one.taken.no_token for one in options)
+    if no_token and "jupyter_auth" not in given and other_images.is_behind_a_proxy(env):
         values["jupyter_auth"] = "proxy"
     else:
         warnings.extend(_empty_token(env, options))
     warnings.extend(address.doubts(env))
     warnings.extend(time_zone.doubts(env))
-    warnings.extend(other_images.without_effect(env))
+    ours = {name for row in TABLE for name in (row.name, *row.aliases)}
+    warnings.extend(other_images.strangers(env, ours))
     warnings.extend(other_images.old_hub(env))
     for token in ("jupyter_token", "metrics_token"):
         if values[token] is None and values[f"{token}_file"]:
@@ -94,6 +102,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         given=given,
         key_lines=key_lines,
         key_source_set=key_source_set,
+        jupyter_options=tuple((one.name, one.taken.rest) for one in options),
         environ=env,
         home="",
         warnings=tuple(warnings),
@@ -158,13 +167,20 @@ def _said(row: Setting, env: Mapping[str, str], warnings: list[str]) -> dict[str
     return said
 
 
-def _quoted_secret(row: Setting, said: Mapping[str, str], env: Mapping[str, str]) -> list[str]:
-    """Return a warning where what lets people in is not, byte for byte, what was given."""
-    return [
-        f"{name} has quotes around it, as --env-file keeps them: they are not part of the value"
-        for name in list(said)[:1]
-        if row.parse is accepts.token and name in env and said[name] != env[name].strip()
-    ]
+def _secret_notes(row: Setting, said: Mapping[str, str], env: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning where what lets people in is not what they will type."""
+    if row.parse is not accepts.token:
+        return
+    for name, text in list(said.items())[:1]:
+        if name in env and text != env[name].strip():
+            yield (
+                f"{name} has quotes around it, as --env-file keeps them: "
+                "they are not part of the value"
+            )
+        if text.startswith(("sha", "argon2", "$")):
+            from launcher.settings import ways_in
+
+            yield from ways_in.hash_note(name, text)
 
 
 def _conflicts(row: Setting, said: Mapping[str, str], value: object) -> list[str]:
@@ -196,12 +212,13 @@ def _default(row: Setting) -> str:
     return words.get(row.default, str(row.default)) if row.default != 0 else "0"
 
 
-def _shown(row: Setting, text: str, reveal: bool = False) -> str:
+def _shown(row: Setting, text: str, reveal: bool = False, *, policy: bool = False) -> str:
+    """Return a value as it may be printed; where a policy is to be, people write a password."""
     from launcher.model import masking  # off PID 1's way: where something is wrong, or asked for
 
     if reveal:
         return repr(text)
-    if row.secret or "PRIVATE KEY" in text:  # pasted in the place of a public one
+    if row.secret or policy or "PRIVATE KEY" in text:  # pasted in the place of a public one
         return masking.MASK
     return repr(masking.mask_text(text[:60] + "…" if len(text) > 60 else text))
 
@@ -231,57 +248,34 @@ def _unfilled(row: Setting, name: str, text: str) -> str | None:
     return tokens.unfilled(name) if tokens.is_unfilled(text) else None
 
 
-def _empty_token(env: Mapping[str, str], options: _Options) -> list[str]:
+def _is_unfilled(row: Setting, warnings: list[str], name: str, text: str) -> bool:
+    """Return whether an option's token is such a placeholder, and warn of it."""
+    warning = _unfilled(row, name, text)
+    warnings += [warning] if warning else []
+    return warning is not None
+
+
+def _empty_token(env: Mapping[str, str], options: Iterable[jupyter_options.Given]) -> list[str]:
     """Return a warning where somebody asks for no token at all."""
     names = [] if unquoted(env.get("JUPYTER_TOKEN", "unset")) else ["JUPYTER_TOKEN"]
-    names += [f"{options.name}: the token"] if options.taken.no_token else []
+    names += [f"{one.name}: the token" for one in options if one.taken.no_token]
     return [
         f"{name} is empty, which would open Jupyter to everyone; a token is used instead"
         for name in names
     ]
 
 
-class _Options(NamedTuple):
-    """Options of Jupyter's, and the variable that they came from."""
-
-    name: str
-    taken: jupyter_options.Taken
-
-
-def _jupyter_options(env: Mapping[str, str]) -> _Options:
+def _jupyter_options(
+    env: Mapping[str, str], behind: Mapping[str, tuple[str, ...]]
+) -> list[jupyter_options.Given]:
+    """Return what was given, a variable's first: behind the command the later one counts."""
     row = next(row for row in TABLE if row.field == "jupyter_arguments")
-    name, text = next(iter(_said(row, env, []).items()), (row.name, ""))
-    try:
-        words = accepts.jupyter_arguments(text) if text else ()
-    except ValueError:  # named where the row itself is read
-        words = ()
-    return _Options(name, jupyter_options.take(words))
-
-
-def _add_options(
-    row: Setting, said: dict[str, str], options: _Options, warnings: list[str]
-) -> list[str]:
-    """Let options of Jupyter's say what is a setting; return where they contradict it."""
-    problems = []
-    for option, text in options.taken.settings.get(row.field, ()):
-        name = f"{options.name} {option}"
-        if warning := _unfilled(row, name, text):
-            warnings.append(warning)
-            continue
-        if not said:
-            said[name] = text
-            continue
-        first = next(iter(said))
-        if not _same(row, text, said[first]):
-            problems.append(f"{name}=*** and {first} contradict each other: leave one of them out")
-    return problems
-
-
-def _same(row: Setting, one: str, other: str) -> bool:
-    try:
-        return bool(row.parse(one) == row.parse(other))
-    except ValueError:
-        return one == other
+    given: dict[str, tuple[str, ...]] = {}
+    for name, text in list(_said(row, env, []).items())[:1]:
+        with contextlib.suppress(ValueError):  # named where the row itself is read
+            given[name] = accepts.jupyter_arguments(text)
+    both = (*given.items(), *behind.items())
+    return [jupyter_options.Given(name, jupyter_options.take(words)) for name, words in both]
 
 
 def _public_keys(

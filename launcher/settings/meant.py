@@ -20,7 +20,6 @@ SERVICES = "services"  # the image's CMD: a list that spawners can append to
 _JUPYTER = ("start-notebook.py", "start-notebook.sh", "start-singleuser.py", "start-singleuser.sh")
 _WRAPPERS = ("start.sh", "init")  # what follows them is the command
 NAMES = (*_JUPYTER, *_WRAPPERS)  # image/ours/launcher.c has them, too
-_ARGUMENTS = ("LAUNCHER_JUPYTER_ARGS", "NOTEBOOK_ARGS")
 
 
 class Meant(NamedTuple):
@@ -29,6 +28,7 @@ class Meant(NamedTuple):
     command: tuple[str, ...]  # empty: none but the services
     options: tuple[str, ...] = ()  # of Jupyter's, where it is a service
     services: bool = True
+    name: str = ""  # of the command that the options follow
 
 
 def understand(argv: Sequence[str], environ: Mapping[str, str]) -> Meant:
@@ -42,19 +42,14 @@ def understand(argv: Sequence[str], environ: Mapping[str, str]) -> Meant:
             words = ["bash"]
     if not words:
         return Meant(())
-    if words[0] == SERVICES or _base(words[0]) in _JUPYTER:
-        return Meant((), tuple(word for word in words[1:] if word))
+    name = _base(words[0])
+    if words[0] == SERVICES or name in _JUPYTER:
+        options = tuple(word for word in words[1:] if word)
+        if any(option in _NOT_A_SERVER for option in options):  # it prints, and ends
+            return Meant(("jupyter", "lab", *options), services=False)
+        return Meant((), options, name=name if options else "")
     beside = environ.get("LAUNCHER_WITH_COMMAND", "").strip().strip("'\"") == SERVICES
     return Meant(tuple(words), services=beside)
-
-
-def with_options(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment with more options of Jupyter's, behind those that are there."""
-    import shlex  # where it is needed: PID 1 is in a hurry
-
-    name = next((n for n in _ARGUMENTS if environ.get(n, "").strip()), _ARGUMENTS[0])
-    both = " ".join(filter(None, (environ.get(name, "").strip(), shlex.join(options))))
-    return {**environ, name: both}
 
 
 def _base(word: str) -> str:

@@ -7,7 +7,7 @@ of settings can say, and every known name that does not work, with what to use i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from launcher.model.named_tuple import NamedTuple
 
@@ -87,6 +87,7 @@ NO_SETTING: Mapping[str, tuple[str, str]] = {
     "RUNPOD_POD_ID": (_RUNPOD, "Jupyter's URL through RunPod's proxy"),
     "PUBLIC_IPADDR": (_VAST, "address in the banner"),
     "VAST_TCP_PORT_<port>": (_VAST, "port in the banner"),
+    "NOMAD_HOST_PORT_<label>": ("Nomad", "port in the banner"),
     "DIRECT_ADDRESS": (_DOCK, "address in the banner"),
     "JUPYTERHUB_API_TOKEN": (_HUB, "a single-user server of that hub"),
     "CUDA_VISIBLE_DEVICES": ("CUDA", "kept and explained"),
@@ -199,6 +200,30 @@ NOT_SUPPORTED: tuple[NotSupported, ...] = (
 # fmt: on
 
 _MOST_NAMED = 8
+# In the names of what people take for a password, and before a public key.
+_SECRET, _KEY = ("PASS", "TOKEN", "_PW"), ("ssh-", "ecdsa-", "sk-")
+
+
+def strangers(environ: Mapping[str, str], ours: Collection[str]) -> Iterator[str]:
+    """Yield a warning for what is a setting elsewhere, and none here.
+
+    Args:
+        ours: names of settings.
+    """
+    looked_at = {
+        name: text
+        for name, text in environ.items()
+        if name not in ours
+        and text.strip()
+        and (any(word in name for word in _SECRET) or text.lstrip("'\" ").startswith(_KEY))
+    }
+    found: Mapping[str, str] = {}
+    if looked_at:
+        from launcher.settings import ways_in  # seldom needed, and PID 1 is in a hurry
+
+        found = ways_in.instead(looked_at)
+        yield from ways_in.notes(found)
+    yield from without_effect({name: environ[name] for name in environ if name not in found})
 
 
 def without_effect(environ: Mapping[str, str]) -> list[str]:

@@ -54,6 +54,8 @@ class Settings(NamedTuple):
     given: Mapping[str, str]  # setting -> the variable it came from
     key_lines: tuple[KeyLine, ...]  # every line of every key source
     key_source_set: bool  # some key source was set, valid or not
+    # Options for Jupyter's command line, by what they came with: a variable, or a command's word.
+    jupyter_options: tuple[tuple[str, tuple[str, ...]], ...]
     environ: Mapping[str, str]  # the container's environment, whole
     home: str  # of the workspace user, where a platform's volume is it; "" = the account's own
     warnings: tuple[str, ...]

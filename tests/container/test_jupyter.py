@@ -197,7 +197,7 @@ def test_an_idle_kernel_ends_where_that_is_asked_for(box: Boxes) -> None:
 
 def test_arguments_that_cannot_be_used_are_named_and_not_shown(box: Boxes) -> None:
     for words, said in (
-        ("--sock=/s3cret", "NOTEBOOK_ARGS=***: expected options of Jupyter"),
+        ("--sock=/s3cret", "NOTEBOOK_ARGS --sock: this option has another place here: set JUPYTER"),
         ("--port=1234 --port=s3cret", "NOTEBOOK_ARGS --port=*** and NOTEBOOK_ARGS --port"),
         ("'s3cret", "NOTEBOOK_ARGS=***: expected options of Jupyter"),
     ):

@@ -95,7 +95,7 @@ def test_arguments_that_nothing_can_be_made_of_are_refused(words, instead) -> No
     with pytest.raises(BadSetting, match=instead) as bad:
         plan({"NOTEBOOK_ARGS": words})
     assert bad.value.exit_code == 78
-    assert "NOTEBOOK_ARGS=***" in str(bad.value)
+    assert str(bad.value).startswith(("NOTEBOOK_ARGS --", "NOTEBOOK_ARGS=***"))
 
 
 @pytest.mark.parametrize(

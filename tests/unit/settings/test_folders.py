@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.model import run_files
 from launcher.settings import folders
 
 ROOT = Path(__file__).parents[3]
@@ -99,3 +100,22 @@ def test_each_place_of_hooks_counts(tmp_path: Path, path: str) -> None:
         place.mkdir(parents=True)
         (place / "10-first").write_text("true")
     assert folders.may_have_hooks(str(tmp_path))
+
+
+@only_root
+def test_a_box_of_somebody_else_in_this_container_is_found(path: Path) -> None:
+    """`launcher start --background` as the workspace user: root is told to come in as him."""
+    lock = path / run_files.LOCK
+    assert folders.uid_of_another_box() is None
+    path.mkdir()
+    os.chown(path, UID, UID)
+    try:
+        lock.write_text(folders.container())
+        assert folders.uid_of_another_box() == UID
+        lock.write_text("mnt:[1]")  # of another container, in one /tmp
+        assert folders.uid_of_another_box() is None
+        lock.unlink()
+        os.mkfifo(lock)  # nobody makes root wait
+        assert folders.uid_of_another_box() is None
+    finally:
+        lock.unlink()

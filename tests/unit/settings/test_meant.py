@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.model.errors import BadSetting
+from launcher.plan import access
 from launcher.settings import load, meant
 
 ROOT = Path(__file__).parents[3]
@@ -20,6 +21,8 @@ ROOT = Path(__file__).parents[3]
         ("", "", "", True),
         ("services", "", "", True),
         ("services --debug --port=1", "", "--debug --port=1", True),
+        ("start-notebook.py --help", "jupyter lab --help", "", False),
+        ("services --version", "jupyter lab --version", "", False),
         ("start-notebook.py", "", "", True),
         ("start-notebook.sh --ServerApp.token=''", "", "--ServerApp.token=''", True),
         ("/usr/local/bin/start-singleuser.py --x", "", "--x", True),
@@ -38,7 +41,10 @@ ROOT = Path(__file__).parents[3]
 )
 def test_what_is_meant(line: str, command: str, options: str, services: bool) -> None:
     expected = meant.Meant(tuple(shlex.split(command)), tuple(shlex.split(options)), services)
-    assert meant.understand(shlex.split(line), {}) == expected
+    found = meant.understand(shlex.split(line), {})
+    assert found._replace(name="") == expected
+    assert bool(found.name) == bool(options)
+    assert found.name in line
 
 
 def test_services_beside_a_command() -> None:
@@ -49,10 +55,41 @@ def test_services_beside_a_command() -> None:
 
 
 def test_options_come_behind_those_that_are_there() -> None:
+    behind = {"start-notebook.py": ("--x=a b",)}
     for name in ("NOTEBOOK_ARGS", "LAUNCHER_JUPYTER_ARGS"):
-        found = meant.with_options(["--x=a b"], {name: "--debug"})
-        assert load.load_settings(found).jupyter_arguments == ("--debug", "--x=a b")
-    assert load.load_settings(meant.with_options(["--x"], {})).jupyter_arguments == ("--x",)
+        found = load.load_settings({name: "--debug"}, behind)
+        assert found.jupyter_arguments == ("--debug", "--x=a b")
+    assert load.load_settings({}, behind).jupyter_arguments == ("--x=a b",)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words", "named"),
+    [
+        ({"JUPYTER_PORT": "1"}, "--port=2",
+         "start-notebook.py --port=*** and JUPYTER_PORT contradict each other"),
+        ({"NOTEBOOK_ARGS": "--port=1"}, "--port=2",
+         "start-notebook.py --port=*** and NOTEBOOK_ARGS --port contradict each other"),
+        ({"NOTEBOOK_ARGS": "--debug"}, "--sock=/x",
+         "start-notebook.py --sock: this option has another place here: set JUPYTER_PORT instead"),
+        ({"NOTEBOOK_ARGS": "--sock=/x"}, "--debug", "NOTEBOOK_ARGS --sock: this option has"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_as_it_was_written(
+    environ: dict[str, str], words: str, named: str
+) -> None:
+    with pytest.raises(BadSetting) as bad:
+        access.check_arguments(
+            load.load_settings(environ, {"start-notebook.py": tuple(words.split())})
+        )
+    assert named in str(bad.value)
+
+
+def test_an_empty_token_behind_the_command_is_told_by_its_name() -> None:
+    found = load.load_settings({}, {"start-notebook.sh": ("--ServerApp.token=",)})
+    assert found.warnings == (
+        "start-notebook.sh: the token is empty, which would open Jupyter to everyone; a token is "
+        "used instead",
+    )
 
 
 def test_the_program_that_is_called_by_these_names_knows_them_all() -> None:

@@ -210,6 +210,7 @@ def test_a_known_name_without_effect_is_named_unless_a_platform_sets_it(row) -> 
 
 def test_one_line_names_them_all() -> None:
     many = {row.name: "x" for row in NOT_SUPPORTED if not row.quiet and "*" not in row.name}
+    many = {name: text for name, text in many.items() if "PASSWORD" not in name}  # said by name
     (line,) = load(**many).warnings
     names, _, more = line.partition(": ")[2].partition(" and ")
     assert set(names.split(", ")) < set(many)
