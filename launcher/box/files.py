@@ -20,6 +20,9 @@ LAST_LINES = 15
 
 _FILES = 32  # the same, in inodes
 _ROOM = 256 * 1024  # bytes: logs, kernels' connection files, the health report
+# What is to be written on a read-only root.  A new volume is root's: another uid cannot use it.
+_OF_ROOT = "--tmpfs /run --tmpfs /tmp:exec -v launcher-state:/var/lib/launcher"
+_OF_ANOTHER = "--tmpfs /tmp:exec"
 
 
 def write(rendered: Sequence[RenderedFile]) -> None:
@@ -139,10 +142,19 @@ def cannot_write(path: str, err: OSError) -> BadSetting:
         ours = err.errno == errno.ENOSPC and path.startswith(folders.RUN)
         more = f": docker run --tmpfs {folders.RUN} …" if ours else ""
         return BadSetting(f"cannot write {path}: {missing}{more}")
+    if err.errno in (errno.EACCES, errno.EPERM):
+        return BadSetting(
+            f"cannot write {path}: uid {os.geteuid()} may not; name folders that it may write "
+            "(LAUNCHER_STATE_DIR, LAUNCHER_RUN_DIR), or leave out what names this one"
+        )
+    needs, options = (
+        ("/run and /tmp to write to, and its state directory", _OF_ROOT)
+        if os.geteuid() == 0
+        else ("/tmp to write to", _OF_ANOTHER)
+    )
     return BadSetting(
-        f"cannot write {path}: {err.strerror}. The launcher needs /run and /tmp to write to, and "
-        "its state directory; on a root file system that cannot be written: "
-        "docker run --tmpfs /run --tmpfs /tmp:exec -v launcher-state:/var/lib/launcher …"
+        f"cannot write {path}: {err.strerror}. The launcher needs {needs}; on a root file system "
+        f"that cannot be written: docker run {options} …"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from launcher.box import files, run_dir, ssh_keys, state
+from launcher.box import files, privilege, run_dir, ssh_keys, state
 from launcher.box.kept import take_turn
 from launcher.box.state import ADDED
 from launcher.model.errors import BadSetting
@@ -39,7 +39,7 @@ def run_keys_command(arguments: Sequence[str], read_stdin: Callable[[], str]) ->
         raise BadSetting(USAGE)
     plan = run_dir.read_plan()
     if plan is None:
-        raise BadSetting("no box runs here that keys could be for")
+        raise BadSetting(f"no box runs here that keys could be for{privilege.of_another()}")
     text = " ".join(words)
     if command == "add" and text in ("", "-"):
         text = read_stdin()  # it may take its time: nobody is to wait for it

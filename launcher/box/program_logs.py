@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import deque
@@ -15,11 +14,17 @@ _END = ".log"
 
 
 def names(run_dir: str) -> list[str]:
-    """Return the programs that have a log; none where that cannot be told."""
-    with contextlib.suppress(OSError):
+    """Return the programs that have a log; none where no box keeps any.
+
+    Raises PermissionError where only root may look.
+    """
+    try:
         found = os.listdir(f"{run_dir}/{run_files.LOG}")
-        return sorted(name.removesuffix(_END) for name in found if name.endswith(_END))
-    return []
+    except PermissionError:
+        raise
+    except OSError:
+        return []
+    return sorted(name.removesuffix(_END) for name in found if name.endswith(_END))
 
 
 class Logs:

@@ -32,10 +32,13 @@ def read_file(name: str, run_dir: str | None = None) -> str:
     try:
         with open(path, encoding="utf-8") as stream:
             return stream.read()
-    except PermissionError:
-        raise BadSetting(f"cannot read {path}: only root may; try: sudo launcher …") from None
     except OSError as err:
-        raise BadSetting(f"cannot read {path}: {err.strerror}; is the box ready?") from None
+        from launcher.box import privilege
+
+        if isinstance(err, PermissionError):
+            raise BadSetting(f"cannot read {path}: {privilege.only_root('…')}") from None
+        hint = privilege.of_another() or "; is the box ready?"
+        raise BadSetting(f"cannot read {path}: {err.strerror}{hint}") from None
 
 
 def read_value(kind: type[T], name: str, run_dir: str | None = None) -> T:
@@ -53,10 +56,12 @@ def read_box() -> tuple[Plan, Machine] | None:
     """Return the running box's plan and the machine it started on, where we may read them."""
     from launcher.model.machine import Machine
 
+    if not os.access(f"{environ.run_dir()}/{run_files.PLAN}", os.R_OK):
+        return None  # the workspace user may not, and has the box's environment already
     try:
         running = read_plan()
         return (running, read_value(Machine, run_files.MACHINE)) if running else None
-    except BadSetting:  # the workspace user may not, and has the box's environment already
+    except BadSetting:
         return None
 
 

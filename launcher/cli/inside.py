@@ -29,9 +29,11 @@ def entrypoint_replaced() -> str | None:
     Dev Containers and some clouds start a program of theirs in its place.
     """
     from launcher.model import run_files
+    from launcher.settings import folders
     from launcher.watch import health
 
     there = os.path.exists(f"{environ.run_dir()}/{run_files.PLAN}")
+    there = there or folders.uid_of_another_box() is not None
     if there or not os.path.exists(_IMAGE) or not (other := health.another_entrypoint()):
         return None
     return (
@@ -69,14 +71,15 @@ def become(arguments: Sequence[str]) -> int:
 
 
 def _run_as_the_user(argv: list[str]) -> int:
-    from launcher.box import run_dir
+    from launcher.box import privilege, run_dir
     from launcher.process import become
     from launcher.process.fork import restore_signals
     from launcher.render import shell
 
     plan = run_dir.read_plan()
     if plan is None:
-        why = entrypoint_replaced() or "no box runs here, so there is no environment to run in"
+        nothing = "no box runs here, so there is no environment to run in"
+        why = entrypoint_replaced() or f"{nothing}{privilege.of_another()}"
         raise BadSetting(why)
     env = shell.exec_environment(plan, environ.own())
 

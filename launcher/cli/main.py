@@ -35,9 +35,25 @@ def entrypoint(argv: Sequence[str], started: float) -> int:
     Args:
         started: CLOCK_MONOTONIC at the start of the process, seconds.
     """
+    if argv and argv[0] in _ASKING:  # docker run IMAGE --help
+        return _answer(argv)
     from launcher.pid1 import boot
 
     return boot.be_the_box(argv, started)
+
+
+_ASKING = ("--help", "-h", "help", "--version")
+
+
+def _answer(argv: Sequence[str]) -> int:
+    """Say what people may run, or which version this is: without GPUs, services and settings."""
+    from argparse import Namespace
+
+    from launcher.cli import about
+
+    if argv[0] == "--version":
+        return about.version(Namespace(json=False))
+    return about.usage()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,14 +30,16 @@ def banner(options: Namespace) -> int:
 
 
 def url(options: Namespace) -> int:
-    from launcher.box import run_dir
+    from launcher.box import privilege, run_dir
     from launcher.text import banner as text
 
     plan = run_dir.read_plan()
     if plan is None or plan.jupyter is None:
-        raise BadSetting("no Jupyter runs here")
+        raise BadSetting(f"no Jupyter runs here{privilege.of_another()}")
     if plan.jupyter.hub:
         raise BadSetting(f"JupyterHub opens it: {plan.jupyter.hub.url or 'ask your hub'}")
+    for note in (one for one in plan.notes if one.id == "network.none"):
+        print(f"launcher: {note.what}: {note.means}; fix: {note.fix}", file=sys.stderr)
     found = text.jupyter_url(plan.jupyter)
     print(json.dumps({"url": found}) if options.json else found)
     return 0
@@ -84,6 +86,7 @@ def jobs_here() -> tuple[Job, ...]:
 
 def seen_here(run_dir: str) -> Seen:
     """Return what the files of the running box say.  Raises BadSetting where none runs."""
+    from launcher.box import privilege
     from launcher.supervise import programs
     from launcher.watch import health
     from launcher.watch.seen import Seen
@@ -91,19 +94,10 @@ def seen_here(run_dir: str) -> Seen:
     if health.in_command_mode():
         raise BadSetting("this box runs a command and no services; about its GPUs: launcher doctor")
     if not os.path.exists(f"{run_dir}/{run_files.PLAN}"):
-        raise BadSetting(f"no box runs here: {run_dir} has no plan{_of_another()}")
+        raise BadSetting(f"no box runs here: {run_dir} has no plan{privilege.of_another()}")
     report = health.read_health(run_dir)
     reason = health.why_unhealthy(report, run_dir)
     return Seen(reason, report or {}, programs.read_programs(run_dir), time.monotonic())
-
-
-def _of_another() -> str:
-    """Return what to add where the container is somebody else's than who asks."""
-    uid = os.stat("/proc/1").st_uid
-    mine = uid == os.geteuid() or os.geteuid() != 0
-    return (
-        "" if mine else f"; the container runs as uid {uid}: come in as it (docker exec -u {uid} …)"
-    )
 
 
 def keys(options: Namespace) -> int:
@@ -121,14 +115,18 @@ def keys(options: Namespace) -> int:
 
 
 def logs(options: Namespace) -> int:
-    from launcher.box import program_logs
+    from launcher.box import privilege, program_logs
 
     run_dir = environ.run_dir()
     if options.name == _OURSELVES:
         return _own_lines(options.lines)
-    there = program_logs.names(run_dir)
+    try:
+        there = program_logs.names(run_dir)
+    except PermissionError:
+        raise privilege.only_root("logs") from None
     if not there:
-        raise BadSetting(f"no box runs here that keeps logs: {run_dir}/{run_files.LOG} has none")
+        why = f"{run_dir}/{run_files.LOG} has none{privilege.of_another()}"
+        raise BadSetting(f"no box runs here that keeps logs: {why}")
     name = services.program_of(options.name) if options.name else None
     if name is not None and name not in there:
         known = ", ".join(map(services.service_of, there))

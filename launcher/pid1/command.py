@@ -71,6 +71,11 @@ def _why_not_found(name: str) -> str:
             "it is there, and the program in its first line is not, or that line ends as on "
             "Windows: sed -i 's/\\r$//' FILE"
         )
+    if name.startswith("-"):
+        return (
+            "it is an option and no program: options of the engine stand before the image, and "
+            "those of Jupyter behind a word: IMAGE services --debug"
+        )
     meant = f"; did you mean: launcher {name}?" if name in command_names.NAMES else ""
     return f"not found{meant}"
 

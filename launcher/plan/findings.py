@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from launcher.checks.facts.how_to_run import fit, is_rented, set_to_own, tell
-from launcher.model.host import Account, Host
+from launcher.checks.facts.how_to_run import fit, is_rented, tell
+from launcher.model.host import Host
 from launcher.model.plan import Finding, Identity, Ssh, State
 from launcher.plan.caches import lasts, mount_of
 from launcher.plan.identity import BECOME_ANOTHER
 from launcher.plan.key_notes import key_notes, own_key_notes
 from launcher.plan.noexec import noexec_notes
 from launcher.plan.outset import Outset
+from launcher.plan.volume_notes import state_notes, workspace_notes, workspace_of_root
 from launcher.settings.table import Settings
 
 
@@ -28,10 +29,11 @@ def plan_notes(
     notes = (
         *([verdict.failure] if verdict.failure else []),
         *verdict.warnings,
-        *_workspace_notes(host, settings, identity.account, writable, services=state is not None),
+        *_network_notes(host, ssh, services=state is not None),
+        *workspace_notes(host, settings, identity.account, writable, services=state is not None),
         *shortcomings(host, settings, identity, ssh, state.home_fault if state else None),
         *noexec_notes(host, identity.account, settings.workspace),
-        *_state_notes(host, settings, state),
+        *state_notes(host, settings, state),
         *_environment_notes(settings, identity),
         *key_notes(ssh),
         *own_key_notes(host, identity.account, ssh, state),
@@ -39,79 +41,14 @@ def plan_notes(
     return tuple(note._replace(fix=fit(note.fix, host)) for note in notes)
 
 
-def _workspace_notes(
-    host: Host, settings: Settings, user: Account, writable: bool, *, services: bool
-) -> Iterator[Finding]:
-    path = settings.workspace
-    if host.workspace_missing:
+def _network_notes(host: Host, ssh: Ssh | None, *, services: bool) -> Iterator[Finding]:
+    if services and host.no_network:
         yield Finding(
-            "workspace.missing",
-            f"{path} does not exist",
-            "Jupyter opens in the home directory",
-            f"mount one: {tell(host, 'mount', f'$PWD:{path}')}",
-        )
-    elif not writable and _is_read_only(host, path):
-        yield Finding(
-            "workspace.readonly",
-            f"{path} is mounted read-only",
-            "notebooks cannot be saved there",
-            f"mount it to be written, without :ro: {tell(host, 'mount', f'DIRECTORY:{path}')}",
-        )
-    elif not writable:
-        yield Finding(
-            "workspace.readonly",
-            f"{user.name} (uid {user.uid}) cannot write {path}",
-            "notebooks cannot be saved there",
-            f"in it, as root: chown -R {user.uid} {path}"
-            if is_rented(host)
-            else f"mount one: {tell(host, 'mount', f'$PWD:{path}')}"
-            if host.image and not _is_mounted(host, path)
-            else f"on the host: sudo chown -R {user.uid} DIRECTORY, the one that is mounted there",
-        )
-
-    elif services and host.image and not lasts(host.mounts, path):
-        other = [one for one in host.volumes if not _is_ours(one, settings, user)]
-        mount = tell(host, "mount", f"$PWD:{path}")
-        if other:
-            yield Finding(
-                "workspace.other_volume",
-                f"a volume is mounted on {other[0]}, which nothing here opens",
-                f"notebooks are saved in {path}, which ends with the container",
-                f"mount it there: {mount}; or {tell(host, 'setting', f'WORKSPACE={other[0]}')}",
-            )
-        else:
-            yield Finding(
-                "workspace.not_kept",
-                f"{path} is no volume",
-                "what is saved there ends with the container",
-                f"to keep it: {mount}",
-            )
-
-
-def _is_mounted(host: Host, path: str) -> bool:
-    return any(mount.path == path for mount in host.mounts)
-
-
-def _is_read_only(host: Host, path: str) -> bool:
-    """Return whether a volume refuses everybody, whoever owns what is in it."""
-    mount = mount_of(host.mounts, path)
-    return mount is not None and mount.path != "/" and not mount.writable
-
-
-def _is_ours(path: str, settings: Settings, user: Account) -> bool:
-    """Return whether something of ours opens a volume."""
-    places = (user.home, settings.state_dir, settings.run_dir)
-    return any(f"{path}/".startswith(f"{place}/") for place in places)
-
-
-def _state_notes(host: Host, settings: Settings, state: State | None) -> Iterator[Finding]:
-    if state and state.weakness:
-        yield Finding(
-            "state.of_others",
-            f"the state directory is not root's alone: {state.weakness}",
-            "who can write there chooses the box's token, password and host key, and who logs in",
-            f"a volume: {tell(host, 'mount', f'launcher-state:{settings.state_dir}')}, or on the "
-            "host: sudo chown root DIRECTORY; sudo chmod 700 DIRECTORY",
+            "network.none",
+            "this container has no network (--network none)",
+            f"nobody outside reaches Jupyter{' or SSH' if ssh else ''}, and nothing is downloaded",
+            "leave out --network none; or come in from the host (docker exec -it … launcher exec "
+            "-- bash)",
         )
 
 
@@ -154,7 +91,7 @@ def shortcomings(
             "identity.cannot_give",
             f"{', '.join(asked)}: only root, with CAP_CHOWN, can give files away",
             "they stay whose they are",
-            f"{_as_a_root(host)}, or on the host: sudo chown",
+            _as_a_root(host) + ("" if is_rented(host) else ", or on the host: sudo chown"),
         )
     if home_fault:
         home = identity.account.home
@@ -184,7 +121,7 @@ def _as_root(
     elif identity.is_root and "user" not in settings.given and "uid" not in settings.given:
         folder = host.workspace
         if folder and folder.uid == 0 and host.account and not host.rootless:
-            yield _workspace_of_root(host, path, host.account)
+            yield workspace_of_root(host, path, host.account)
     if ssh and (lacking := host.lacks(*TERMINAL)):
         yield Finding(
             "ssh.no_terminal",
@@ -206,24 +143,6 @@ def _as_root(
             "its name comes from libnss_wrapper, and sudo, which ignores that, does not work",
             f"{tell(host, 'writable_root')}, or mount the workspace of a user who is in it (1000)",
         )
-
-
-def _workspace_of_root(host: Host, path: str, user: Account) -> Finding:
-    if is_rented(host):  # their volumes are root's, and nobody who is here mounted them
-        so = "so everything runs as root, as in the platform's own images"
-        fix = (
-            f"none needed; to be {user.name} instead: chown -R {user.uid} {path} in here, then "
-            f"{tell(host, 'anew')}"
-        )
-    else:
-        so = "so everything runs as root, and its files are root's on the host"
-        fix = (
-            "is the path that is mounted mistyped? An engine makes what is not there; else "
-            f"{set_to_own(host, 'NB_UID', 'id -u', 'YOUR UID')}, or on the host: "
-            f"sudo chown {user.uid} DIRECTORY"
-        )
-    what = f"{path} belongs to root, and {user.name} cannot write there"
-    return Finding("identity.root", what, so, fix)
 
 
 def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterator[Finding]:
@@ -257,19 +176,25 @@ def _without_root(host: Host, settings: Settings, identity: Identity) -> Iterato
             f"it: {tell(host, 'setting', 'LAUNCHER_STATE_DIR=/state')}",
         )
     if identity.account.home == f"{settings.run_dir}/home":
+        work = settings.workspace
+        volume = f"mount a folder of uid {me.uid}: {tell(host, 'mount', f'DIRECTORY:{work}')}; and "
         yield Finding(
             "home.not_kept",
             f"uid {me.uid} has no home directory that it can write",
             f"HOME is {identity.account.home}, which ends with the container",
-            f"set one on a volume: {tell(host, 'setting', 'HOME=/workspace/home')}",
+            ("" if lasts(host.mounts, work) else volume)
+            + f"set one on a volume: {tell(host, 'setting', f'HOME={work}/home')}",
         )
     readonly = host.python_gid is not None and host.python_gid not in (me.gid, *me.groups)
     if readonly and settings.packages == "image":
+        root = mount_of(host.mounts, settings.python)
+        fixed = root is not None and not root.writable  # docker run --read-only: for every group
         yield Finding(
             "python.readonly",
             f"uid {me.uid} cannot write {settings.python.rpartition('/bin/')[0]}",
             "pip install fails",
-            f"{tell(host, 'group', host.python_gid)}, or LAUNCHER_PACKAGES=workspace",
+            ("" if fixed else f"{tell(host, 'group', host.python_gid)}, or ")
+            + tell(host, "setting", "LAUNCHER_PACKAGES=workspace"),
         )
 
 

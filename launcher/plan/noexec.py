@@ -66,7 +66,7 @@ def noexec_notes(host: Host, account: Account, workspace: str) -> Iterator[Findi
         else f"on the host: sudo mount -o remount,exec of what is mounted on {mount.path}"
     )
     if place == _TEMPORARY:
-        fix += f", or -e TMPDIR= a folder such as {workspace}/tmp"
+        fix += f", or a folder of yours: {tell(host, 'setting', f'TMPDIR={workspace}/tmp')}"
     yield Finding("noexec", f"no program may run on {', '.join(found)} (noexec)", means, fix)
 
 

@@ -25,7 +25,6 @@ from launcher.settings import (
     jupyter_options,
     key_sources,
     other_images,
-    time_zone,
 )
 from launcher.settings.environ import behind_command, own, set_aside, unquoted, wants_color
 from launcher.settings.table import TABLE, Setting, Settings
@@ -73,7 +72,7 @@ def load_settings(
     else:
         warnings.extend(_empty_token(env, options))
     warnings.extend(address.doubts(env))
-    warnings.extend(time_zone.doubts(env))
+    warnings.extend(_time_zone_doubts(env))
     ours = {name for row in TABLE for name in (row.name, *row.aliases)}
     warnings.extend(other_images.strangers(env, ours))
     warnings.extend(other_images.old_hub(env))
@@ -221,6 +220,13 @@ def _shown(row: Setting, text: str, reveal: bool = False, *, policy: bool = Fals
     if row.secret or policy or "PRIVATE KEY" in text:  # pasted in the place of a public one
         return masking.MASK
     return repr(masking.mask_text(text[:60] + "…" if len(text) > 60 else text))
+
+
+def _time_zone_doubts(env: Mapping[str, str]) -> Iterator[str]:
+    if env.get("TZ"):
+        from launcher.settings import time_zone  # where somebody chose one
+
+        yield from time_zone.doubts(env)
 
 
 def _unknown(env: Mapping[str, str]) -> list[str]:

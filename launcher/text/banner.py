@@ -45,7 +45,8 @@ def render_banner(
         tails: of each service that is not ready, the last lines of its log.
     """
     waiting = [probe for probe in probes if not probe.ready]
-    title = "NOT READY: " + ", ".join(p.service for p in waiting) if waiting else "Ready"
+    ready = "Ready, without a network" if machine.host.no_network else "Ready"
+    title = "NOT READY: " + ", ".join(p.service for p in waiting) if waiting else ready
     after = f"after {now - plan.started:.1f} s"
     heading = f" {title} {after:>{WIDTH - len(title) - 3}}"
     lines = [
@@ -112,6 +113,8 @@ def _heading(name: str, address: Address, host: Host, color: bool) -> str:
 def _where(address: Address, host: Host) -> str:
     """Say which port this is, and what we assume of the one it is published on."""
     inside, outside = address.container_port, address.port
+    if host.no_network:
+        return f"container port {inside}, which nobody outside reaches"
     if address.proxied:
         return f"container port {inside}, through the platform's proxy"
     if not address.certain:

@@ -90,7 +90,7 @@ def test_root_is_told_whose_a_box_of_another_user_is(box: Boxes) -> None:
     started = box("--user", "1000")
     started.wait_for_banner()
     asked = started.docker("exec", "-u", "0", started.name, "launcher", "status", check=False)
-    assert "the container runs as uid 1000: come in as it (docker exec -u 1000 …)" in asked.stderr
+    assert "the box here is of uid 1000: come in as it (docker exec -u 1000 …)" in asked.stderr
     as_told = started.docker("exec", "-u", "1000", started.name, "launcher", "status", check=False)
     assert "jupyter" in as_told.stdout
 

@@ -123,6 +123,22 @@ def test_where_the_entrypoint_was_replaced_the_box_starts_all_the_same(box: Boxe
     assert (again.returncode, "a box runs here already" in again.stderr) == (78, True)
 
 
+@pytest.mark.parametrize(
+    ("command", "status", "said"),
+    [
+        (["--help"], 0, "docker run --rm --gpus all IMAGE python train.py"),
+        (["start-notebook.sh", "--help"], 0, "JupyterLab - An extensible computational environ"),
+        (["-p", "8888:8888"], 127, "options of the engine stand before the image"),
+    ],
+)
+def test_who_asks_what_can_be_run_is_told(
+    box: Boxes, command: Sequence[str], status: int, said: str
+) -> None:
+    done = box.run(*command)
+    assert done.returncode == status
+    assert said in (done.stdout + done.stderr).decode()
+
+
 # --- behind proxies ----------------------------------------------------------------------------
 
 
@@ -185,6 +201,18 @@ def test_a_workspace_that_root_may_not_enter_is_its_owner_s(box: Boxes, tmp_path
     weak = ("--cap-drop", "DAC_OVERRIDE", "--cap-drop", "DAC_READ_SEARCH")
     done = box.run("sh", "-c", WRITES, options=(*weak, "-v", f"{tmp_path}:/workspace"))
     assert done.stdout.decode().split() == ["1234", "/workspace", "/workspace"], done.stderr
+
+
+def test_a_folder_that_the_container_is_started_in_is_its_owner_s(
+    box: Boxes, tmp_path: Path
+) -> None:
+    """`-v $PWD:/app -w /app`, as people start a command of any image."""
+    os.chown(tmp_path, 1234, 1234)
+    (tmp_path / "deeper").mkdir()
+    os.chown(tmp_path / "deeper", 1234, 1234)
+    for where in ("/app", "/app/deeper"):
+        done = box.run("sh", "-c", WRITES, options=("-v", f"{tmp_path}:/app", "-w", where))
+        assert done.stdout.decode().split() == ["1234", where, where], done.stderr
 
 
 def test_root_as_the_user_has_a_home_beside_the_others(box: Boxes) -> None:

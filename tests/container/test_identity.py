@@ -97,6 +97,10 @@ def test_everybody_agrees_on_the_name(bound: Box, key: KeyPair) -> None:
     refused = login.ssh("launcher url; launcher healthcheck && echo healthy")
     assert "only root may; try: sudo launcher" in refused.stderr
     assert "healthy" in refused.stdout
+    for command in (["url"], ["logs"], ["restart", "jupyter"], ["keys", "list"]):
+        nobody = bound.exec("launcher", *command, user="nobody", check=False)
+        assert nobody.returncode == 78, command
+        assert "has no sudo here: come in as root (docker exec -u root …)" in nobody.stderr
 
 
 def test_a_restart_changes_nothing(bound: Box, key: KeyPair) -> None:

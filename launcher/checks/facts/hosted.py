@@ -41,6 +41,7 @@ KUBERNETES = DOCKER._replace(
     "for RDMA names it",
     network="in the pod's spec: hostNetwork: true, or the annotation of the cluster's second "
     "network (SR-IOV, macvlan)",
+    own="in the pod: securityContext: {{fsGroup: {1}}}",
     option="in the pod's spec, what {0} is to other engines",
 )  # fmt: skip
 
@@ -72,6 +73,7 @@ def _rented(host: str, console: str, other: str, variable: str, restart: str) ->
         writable_root=f"{console}: a template with a root file system that can be written",
         rdma=f"{console}: {other} of a kind with a network for clusters",
         network=f"{console}: {other} of a kind with a network for clusters",
+        own="in it, as root: chown -R {0} {2}",
         option=f"{host}: what {{0}} is to other engines",
     )  # fmt: skip
 
@@ -112,6 +114,7 @@ SLURM = PLAIN._replace(
     rdma="with Apptainer in the job: --bind /dev/infiniband; with pyxis in the job: export "
     "MELLANOX_VISIBLE_DEVICES=all, for enroot's hook 99-mellanox.sh",
     network="the cluster's admins: an address for the card's interface",
+    own="in the job: a folder of your own on {2}, as the mounts of the container name it",
     option="the cluster's admins: what forbids this",
 )  # fmt: skip
 
@@ -146,6 +149,7 @@ def _hub(host: str, settings: dict[str, str]) -> Place:
         writable_root=f"{who}: a box whose root file system can be written",
         rdma=f"{who}: {settings['rdma']}, and no limit of locked memory",
         network=f"{who}: {settings['network']}",
+        own=f"{who}: {settings['own']}",
         option=f"{who}: what {{0}} is to the engine",
     )  # fmt: skip
 
@@ -157,6 +161,7 @@ HUB_ON_DOCKER = _hub("on the hub's machine", {
     "group": "c.DockerSpawner.extra_host_config with group_add [{0}]",
     "rdma": "c.DockerSpawner.extra_host_config with devices of /dev/infiniband",
     "network": "c.DockerSpawner.network_name = 'host'",
+    "own": "sudo chown -R {0} of the directory or volume that is mounted on {2}",
 })  # fmt: skip
 HUB_ON_KUBERNETES = _hub("on the node", {
     "gpus": 'c.KubeSpawner.extra_resource_limits = {{"nvidia.com/gpu": "1"}}',
@@ -165,4 +170,5 @@ HUB_ON_KUBERNETES = _hub("on the node", {
     "group": "c.KubeSpawner.supplemental_gids = [{0}]",
     "rdma": "c.KubeSpawner.extra_resource_limits with the device plugin's rdma/hca",
     "network": "c.KubeSpawner.extra_pod_config with hostNetwork",
+    "own": "c.KubeSpawner.fs_gid = {1}",
 })  # fmt: skip

@@ -55,6 +55,14 @@ def set_to_own(host: Host, name: str, command: str, words: str) -> str:
     return tell(host, "setting", f'{name}="$({command})"' if in_a_shell else f"{name}={words}")
 
 
+def mount_on(host: Host, path: str) -> str:
+    """Return how a folder or a volume of the person's own is mounted on `path`."""
+    if is_rented(host):
+        return tell(host, "mount", path)
+    own = "$PWD" if place_of(host) in _SHELLS else "VOLUME"
+    return tell(host, "mount", f"{own}:{path}")
+
+
 def tell(host: Host, need: str, *about: object) -> str:
     """Return what is told there for a need, a field of `Place`; of Docker, Compose's form too."""
     return tell_at(place_of(host), need, *about)

@@ -39,6 +39,7 @@ class Place(NamedTuple):
     writable_root: str
     rdma: str  # the device nodes of RDMA cards, and memory to lock for them
     network: str  # the host's network, which RoCE's addresses are of
+    own: str  # that uid {0}, of group {1}, may write what is mounted on {2}
     option: str  # {0}, an option of docker run with no form of its own here
 
 
@@ -74,6 +75,7 @@ DOCKER = Place(
     writable_root="leave out --read-only",
     rdma="docker run --device=/dev/infiniband --ulimit memlock=-1 …",
     network="docker run --network=host …",
+    own="on the host: sudo chown -R {0} DIRECTORY, the one that is mounted on {2}",
     option="docker run {0} …",
 )  # fmt: skip
 
@@ -119,5 +121,6 @@ PLAIN = DOCKER._replace(
     writable_root="start it where root may write /etc",
     rdma="sudo modprobe ib_uverbs, which makes /dev/infiniband",
     network="give the card's interface an address",
+    own="sudo chown -R {0} {2}",
     option="start it without what forbids this",
 )  # fmt: skip

@@ -24,6 +24,10 @@ def _podman(rootless: str = "") -> Place:
         engine=f"{generate}podman run --device nvidia.com/gpu={{0}} {options}…",
         capabilities=f"podman run --device nvidia.com/gpu=all {options}-e {{0}} …",
         group="podman run --group-add keep-groups …" if rootless else words.group,
+        # Its uids are others on the host, those of /etc/subuid.
+        own="on the host: podman unshare chown -R {0} DIRECTORY, the one that is mounted on {2}"
+        if rootless
+        else words.own,
         newer="on the host: update podman, containers-common and libseccomp; until then: "
         f"podman run --security-opt seccomp=unconfined {options}…",
     )

@@ -63,7 +63,7 @@ FOREIGN = {
     r"\bkubectl\b|\bin the pod\b": {"kubernetes"},
     r"\bsrun\b": {"slurm"},
 }
-ABOUT = {"give": ("580",), "cpus": (8, 7)}
+ABOUT = {"give": ("580",), "cpus": (8, 7), "own": (1000, 1000, "/workspace")}
 
 
 def host_of(place: str) -> Host:
@@ -204,7 +204,7 @@ SAID_ANYWHERE = (
     *(row.fix for row in compare._ROWS),
     *rdma_cards.explain_closed(("mlx5_0",)),
     "remove it, then: on the host: docker restart …; a HUP is enough (docker kill -s HUP …)",
-    "the container runs as uid 1000: come in as it (docker exec -u 1000 …)",
+    "the box here is of uid 1000: come in as it (docker exec -u 1000 …)",
 )  # fmt: skip
 
 

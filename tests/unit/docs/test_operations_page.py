@@ -19,7 +19,14 @@ from testing.container import said
 
 LAUNCHER = Path(__file__).parents[3] / "launcher"
 # A command's answer is for who typed it, and in no log.
-COMMANDS = {"supervise/control", "doctor/doctor", "doctor/pages", "box/keys", "box/run_dir"}
+COMMANDS = {
+    "supervise/control",
+    "doctor/doctor",
+    "doctor/pages",
+    "box/keys",
+    "box/privilege",
+    "box/run_dir",
+}
 ERRORS = {"BadSetting", "NoUsableGpu", "StartFailed", "LauncherError"}
 SPEAKS = re.compile("|".join(["launcher: ", r"launcher \|", *sorted(ERRORS)]))
 

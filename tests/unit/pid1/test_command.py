@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher import __version__
 from testing.local_box import ENTRYPOINT, USER, wait_until
 from testing.scripts import signal_masks
 
@@ -51,6 +52,33 @@ def run(start) -> Callable[..., tuple[int, str, str]]:
         return process.returncode, out.decode(), err.decode()
 
     return run
+
+
+# --- what was meant for somebody else --------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["--help", "-h", "help"])
+def test_who_asks_what_can_be_run_is_told(run, asked: str) -> None:
+    status, out, err = run(asked)
+    assert (status, err) == (0, "")
+    assert "docker run --rm --gpus all IMAGE python train.py" in out
+    assert "launcher settings" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert out == run(asked, "whatever")[1]
+
+
+def test_the_version_is_told(run) -> None:
+    status, out, _ = run("--version")
+    assert (status, out.split()[:2]) == (0, ["launcher", __version__])
+
+
+@pytest.mark.parametrize("command", [["-p", "8888:8888"], ["--gpus", "all"], ["--debug"]])
+def test_an_option_of_the_engine_s_behind_the_image_is_told(run, command: list[str]) -> None:
+    status, _, err = run(*command)
+    assert status == 127
+    assert (
+        f"cannot run {command[0]!r}: it is an option and no program: options of the engine" in err
+    )
 
 
 # --- exit statuses ---------------------------------------------------------------------------

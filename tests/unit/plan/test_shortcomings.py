@@ -75,7 +75,7 @@ def test_a_rented_machines_volume_is_roots_as_it_is_for_all_there(platform: str)
     notes = plan(host(ROOTS, platform=platform)).notes
     (note,) = [note for note in notes if note.id == "identity.root"]
     rented = platform != "docker"
-    assert ("none needed" in note.fix, "chown -R 1000 /workspace in here" in note.fix) == (
+    assert ("none needed" in note.fix, "in it, as root: chown -R 1000 /workspace" in note.fix) == (
         rented,
         rented,
     )
