@@ -287,10 +287,10 @@ def test_what_is_stopped_is_unhealthy_until_it_goes_on(
     if stopped == "supervise":
         (pid,) = started.exec("ps", "-o", "ppid=", pid).stdout.split()
     started.exec("kill", "-STOP", pid)
-    assert poll(lambda: reason(started).startswith(begin), timeout=90, interval=1)
+    assert poll(lambda: reason(started).startswith(begin), timeout=90, interval=3)
     assert reason(started).endswith(end)
     started.exec("kill", "-CONT", pid)
-    assert poll(lambda: reason(started) == "", timeout=90, interval=1)
+    assert poll(lambda: reason(started) == "", timeout=90, interval=3)
     # sshd's line about each visit of ours is nobody's to read.
     assert "127.22.22.22" not in started.logs()
     assert "127.22.22.22" not in started.exec("launcher", "logs", "ssh").stdout

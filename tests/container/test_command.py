@@ -34,19 +34,16 @@ def python(source: str, *arguments: str) -> tuple[str, ...]:
     [
         pytest.param(["true"], 0, id="success"),
         pytest.param(["sh", "-c", "exit 3"], 3, id="its-own-status"),
-        pytest.param(["sh", "-c", "exit 255"], 255, id="the-highest-status"),
         pytest.param(["/etc/passwd"], 126, id="not-executable"),
-        pytest.param(["/workspace"], 126, id="a-directory"),
         pytest.param(["no-such-program"], 127, id="not-found"),
-        pytest.param(["./no-such-program"], 127, id="no-such-path"),
-        pytest.param([""], 127, id="an-empty-name"),
         pytest.param(["sh", "-c", "kill -9 $$"], 128 + 9, id="killed"),
-        pytest.param(["sh", "-c", "kill -15 $$"], 128 + 15, id="terminated"),
-        pytest.param(["sh", "-c", "kill -11 $$"], 128 + 11, id="crashed"),
     ],
 )
 def test_exit_code(box: Boxes, command: Sequence[str], code: int) -> None:
-    """The command's own status; else what a shell would have returned, and why."""
+    """The command's own status; else what a shell would have returned, and why.
+
+    All of them are tried in tests/unit/pid1/test_command.py, on this machine.
+    """
     done = box.run(*command)
     assert done.returncode == code
     refused = f"cannot run {command[0]!r}" in done.stderr.decode()

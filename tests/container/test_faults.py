@@ -202,7 +202,7 @@ def test_few_open_files_are_enough(box: Boxes) -> None:
     started = box("--ulimit", "nofile=64")
     assert kernel.connect(started).answers()
     assert login(started).is_let_in()
-    assert poll(lambda: _is_healthy(started), timeout=90)
+    assert poll(lambda: _is_healthy(started), timeout=90, interval=1)
     assert started.stop() < PROMPT
     assert started.exit_code() == 0
 
@@ -232,7 +232,7 @@ def test_a_box_without_a_log(box: Boxes, output: str) -> None:
     started = box(
         "--entrypoint", "bash", command=["-c", f"{before}exec {ENTRYPOINT} {redirection}"]
     )
-    assert poll(lambda: _is_healthy(started), timeout=90, interval=0.2)
+    assert poll(lambda: _is_healthy(started), timeout=90, interval=1)
     banner = started.exec("launcher", "banner").stdout
     server = kernel.Server(kernel.printed_url(banner).replace(":8888/", f":{started.port(8888)}/"))
     assert server.run_cell("print('works')") == "works\n"
@@ -263,7 +263,7 @@ def test_run_fills_up_and_has_room_again(box: Boxes, key: KeyPair) -> None:
     access = login(started, key)
     with server.kernel() as notebook:
         notebook.run("answer = 42")
-        assert poll(lambda: _is_healthy(started), timeout=90)
+        assert poll(lambda: _is_healthy(started), timeout=90, interval=1)
         started.exec("dd", "if=/dev/zero", "of=/run/launcher/fill", "bs=64k", check=False)
         assert notebook.run("print(answer)") == "42\n"
         assert access.ssh("echo", "in").stdout == "in\n"
@@ -273,7 +273,7 @@ def test_run_fills_up_and_has_room_again(box: Boxes, key: KeyPair) -> None:
         # Its lines reach the container's log, though its own file has no room for them.
         assert access.ssh("true").returncode == 0
         started.exec("rm", "/run/launcher/fill")
-        assert poll(lambda: _is_healthy(started), timeout=90)
+        assert poll(lambda: _is_healthy(started), timeout=90, interval=1)
         assert server.run_cell("print('works')") == "works\n"
         started.exec("dd", "if=/dev/zero", "of=/run/launcher/fill", "bs=64k", check=False)
     assert started.stop() < PROMPT
@@ -301,7 +301,7 @@ def test_a_full_workspace_stops_saving_and_nothing_else(box: Boxes, tmp_path: Pa
         fill.write_bytes(bytes(2**20))
         started = box("-v", f"{disk}:/workspace")
         server = kernel.connect(started)
-        assert poll(lambda: _is_healthy(started), timeout=90)
+        assert poll(lambda: _is_healthy(started), timeout=90, interval=1)
         with server.kernel() as notebook:
             failed = server.request("/api/contents/page", method="PUT", body=page)
             assert failed.status == 500

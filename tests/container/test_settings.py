@@ -99,16 +99,13 @@ def test_empty_token_is_not_taken(box: Boxes) -> None:
     assert server.request("/api/contents", token="").status == 403
 
 
-@pytest.mark.parametrize(
-    "token",
-    ["""it's "quoted" $HOME 100% %(x)s \\ `id` ;#&?=/+""", "schlüssel-鍵", " leading", "%41"],
-)
-def test_any_printable_token_works_end_to_end(box: Boxes, token: str) -> None:
+def test_any_printable_token_works_end_to_end(box: Boxes) -> None:
     """From the variable to the URL in the banner, and through it."""
-    started = box("-e", f"JUPYTER_TOKEN={token}")
+    token = """it's "quoted" $HOME 100% %(x)s \\ `id` ;#&?=/+ %41 schlüssel-鍵"""
+    started = box("-e", f"JUPYTER_TOKEN= {token}")
     server = kernel.connect(started)
     assert " Ready " in started.wait_for_banner()
-    assert server.token == token.strip()
+    assert server.token == token
     page = kernel.open_page(server.page_url)
     assert page.status == 200
     assert "<title>JupyterLab</title>" in page.text
@@ -252,6 +249,7 @@ def test_read_only_root_with_what_it_needs(box: Boxes, tmp_path: Path) -> None:
     )
     banner = started.wait_for_banner()
     assert " Ready " in banner
+    assert "Traceback" not in started.logs()
     assert "   1 public key may log in" in banner
     assert login(started, key).ssh("touch /workspace/by-ssh && id -un").stdout == "dev\n"
     code = "open('/workspace/by-kernel', 'w').close(); import torch; print(torch.ones(2).sum())"
@@ -265,7 +263,9 @@ def test_read_only_root_with_what_it_needs(box: Boxes, tmp_path: Path) -> None:
 def test_read_only_root_has_no_password(box: Boxes) -> None:
     started = box(*SSH_ALONE, "--read-only", "--tmpfs", "/run", "--tmpfs", "/tmp")
     said = unwrapped(started.wait_for_banner())
+    assert " Ready " in said
     assert "nobody can log in: no key, and no password (cannot set one: " in said
+    assert "Traceback" not in started.logs()
 
 
 # --- limits ---------------------------------------------------------------------------------
