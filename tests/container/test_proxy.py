@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import websocket
+from playwright.sync_api import expect
 
-from testing.container import kernel
+from testing.container import browser, kernel
 from testing.container.box import Box, Boxes
 from testing.container.engine import poll
 
@@ -116,6 +118,20 @@ def test_tensorboard_starts_when_it_is_opened(started: Box, server: kernel.Serve
         return json.loads(server.request("/tensorboard/data/runs").text)
 
     assert poll(lambda: runs() == ["project/runs/first"], timeout=60, interval=0.5), runs()
+
+
+def test_tensorboard_draws_in_a_browser_by_one_click_on_the_page(server: kernel.Server) -> None:
+    origin = urlsplit(server.url).netloc
+    with browser.started() as chromium:
+        stranger = browser.Tab(chromium.new_context())
+        stranger.page.goto(f"{server.url}/tensorboard/")
+        assert "Token authentication is enabled" in stranger.page.inner_text("body")
+        tab = browser.Tab(chromium.new_context())
+        tab.page.goto(server.page_url.replace("/lab?", "/launcher/?"))
+        tab.page.get_by_role("link", name="TensorBoard").click()
+        expect(tab.page.locator("scalar-card").first).to_contain_text("loss")
+        expect(tab.page.locator("scalar-card line-chart").first).to_be_visible()
+        assert tab.hosts == {origin}
 
 
 def test_cards_and_links_name_them(server: kernel.Server) -> None:
