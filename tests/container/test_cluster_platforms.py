@@ -61,8 +61,8 @@ PLATFORMS: dict[str, tuple[Callable[[str], Environ], str, int]] = {
         recorded.SKYPILOT, SKYPILOT_NODE_RANK=rank, SKYPILOT_NODE_IPS="\n".join(ADDRESSES)),
         "node{}", 29500),
     "dstack": (lambda rank: changed(
-        recorded.DSTACK, DSTACK_NODE_RANK=rank, DSTACK_MASTER_NODE_IP=ADDRESSES[0]),
-        "node{}", 29500),
+        recorded.DSTACK, DSTACK_NODE_RANK=rank, DSTACK_MASTER_NODE_IP=ADDRESSES[0],
+        DSTACK_NODES_IPS="\n".join(ADDRESSES)), "node{}", 29500),
     "sagemaker": (lambda rank: changed(
         recorded.SAGEMAKER, SM_HOSTS='["node0", "node1"]', SM_CURRENT_HOST=f"node{rank}"),
         "node{}", 7777),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
 
 T = TypeVar("T")
+_LISTED = r"[A-Za-z0-9_.:\s-]+"
 
 
 class Names(NamedTuple):
@@ -129,11 +131,13 @@ def _master(
     """Return node 0, which is one of those that are listed."""
     listed: list[str] = []
     for name in found["hosts"]:
-        listed = [values.platform_host(name, word) for word in environ[name].split()]
+        listed = environ[name].split()
+        if not re.fullmatch(_LISTED, environ[name]):  # ten thousand are not read one by one
+            raise values.unreadable(name, environ[name], "addresses, one a line")
         values.hosts(name, listed, nodes, by_nodes)
     name = found["master"][0]
     if name in found["hosts"]:
-        return listed[0]
+        return values.platform_host(name, listed[0])
     master = values.platform_host(name, environ[name])
     if listed and master not in listed:
         raise BadSetting(
