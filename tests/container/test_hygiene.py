@@ -179,7 +179,10 @@ def test_what_sudo_pip_installs_is_the_user_s_to_change(box_of_all: Box) -> None
 
 
 COMPILE = """
-import getpass, pathlib, torch
+import getpass, pathlib, torch, torch._inductor.config as inductor
+
+# One program is compiled, by the same compiler and headers, and none to see what this CPU has.
+inductor.cpp.vec_isa_ok, inductor.compile_threads = False, 1
 
 @torch.compile
 def wave(x):
