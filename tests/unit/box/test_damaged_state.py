@@ -86,6 +86,19 @@ KINDS: dict[str, Callable[[Path], None]] = {
 }
 
 
+_halves: dict[tuple[bytes, int], list[str]] = {}
+
+
+def public_half(path: Path) -> list[str]:
+    """Return what ssh-keygen makes of a private key, which it refuses where others may read it."""
+    known = (path.read_bytes(), path.stat().st_mode)
+    if known not in _halves:
+        argv = ["ssh-keygen", "-y", "-P", "", "-f", str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        _halves[known] = done.stdout.split()[:2]
+    return _halves[known]
+
+
 class Opened:
     """What one start has read, and says."""
 
@@ -112,9 +125,7 @@ class Opened:
         keys = (self.state.host_key, self.state.rsa_host_key, self.state.login_key)
         for name, public in zip(PRIVATE, keys, strict=True):
             if public:
-                argv = ["ssh-keygen", "-y", "-P", "", "-f", str(self.path / name)]
-                done = subprocess.run(argv, capture_output=True, text=True, check=True)
-                assert done.stdout.split()[:2] == public.split()
+                assert public_half(self.path / name) == public.split()
                 assert (self.path / f"{name}.pub").read_text().split()[:2] == public.split()
         assert self.state.host_key
         pem = self.path / "pair.pem"

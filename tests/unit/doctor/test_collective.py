@@ -275,14 +275,12 @@ def by_gloo(folder: Path, fault: str = "", deadline: float = 120.0) -> Collectiv
     return trial
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_processes_talk_to_each_other(
-    tmp_path: Path, ranks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(collective, "_ON_CPU", ranks)
+def test_processes_talk_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three: two do so in a box without a GPU (tests/container/test_doctor.py)."""
+    monkeypatch.setattr(collective, "_ON_CPU", 3)
     trial = by_gloo(tmp_path)
     assert (trial.outcome, trial.reason) == ("ok", "")
-    assert [(pair.a, pair.b) for pair in trial.pairs] == [(0, 1), (0, 2), (1, 2)][: 2 * ranks - 3]
+    assert [(pair.a, pair.b) for pair in trial.pairs] == [(0, 1), (0, 2), (1, 2)]
     assert trial.all_reduce
     assert trial.all_reduce > 0
 
