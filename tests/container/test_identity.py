@@ -237,8 +237,10 @@ def test_a_uid_without_a_name_has_notebooks_and_ssh(
     )
     banner = unwrapped(started.wait_for_banner())
     assert " Ready " in banner, banner
-    for words in ("dev (uid 1234)", "the token and the host key are new", "--group-add 1000"):
+    for words in ("dev (uid 1234)", "the token and the host key are new", "PACKAGES=workspace"):
         assert words in banner
+    # A group is of no use where nobody can write.
+    assert ("--group-add 1000" in banner) is ("--read-only" not in options)
     login = Login(started.port(2222), "dev", key)
     about = "id -u; whoami; echo $HOME; touch ~/file && ls -l ~/file | cut -d' ' -f3"
     home = "/tmp/launcher-1234/home"
