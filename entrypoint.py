@@ -20,5 +20,11 @@ import sys  # noqa: E402
 from launcher.cli.main import entrypoint  # noqa: E402
 
 if __name__ == "__main__":
-    # Nothing is left to be tidied up, which is what Python would spend its last 15 ms on.
-    os._exit(entrypoint(sys.argv[1:], STARTED))
+    status = entrypoint(sys.argv[1:], STARTED)
+    try:
+        if sys.stdout:  # none where it was closed
+            sys.stdout.flush()
+    except OSError:
+        pass  # nobody reads it any more
+    # Nothing else is left to be tidied up, which is what Python would spend its last 15 ms on.
+    os._exit(status)
