@@ -97,8 +97,8 @@ def _notes(given: Given, heard: Heard, processes: int, port: int, by_port: str) 
     place = heard.place or Place("")
     if place.processes not in (None, 0, processes) and "nproc_per_node" not in given:
         yield (
-            f"{place.by['processes']}={place.processes}, and CUDA sees devices for {processes} "
-            "here: launcher doctor, where some are missing"
+            f"{place.by['processes']}={place.processes}, and what CUDA sees here makes {processes} "
+            f"process{'es' * (processes != 1)}: launcher doctor, where GPUs are missing"
         )
     typed = any(given[dest].is_typed for dest in ("rdzv_endpoint", "master_port") if dest in given)
     for value, by in () if typed else dict.fromkeys(heard.ports):

@@ -195,7 +195,7 @@ def test_what_is_meant_is_let_be(name: str) -> None:
         ({**recorded.PYTORCHJOB, "MASTER_PORT": "1234"},
          "MASTER_PORT=1234 is not looked at: the nodes meet at port 23456 (PET_MASTER_PORT)"),
         ({**recorded.SKYPILOT, "SKYPILOT_NUM_GPUS_PER_NODE": "4"},
-         "SKYPILOT_NUM_GPUS_PER_NODE=4, and CUDA sees devices for 8"),
+         "SKYPILOT_NUM_GPUS_PER_NODE=4, and what CUDA sees here makes 8 processes"),
         ({"NUM_NODES": "2", "NODE_RANK": "1"},
          "NUM_NODES='2' is half of what says a node's place, without PRIMARY_ADDR or MASTER_ADDR"),
         ({"NODE_RANK": "x", "MASTER_ADDR": "h"},
