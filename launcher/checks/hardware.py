@@ -177,9 +177,11 @@ def _some_mig_empty(seen: Evidence) -> str | None:
 
 _RESET_COMMAND = "with nothing running on it: sudo nvidia-smi --gpu-reset -i {0}"
 
+NONE = "hardware.none"  # nothing is broken where there is nothing
+
 CHECKS: tuple[Check, ...] = (
     Check(
-        "hardware.none", _none, CPU_ONLY,
+        NONE, _none, CPU_ONLY,
         lambda seen: "none needed on a CPU machine; on a GPU machine: "
         + (give_gpus_here(seen) if is_rented(seen.machine.host) else "lspci -d 10de: on the host"),
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from launcher.checks.facts.how_to_run import place_of
+from launcher.checks.hardware import NONE
 from launcher.model import run_files
 from launcher.model.errors import NoUsableGpu
 from launcher.model.host import Host
@@ -102,7 +103,7 @@ def make_plan(outset: Outset, state: State | None) -> Plan:
         ssh=ssh,
         ssh_off=ssh_off,
         notes=notes,
-        broken=next((note for note in notes if failure and note.id == failure.id), None),
+        broken=next((note for note in notes if failure and note.id == failure.id != NONE), None),
         place=place_of(machine.host),
         devices=devices.count,
         device_remarks=devices.remarks,

@@ -50,7 +50,7 @@ MACHINES = {
     "mig": Shown("a100-mig", 1, "healthy", card="2g.20gb (GI 5)"),
     "4x-a10g": Shown("a10g-4x", 4, "healthy", card="A10G", topology="PHB"),
     "2x-3090": Shown("rtx3090-2x-nvlink", 2, "healthy", card="RTX 3090", topology="NV4"),
-    "none": Shown(None, 0, "degraded", "NVIDIA", gpus=LINE),
+    "none": Shown(None, 0, "healthy", gpus=LINE),
     "hung": Shown("hung-init", 0, "degraded", "does not answer", gpus="has not answered for"),
 }
 

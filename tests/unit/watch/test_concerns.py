@@ -22,7 +22,7 @@ from launcher.watch.concerns import Concern, concerns
 from launcher.watch.gpu_record import GpuRecord
 from testing.machines import CASES, PROBES
 
-BROKEN = {"one-lost", "not-injected", "hung", "no-gpu-runpod"}
+BROKEN = {"one-lost", "not-injected", "hung"}  # where there is no GPU, nothing is
 
 
 class Said(NamedTuple):
