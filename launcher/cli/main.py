@@ -51,9 +51,9 @@ def _answer(argv: Sequence[str]) -> int:
 
     from launcher.cli import about
 
-    if argv[0] == "--version":
-        return about.version(Namespace(json=False))
-    return about.usage()
+    status = about.version(Namespace(json=False)) if argv[0] == "--version" else about.usage()
+    sys.stdout.flush()  # PID 1 ends without the interpreter's own end
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
