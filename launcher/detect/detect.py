@@ -21,6 +21,7 @@ from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, H
 from launcher.model.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
 
 _NVIDIA = "0x10de"
+_OF_AN_ENGINE = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 _DISPLAY_CLASSES = ("0x0300", "0x0302")  # VGA controller, 3D controller
 
 
@@ -224,9 +225,20 @@ def _platform(environ: Mapping[str, str], root: Path) -> str:
         ("wsl2", (root / "dev/dxg").exists()),
         ("gvisor", "gVisor" in version),
         ("podman", (root / "run/.containerenv").exists()),
-        ("docker", (root / ".dockerenv").exists()),
+        ("docker", _is_dockers(root)),
     )
     return next((name for name, seen in signs if seen), "plain")
+
+
+def _is_dockers(root: Path) -> bool:
+    """Return whether Docker runs this: its mark, and what it mounts whatever its network is.
+
+    The mark alone is also in a machine, or a container of LXC's, that was made of an exported one.
+    """
+    if not (root / ".dockerenv").exists():
+        return False
+    mounted = read_text(root / "proc/self/mountinfo")
+    return mounted is None or any(f" {path} " in mounted for path in _OF_AN_ENGINE)
 
 
 def _starter(environ: Mapping[str, str], root: Path) -> str:
@@ -239,7 +251,7 @@ def _starter(environ: Mapping[str, str], root: Path) -> str:
     if "SLURM_JOB_ID" in environ:
         return "slurm"
     manager = read_text(root / "run/systemd/container") or environ.get("container", "")
-    engine = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
+    engine = _is_dockers(root) or (root / "run/.containerenv").exists()
     return "lxc" if manager.startswith("lxc") and not engine else ""
 
 

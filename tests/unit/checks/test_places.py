@@ -266,6 +266,9 @@ def test_in_wsl_no_failure_of_nvml_is_a_linux_hosts(code: int) -> None:
 # --- who started it ------------------------------------------------------------------------------
 
 
+OF_A_MACHINE = {"proc/self/mountinfo": "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"}
+
+
 @pytest.mark.parametrize(
     ("environ", "files", "starter"),
     [
@@ -277,6 +280,7 @@ def test_in_wsl_no_failure_of_nvml_is_a_linux_hosts(code: int) -> None:
         ({}, {"run/systemd/container": "lxc\n"}, "lxc"),
         ({}, {"run/systemd/container": "lxc-libvirt\n"}, "lxc"),
         ({}, {"run/systemd/container": "lxc\n", ".dockerenv": ""}, ""),  # Docker in LXC
+        ({}, {"run/systemd/container": "lxc\n", ".dockerenv": "", **OF_A_MACHINE}, "lxc"),
         ({"container": "podman"}, {"run/.containerenv": ""}, ""),
         ({}, {"run/systemd/container": "systemd-nspawn\n"}, ""),
     ],

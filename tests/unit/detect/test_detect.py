@@ -156,12 +156,17 @@ def test_an_empty_machine_has_nothing(tmp_path: Path) -> None:
 
 # --- the box ---------------------------------------------------------------------------------
 
+MOUNTED = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 8:1 /var/lib/x {} rw - ext4 /dev/sda1 rw\n"
+
 
 @pytest.mark.parametrize(
     ("environ", "files", "platform"),
     [
         ({}, {}, "plain"),
         ({}, {".dockerenv": ""}, "docker"),
+        ({}, {".dockerenv": "", "proc/self/mountinfo": MOUNTED.format("/etc/hosts")}, "docker"),
+        # A machine, whose root file system was a container's that somebody exported.
+        ({}, {".dockerenv": "", "proc/self/mountinfo": MOUNTED.format("/etc/hosts.d")}, "plain"),
         ({}, {"run/.containerenv": "", ".dockerenv": ""}, "podman"),
         ({}, {"proc/version": "Linux version 4.4.0 gVisor", ".dockerenv": ""}, "gvisor"),
         ({}, {"dev/dxg": "", ".dockerenv": ""}, "wsl2"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from launcher.cli.place import for_this_place
 from testing.scripts import ROOT, run_script
 
 BOX = """
@@ -137,7 +138,7 @@ sys.exit(boot.be_the_box([], time.monotonic()))
 """)
     assert done.returncode == 78
     assert "launcher: cannot start: no more processes" in done.stdout
-    assert "--pids-limit" in done.stdout
+    assert for_this_place("docker run --pids-limit=-1 …") in done.stdout
     assert done.stderr == ""
 
 
