@@ -194,14 +194,21 @@ def test_a_generator_of_units_makes_a_service_of_the_quadlet(tmp_path: Path) -> 
     assert "unsupported key 'AddDevise'" in generate(tmp_path).stderr
 
 
+def archive() -> str:
+    """Return where this machine has Debian's packages from; there is Debian 13's as well."""
+    asked = ["apt-get", "indextargets", "--format", "$(SITE) $(SUITE)", "Component: main"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    sites = (line.split()[0] for line in said.splitlines() if not line.endswith("-security"))
+    return next(sites)
+
+
 def provide_quadlet(folder: Path) -> Path:
     """Download the package of Debian 13 and unpack it; nothing of it is installed."""
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
     key = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (folder / "sources.list").write_text(
-        f"deb [signed-by={key}] http://deb.debian.org/debian trixie main\n"
-    )
+    sources = f"deb [signed-by={key}] {archive()} trixie main\n"
+    (folder / "sources.list").write_text(sources)
     options = [
         f"Dir::Etc::sourcelist={folder}/sources.list", "Dir::Etc::sourceparts=/dev/null",
         f"Dir::State::lists={folder}/lists", f"Dir::Cache={folder}/cache",
