@@ -18,6 +18,7 @@ from launcher.checks.facts.how_to_run import fit
 from launcher.model import codec, run_files
 from launcher.model.errors import BadSetting
 from launcher.model.machine import Machine
+from launcher.model.masking import mask_text
 from launcher.model.plan import Plan, RenderedFile, Ssh
 from launcher.model.services import program_of
 from launcher.model.watch import JupyterDoor, Probe, WatchTarget
@@ -36,13 +37,14 @@ _VERIFY_TIMEOUT = 300.0  # importing PyTorch from a cold network disk takes minu
 Tell = Callable[[Sequence[Probe], bool], None]
 
 
-def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell: Tell) -> None:
+def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell: Tell) -> str:
     """Announce the box, then look deeper.
 
     Args:
         parent: pid of the watch that started this; another one announces in its place.
         tell: hears of every change until the banner is printed, and of that.
 
+    Returns what the look found broken that the banner does not say, with its fix; "" for nothing.
     Raises BadSetting where the box's files cannot be read.
     """
     plan = read_value(Plan, run_files.PLAN, box.run_dir)
@@ -53,7 +55,7 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     now = time.monotonic()
     text = banner.render_banner(machine, plan, probes, now, _tails(plan, probes))
     if os.getppid() != parent:
-        return
+        return ""
     try:
         files.write([RenderedFile(f"{box.run_dir}/{run_files.BANNER}", text + "\n", 0o600, -1, -1)])
     except BadSetting as err:
@@ -61,9 +63,12 @@ def announce_box(box: WatchTarget, parent: int, say: Callable[[str], None], tell
     for line in text.split("\n"):
         say(line)
     tell(probes, True)
-    if plan.check_pytorch:
-        os.nice(10)  # a notebook that starts now goes first
-        say(verify(plan, machine))
+    if not plan.check_pytorch:
+        return ""
+    os.nice(10)  # a notebook that starts now goes first
+    line, broken = verify(plan, machine)
+    say(line)
+    return broken
 
 
 def await_services(
@@ -144,8 +149,11 @@ def _try_handshakes(ssh: Ssh, writer: int) -> int:
     return 0
 
 
-def verify(plan: Plan, machine: Machine) -> str:
-    """Try CUDA, and let the user's own PyTorch run a kernel on each device, as the user."""
+def verify(plan: Plan, machine: Machine) -> tuple[str, str]:
+    """Try CUDA, and let the user's own PyTorch run a kernel on each device, as the user.
+
+    Returns the line that says how it went, and what is broken that the banner does not say.
+    """
     from launcher import checks
     from launcher.doctor import collect  # 60 ms to import: the banner does not wait for them
     from launcher.doctor.trials import Programs
@@ -154,10 +162,10 @@ def verify(plan: Plan, machine: Machine) -> str:
     programs = Programs(paths.guest, paths.python, user, deadline=_VERIFY_TIMEOUT)
     seen = collect.collect(machine, plan.user_environment(), programs, cpu_only=plan.cpu_only)
     failure = checks.judge(seen).failure
-    known = {note.id for note in plan.notes}
-    return text_text.deep_line(
-        seen.torch, failure if failure and failure.id not in known else None, plan.devices
-    )
+    if failure and failure.id in {note.id for note in plan.notes}:
+        failure = None
+    line = text_text.deep_line(seen.torch, failure, plan.devices)
+    return line, mask_text(f"{failure.what}; fix: {failure.fix}") if failure else ""
 
 
 class RsaKey:

@@ -6,6 +6,7 @@ watch lives as long as the box and stays small: what the banner needs comes and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -73,6 +74,8 @@ class Watch:
         self._use = Looks(box.jupyter, bool(box.gpus))
         self._ready_after = _known_before(box)
         self._announcer = 0  # pid of the child that printed the banner, while it looks deeper
+        self._deeper: tuple[int, bytes] = (-1, b"")  # its pipe, and what was read of it already
+        self._broken = box.at_start or str(_report_before(box).get("at_start") or "")
 
     # --- the start ---
 
@@ -100,12 +103,27 @@ class Watch:
                 self._announcer = 0
                 break
             *lines, unread = (unread + chunk).split(b"\n")
-            for line in lines:
-                found = json.loads(line)
+            while lines and not announced:
+                found = json.loads(lines.pop(0))
                 announced = found["announced"]
                 self._probes = [Probe(*fields) for fields in found["probes"]]
-        os.close(reader)
+            unread = b"\n".join([*lines, unread])
+        if self._announcer:
+            self._deeper = (reader, unread)
+        else:
+            os.close(reader)
         return end
+
+    def _hear_deeper(self) -> None:
+        """Take what the child found that has looked deeper, and ended."""
+        reader, said = self._deeper
+        os.set_blocking(reader, False)  # what it started may still hold the pipe
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(reader, 65536):
+                said += chunk
+        os.close(reader)
+        for line in said.split(b"\n")[:-1]:  # whole ones: it may have been killed
+            self._broken = self._broken or json.loads(line)["broken"]
 
     def watch_gpus(self) -> None:
         if self._box.gpus:
@@ -127,6 +145,7 @@ class Watch:
             pid, status = os.waitpid(self._announcer, os.WNOHANG)
             if pid:
                 self._announcer = 0
+                self._hear_deeper()
             if pid and (end := _killed(status)):
                 self._say(f"launcher: PyTorch was not tried: the child for it was {end}; {_TRY}")
 
@@ -189,7 +208,7 @@ class Watch:
             "memory_kills": self._memory.count,
             "ready_after": self._ready_after,
             "gpus": gpus,
-            "at_start": self._box.at_start,
+            "at_start": self._broken,
             "more_memory": self._memory.more,
         }
         try:
@@ -238,7 +257,8 @@ def _announce(box: WatchTarget, parent: int, writer: int, say: Say) -> int:
     try:
         from launcher.watch import announce
 
-        announce.announce_box(box, parent, say, tell)
+        broken = announce.announce_box(box, parent, say, tell)
+        write_all(writer, json.dumps({"broken": broken}).encode() + b"\n")
     except Exception as err:
         say(f"launcher: the box is not announced: {type(err).__name__}: {err}")
     return 0

@@ -96,36 +96,40 @@ print(json.dumps({"outcome": "ok", "version": "2.6.0", "cuda": "12.4", "availabl
 """
 
 
-def looked(tmp_path: Path, environ: dict[str, str]) -> tuple[Plan, str]:
-    """Return a plan in which everything of the user's runs under `environ`, and what is said."""
+def looked(tmp_path: Path, environ: dict[str, str]) -> tuple[Plan, str, str]:
+    """Return a plan in which the user's programs run under `environ`, what is said, and broken."""
     made = plan(tmp_path)
     paths = replace(made.paths, guest=guest(tmp_path, COMPUTES), python=sys.executable)
     made = replace(made, paths=paths, inherited=tuple(environ.items()), environment=())
-    return made, announce.verify(made, H100.machine)
+    return made, *announce.verify(made, H100.machine)
 
 
 def test_what_pytorch_did_is_said(simulated, tmp_path: Path) -> None:
-    _, line = looked(tmp_path, simulated("h100-8x"))
+    _, line, broken = looked(tmp_path, simulated("h100-8x"))
+    assert not broken
     assert line == "launcher: PyTorch 2.6.0: CUDA works on 8 of 8 devices"
 
 
 def test_what_only_the_deep_look_finds_is_said_with_its_fix(simulated, tmp_path: Path) -> None:
     environ = simulated("h100-8x", {"faults": {"cuInit": "return 802"}})
-    made, line = looked(tmp_path, environ)
+    made, line, broken = looked(tmp_path, environ)
     assert "802" in line
     assert "fabric" in line
     assert "; fix: " in line
+    assert "fabric" in broken
+    assert broken.partition("; fix: ")[2] == line.partition("; fix: ")[2]
     # What the banner has said already is not said again.
     note = Finding("driver.fabric_manager", "what", "means", "fix")
-    known = announce.verify(replace(made, notes=(note,)), H100.machine)
+    known, broken = announce.verify(replace(made, notes=(note,)), H100.machine)
     assert "fix: " not in known
+    assert not broken
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_pytorch_is_imported_after_the_banner_unless_nobody_wants_it(
     simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
-    made, _ = looked(tmp_path, simulated("h100-8x"))
+    made, *_ = looked(tmp_path, simulated("h100-8x"))
     made = replace(made, jupyter=None, ssh=None, check_pytorch=wanted)
     target = plan_watch(made, H100.machine)
     for name, value in ((run_files.PLAN, made), (run_files.MACHINE, H100.machine)):
@@ -341,12 +345,13 @@ def announcing(tmp_path: Path, monkeypatch, deaths: int) -> tuple[list[str], wat
     """Announce, where the first children are killed before they have printed the banner."""
     counter = tmp_path / "children"
 
-    def announce_box(box, parent, say, tell) -> None:
+    def announce_box(box, parent, say, tell) -> str:
         with counter.open("a") as out:
             out.write("x")
         if counter.stat().st_size <= deaths:
             os.kill(os.getpid(), signal.SIGKILL)
         tell([], True)
+        return ""
 
     monkeypatch.setattr(announce, "announce_box", announce_box)
     turning = make_watch(tmp_path, said := [])
@@ -378,6 +383,32 @@ def test_one_that_is_killed_while_pytorch_is_tried_is_said(tmp_path: Path, monke
         "launcher: PyTorch was not tried: the child for it was killed by SIGKILL; "
         "try it: launcher doctor"
     )
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_the_deep_look_finds_broken_is_the_box_s_from_then_on(
+    tmp_path: Path, monkeypatch, together: bool
+) -> None:
+    """As healthy as it was at the start; a watch that follows knows it too."""
+    go = tmp_path / "go"
+
+    def announce_box(box, parent, say, tell) -> str:
+        tell([], True)
+        while not together and not go.exists():
+            time.sleep(0.01)
+        return "PyTorch computes on no GPU; fix: another build"
+
+    monkeypatch.setattr(announce, "announce_box", announce_box)
+    turning = make_watch(tmp_path, said := [])
+    turning.announce()
+    assert together or not (health.read_health(str(tmp_path)) or {}).get("at_start")
+    go.touch()
+    wait_until(lambda: turning.turn() or not turning._announcer, lambda: said)
+    now = (True, "degraded since the start: PyTorch computes on no GPU; fix: another build")
+    turning._write()
+    assert health.say_health(str(tmp_path)) == now
+    watch.Watch(turning._box, said.append)._write()
+    assert health.say_health(str(tmp_path)) == now
 
 
 def test_a_box_that_was_paused_has_not_waited_meanwhile(tmp_path: Path, monkeypatch) -> None:
