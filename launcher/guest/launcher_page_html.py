@@ -114,7 +114,7 @@ def _ways_in(facts: Mapping[str, Any]) -> Iterator[str]:
         return
     yield '<section aria-labelledby="h-ssh"><h2 id="h-ssh">How to get in</h2>\n'
     if "off" in ssh:
-        yield f"<p>SSH is off: {_text(ssh['off'])}</p>\n"
+        yield f"<p>{_text(ssh['off'])}</p>\n"
     else:
         yield _copied("SSH", ssh["command"])
         yield _copied("Host key", ssh["host_key"])

@@ -163,6 +163,13 @@ class Ssh(NamedTuple):
     others: tuple[str, ...] = ()  # besides `user`: root, and accounts that somebody added
 
     @property
+    def shut(self) -> str:
+        """Return why nobody can log in; "" where somebody can."""
+        if self.password or any(key.fault is None for key in self.keys):
+            return ""
+        return f"nobody can log in: no key, and no password ({self.password_why})"
+
+    @property
     def command(self) -> str:
         """Return what to type on the other machine."""
         key = f" -i {shlex.quote(self.login_key_file)}" if self.login_key_file else ""

@@ -36,11 +36,13 @@ def page_facts(plan: Plan) -> dict[str, object]:
         "programs": [program._asdict() for program in programs(plan.jupyter)]
         if plan.jupyter
         else [],
-        "ssh": _ssh(plan.ssh) if plan.ssh else {"off": plan.ssh_off or ""},
+        "ssh": _ssh(plan.ssh) if plan.ssh else {"off": f"SSH is off: {plan.ssh_off or ''}"},
     }
 
 
 def _ssh(ssh: Ssh) -> dict[str, object]:
+    if ssh.shut:
+        return {"off": f"SSH: {ssh.shut}; the banner says how it is opened (launcher banner)"}
     key = f"\n    IdentityFile {ssh.login_key_file}" if ssh.login_key_file else ""
     return {
         "command": ssh.command,

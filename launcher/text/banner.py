@@ -148,7 +148,7 @@ def _login_lines(ssh: Ssh, host: Host) -> Iterator[str]:
     elif usable:
         yield f"{usable} public key{'s' if usable > 1 else ''} may log in"
     else:
-        yield f"nobody can log in: no key, and no password ({ssh.password_why});"
+        yield f"{ssh.shut};"
         own = ("PUBLIC_KEY", "cat ~/.ssh/id_ed25519.pub", "the line of your .pub file")
         yield f"set one: {set_to_own(host, *own)}"
     yield f"host key {fingerprint(ssh.host_key)}"
