@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from launcher.cluster.check import echo, measure, roll_call
-from launcher.cluster.check.facts import AFTER_REACH, Finding, Outcome
+from launcher.cluster.check.facts import AFTER_REACH, STAGES, Finding, Outcome
 from launcher.cluster.check.look import Here
 from launcher.cluster.check.wire import (
     NOT_WHAT_IT_SHOULD_BE,
@@ -54,6 +54,13 @@ def answer(here: Here, line: Line) -> Outcome:
                 return _ended(here, asked)
             line.send(_do(here, asked, doors), until)
     except Broken as err:
+        if here.report.rank == 0:
+            return _alone(
+                here,
+                f"this is node 0, and {here.report.master} is not one of its addresses: "
+                f"who answers there is no node of a check ({err})",
+                "--master-addr with this node's own name or address",
+            )
         return _alone(here, f"node 0 was there, and then not: {err}")
     finally:
         line.close()
@@ -85,13 +92,12 @@ def _do(here: Here, asked: Message, doors: list[echo.Echo]) -> Message:
     return {}
 
 
-def _alone(here: Here, what: str) -> Outcome:
-    found = Finding(
-        "reach", what, "the check ended for this node", "what node 0 says; run it on all again"
-    )
+def _alone(here: Here, what: str, fix: str = "what node 0 says; run it on all again") -> Outcome:
+    found = Finding("reach", what, "the check ended for this node", fix)
     return Outcome(here.report.nodes, (here.report,), (found,), AFTER_REACH)
 
 
 def _ended(here: Here, asked: Message) -> Outcome:
-    found = decode_all(Finding, asked.get("findings"))
-    return Outcome(here.report.nodes, (here.report,), found)
+    found, told = decode_all(Finding, asked.get("findings")), asked.get("skipped")
+    skipped = tuple(stage for stage in STAGES if stage in told) if isinstance(told, list) else ()
+    return Outcome(here.report.nodes, (here.report,), found, skipped)

@@ -88,7 +88,8 @@ def _hear(one: Came, until: float) -> Message | None:
 
 
 def dismiss(came: Present, outcome: Outcome) -> None:
-    message = {"do": "end", "findings": [encode(one) for one in outcome.findings]}
+    findings = [encode(one) for one in outcome.findings]
+    message = {"do": "end", "findings": findings, "skipped": list(outcome.skipped)}
     for one in came:
         _say(one, message, time.monotonic() + 1.0)
         one.line.close()

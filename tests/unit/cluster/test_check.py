@@ -85,6 +85,7 @@ def test_what_they_believe_is_compared_first(
     assert words in said(zero)[0]
     assert said(one) == said(zero)
     assert "all_reduce" in zero.skipped
+    assert one.skipped == zero.skipped
     assert zero.reduced == ()
 
 
@@ -111,6 +112,22 @@ def test_where_some_came_the_rows_are_theirs() -> None:
     rows = table.as_text(zero, 0).splitlines()
     assert "the 2 of 3 that came" in rows[1]
     assert "the 2 of 3 that came: within " in rows[2]
+
+
+def test_a_master_that_is_somebody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node = here(0, 2, int(server.getsockname()[1]), 1.0)
+
+        def answer() -> None:
+            with server.accept()[0] as peer:
+                peer.sendall(b"220 ready\r\n")
+                peer.recv(65536)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(answer)
+            outcome = check.run(replace(node, is_master=False))
+    (what,) = said(outcome)
+    assert what.startswith("this is node 0, and 127.0.0.1 is not one of its addresses")
 
 
 def test_node_0_that_is_not_there() -> None:
