@@ -104,8 +104,17 @@ def uses_c10d(job: Job, given: Given) -> bool:
     return job.is_elastic or job.rank is None or starts_anew(given)
 
 
-def notes(job: Job, given: Given) -> Iterator[str]:
-    """Yield what the user's own way to meet cannot do."""
+def notes(job: Job, given: Given, reach: Reach) -> Iterator[str]:
+    """Yield why the nodes may not find each other, as far as it can be told from this one."""
+    if job.nodes > 1 and job.master:
+        said = f"{job.by['master']}={job.master}"
+        if _is_loopback(job.master):
+            yield (
+                f"{said} is each machine's own address: nodes on other machines do not find node 0 "
+                "by it"
+            )
+        elif job.rank == 0 and reach.is_master is False:
+            yield f"this is node 0, and {said} is none of its addresses: the others may go elsewhere"
     if job.nodes > 1 and starts_anew(given) and not uses_c10d(job, given):
         backend = given["rdzv_backend"]
         if backend.value == "static":
@@ -113,6 +122,10 @@ def notes(job: Job, given: Given) -> Iterator[str]:
                 f"{given['max_restarts'].by} and {backend.by}=static: the nodes do not meet anew, "
                 "so a rank that starts again may hang; leave the backend out"
             )
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _c10d(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:

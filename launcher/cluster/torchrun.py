@@ -144,7 +144,7 @@ def make_command(words: Words, program: Torchrun, around: Around) -> Command:
     again = rendezvous.choose_variables(node.job, given, around.environ)
     variables = (*way.set, *bound.variables, *again)
     empty = options.empty_variables(around.environ)
-    notes = [*node.job.notes, *rendezvous.notes(node.job, given), *way.notes, *bound.notes]
+    notes = [*node.job.notes, *rendezvous.notes(node.job, given, reach), *way.notes, *bound.notes]
     notes += _notes(node)
     if words.dry_run and node.job.nodes > 1 and not node.network.master_addresses:
         notes.append(

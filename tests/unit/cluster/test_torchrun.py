@@ -223,10 +223,30 @@ def test_who_wants_static_for_them_is_told() -> None:
     words = ("--max-restarts=1", "--rdzv-backend=static")
     given = read_words([*words, "x"], KNOWN, recorded.STEP).given
     job = find_job(given, Surroundings(recorded.STEP), 8)
-    (note,) = notes(job, given)
+    (note,) = notes(job, given, HERE)
     assert note.startswith("--max-restarts and --rdzv-backend=static: ")
     given = read_words([words[0], "x"], KNOWN, recorded.STEP).given
-    assert list(notes(job, given)) == []
+    assert list(notes(job, given, HERE)) == []
+
+
+@pytest.mark.parametrize(
+    ("rank", "master", "reach", "begin"),
+    [
+        (1, "127.0.0.1", HERE, "--master-addr=127.0.0.1 is each machine's own address"),
+        (0, "localhost", Reach("127.0.0.1", True), "--master-addr=localhost is each"),
+        (0, "m", HERE, "this is node 0, and --master-addr=m is none of its addresses"),
+        (0, "m", Reach("10.0.0.3", True), ""),
+        (0, "m", Reach(), ""),
+        (1, "m", HERE, ""),
+    ],
+)
+def test_a_master_by_which_nobody_finds_node_0_is_said(
+    rank: int, master: str, reach: Reach, begin: str
+) -> None:
+    typed = ["--nnodes=2", f"--node-rank={rank}", f"--master-addr={master}", "x"]
+    given = read_words(typed, KNOWN, {}).given
+    said = list(notes(find_job(given, Surroundings({}), 8), given, reach))
+    assert [note[: len(begin)] for note in said] == ([begin] if begin else [])
 
 
 def test_every_argument_has_its_reason() -> None:
