@@ -114,7 +114,9 @@ def notes(job: Job, given: Given, reach: Reach) -> Iterator[str]:
                 "by it"
             )
         elif job.rank == 0 and reach.is_master is False:
-            yield f"this is node 0, and {said} is none of its addresses: the others may go elsewhere"
+            yield (
+                f"this is node 0, and {said} is none of its addresses: the others may go elsewhere"
+            )
     if job.nodes > 1 and starts_anew(given) and not uses_c10d(job, given):
         backend = given["rdzv_backend"]
         if backend.value == "static":
