@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.detect import detect
+from launcher.detect import detect, user_python
 from launcher.doctor import libraries as doctor_libraries
 from launcher.doctor.trials import Programs, Setting, try_cuda
 from launcher.model import codec
-from launcher.model.evidence import AS_GIVEN, CLEAN, CudaTrial, Evidence, TorchReport
+from launcher.model.evidence import AS_GIVEN, CLEAN, CudaTrial, Evidence, ImageTorch, TorchReport
 from launcher.model.machine import Machine
 from launcher.model.masking import is_secret, mask_text
 from launcher.process.bounded import Child, wait_for
@@ -111,3 +111,16 @@ def run_torch(programs: Programs, environ: Mapping[str, str], how: str = AS_GIVE
         return codec.from_json(TorchReport, json.dumps({**answer, "how": how}))
     except (ValueError, TypeError, KeyError) as err:  # another program's JSON
         return TorchReport("crashed", f"no answer that can be read: {err}", how=how)
+
+
+def image_torch(python: str) -> ImageTorch | None:
+    """Return the PyTorch that the image was built with; None where that is not known.
+
+    Args:
+        python: the interpreter that it was built for.
+    """
+    pins = user_python.constraints(python)
+    if "torch" not in pins:
+        return None
+    beside = tuple((name, pins[name]) for name in ("torchvision", "torchaudio") if name in pins)
+    return ImageTorch(pins["torch"], python.rpartition("/bin/")[0], beside)

@@ -11,12 +11,12 @@ from pathlib import Path
 from launcher import __version__, checks
 from launcher.checks import CHECKS, COLLECTIVE, LAYERS
 from launcher.checks.check import Check
-from launcher.detect import driver, rdma, system_calls, user_python
+from launcher.detect import driver, rdma, system_calls
 from launcher.doctor import collect as doctor_collect
 from launcher.doctor import collective, report
 from launcher.doctor.trials import Listener, Programs
 from launcher.model.errors import BadSetting
-from launcher.model.evidence import Evidence, ImageTorch
+from launcher.model.evidence import Evidence
 from launcher.model.machine import Machine
 from launcher.model.named_tuple import NamedTuple
 from launcher.model.plan import Plan
@@ -138,7 +138,7 @@ def collect(
     seen = seen._replace(
         worked_before=worked_before,
         refused_calls=refused,
-        image_torch=_image_torch(settings),
+        image_torch=doctor_collect.image_torch(settings.python),
         rdma=cards,
         nodes=asked.count_nodes() if cards else 1,
     )
@@ -150,14 +150,6 @@ def _python(settings: Settings, machine: Machine) -> str:
     folder = packages.folder(settings, machine.host.python_version)
     python = f"{folder}/bin/python"
     return python if folder and os.access(python, os.X_OK) else settings.python
-
-
-def _image_torch(settings: Settings) -> ImageTorch | None:
-    pins = user_python.constraints(settings.python)
-    if "torch" not in pins:
-        return None
-    beside = tuple((name, pins[name]) for name in ("torchvision", "torchaudio") if name in pins)
-    return ImageTorch(pins["torch"], settings.python.rpartition("/bin/")[0], beside)
 
 
 def _with_collective(

@@ -161,7 +161,7 @@ def verify(plan: Plan, machine: Machine) -> tuple[str, str]:
     user, paths = plan.identity.account, plan.paths
     programs = Programs(paths.guest, paths.python, user, deadline=_VERIFY_TIMEOUT)
     seen = collect.collect(machine, plan.user_environment(), programs, cpu_only=plan.cpu_only)
-    failure = checks.judge(seen).failure
+    failure = checks.judge(seen._replace(image_torch=collect.image_torch(paths.python))).failure
     if failure and failure.id in {note.id for note in plan.notes}:
         failure = None
     line = text_text.deep_line(seen.torch, failure, plan.devices)
