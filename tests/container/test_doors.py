@@ -55,6 +55,7 @@ def websocket(origin: str) -> dict[str, str]:
         pytest.param((), ["services", f"--ServerApp.base_url={PREFIX}"], PREFIX, id="spawner"),
         pytest.param((), ["start-notebook.py", f"--IdentityProvider.token={TOKEN}"], "", id="py"),
         pytest.param(("--entrypoint", "start-notebook.sh"), [], "", id="in-the-entrypoint-s-place"),
+        pytest.param((), ["bash", "-c", "start-notebook.sh"], "", id="in-a-shell"),
         pytest.param((), ["/start.sh"], "", id="runpod"),
         pytest.param((), ["jupyter", "lab"], "", id="jupyter-lab"),
         # The last of a line, of a shell that sets PATH anew, by another name and with a folder.
