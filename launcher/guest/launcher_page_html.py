@@ -116,6 +116,8 @@ def _ways_in(facts: Mapping[str, Any]) -> Iterator[str]:
     if "off" in ssh:
         yield f"<p>{_text(ssh['off'])}</p>\n"
     else:
+        if ssh["shut"]:
+            yield f"<p>{_text(ssh['shut'])}</p>\n"
         yield _copied("SSH", ssh["command"])
         yield _copied("Host key", ssh["host_key"])
         yield _copied("For ~/.ssh/config, which VS Code reads", ssh["entry"])

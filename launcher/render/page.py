@@ -41,10 +41,10 @@ def page_facts(plan: Plan) -> dict[str, object]:
 
 
 def _ssh(ssh: Ssh) -> dict[str, object]:
-    if ssh.shut:
-        return {"off": f"SSH: {ssh.shut}; the banner says how it is opened (launcher banner)"}
+    add = "to let somebody in: launcher keys add, as root"
     key = f"\n    IdentityFile {ssh.login_key_file}" if ssh.login_key_file else ""
     return {
+        "shut": f"At the start {ssh.shut}; {add}" if ssh.shut else "",
         "command": ssh.command,
         "host_key": fingerprint(ssh.host_key),
         "entry": (

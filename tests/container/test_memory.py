@@ -22,7 +22,8 @@ SAID = re.compile(
 )
 CELL = {
     "cell_type": "code", "execution_count": None, "id": "eats", "metadata": {}, "outputs": [],
-    "source": "much = bytearray(3 << 30)",
+    # What is killed before it could say that the cell runs is told of in the next one.
+    "source": "import time\ntime.sleep(2)\nmuch = bytearray(3 << 30)",
 }  # fmt: skip
 NOTEBOOK = {
     "cells": [CELL],
