@@ -106,10 +106,11 @@ def test_where_no_process_can_be_started_it_waits(tmp_path: Path, monkeypatch) -
 
     monkeypatch.setattr(os, "fork", refuse)
     watch = gpus.GpuWatch(str(tmp_path), GpusAtStart(30.0, (), 0, "", ()))
-    before = os.listdir("/proc/self/fd")
+    before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="Resource temporarily"):
         watch.step()
-    assert os.listdir("/proc/self/fd") == before
+    # Those of other tests may be closed meanwhile, by the garbage collector.
+    assert set(os.listdir("/proc/self/fd")) <= before
     assert watch.next_event > time.monotonic() + 20
     assert watch.probe.ready
 
