@@ -10,7 +10,6 @@ import os
 from launcher.model.errors import BadSetting
 from launcher.settings import folders
 
-_IMAGE = "/etc/launcher/supervisord.conf"
 _PATIENCE = 5.0  # seconds for sudo, which may ask a name server
 
 
@@ -32,7 +31,7 @@ def only_root(words: str) -> BadSetting:
 
 def of_another() -> str:
     """Return what to add where the box is another uid's than root's, and than who asks."""
-    if not os.path.exists(_IMAGE):
+    if not os.path.exists(folders.IN_OUR_IMAGE):
         return ""
     uid = os.stat("/proc/1").st_uid or folders.uid_of_another_box()
     if not uid or uid == os.geteuid():
@@ -45,7 +44,7 @@ def _may_use_sudo() -> bool:
 
     On a machine that is not our image it may ask for a password, which a person has.
     """
-    if not os.path.exists(_IMAGE):
+    if not os.path.exists(folders.IN_OUR_IMAGE):
         return True
     import subprocess  # where something is wrong
 

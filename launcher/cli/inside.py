@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from launcher.model.errors import BadSetting
 from launcher.settings import environ
 
-_IMAGE = "/etc/launcher/supervisord.conf"
-
 
 def healthcheck(arguments: Sequence[str]) -> int:
     from launcher.watch import health
@@ -34,7 +32,11 @@ def entrypoint_replaced() -> str | None:
 
     there = os.path.exists(f"{environ.run_dir()}/{run_files.PLAN}")
     there = there or folders.uid_of_another_box() is not None
-    if there or not os.path.exists(_IMAGE) or not (other := health.another_entrypoint()):
+    if (
+        there
+        or not os.path.exists(folders.IN_OUR_IMAGE)
+        or not (other := health.another_entrypoint())
+    ):
         return None
     return (
         f"the image's entrypoint did not run here: the container was started with {other!r}, so "

@@ -51,9 +51,7 @@ def _answer(argv: Sequence[str]) -> int:
 
     from launcher.cli import about
 
-    status = about.version(Namespace(json=False)) if argv[0] == "--version" else about.usage()
-    sys.stdout.flush()  # PID 1 ends without the interpreter's own end
-    return status
+    return about.version(Namespace(json=False)) if argv[0] == "--version" else about.usage()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

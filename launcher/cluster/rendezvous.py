@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 
 from launcher.cluster.job import Job, starts_anew
 from launcher.cluster.place import Given
+from launcher.detect.hosts import is_loopback
 from launcher.model.errors import BadSetting
 from launcher.model.named_tuple import NamedTuple
 
@@ -108,7 +109,7 @@ def notes(job: Job, given: Given, reach: Reach) -> Iterator[str]:
     """Yield why the nodes may not find each other, as far as it can be told from this one."""
     if job.nodes > 1 and job.master:
         said = f"{job.by['master']}={job.master}"
-        if _is_loopback(job.master):
+        if job.master == "localhost" or is_loopback(job.master):
             yield (
                 f"{said} is each machine's own address: nodes on other machines do not find node 0 "
                 "by it"
@@ -124,10 +125,6 @@ def notes(job: Job, given: Given, reach: Reach) -> Iterator[str]:
                 f"{given['max_restarts'].by} and {backend.by}=static: the nodes do not meet anew, "
                 "so a rank that starts again may hang; leave the backend out"
             )
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _c10d(job: Job, given: Given, reach: Reach) -> Iterator[Choice]:

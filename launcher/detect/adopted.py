@@ -16,7 +16,7 @@ from pathlib import Path
 
 from launcher.detect.mounts import is_on_a_disk, read_mounts, volumes
 from launcher.model.host import Mount
-from launcher.settings import environ
+from launcher.settings import environ, folders
 from launcher.settings.table import Settings
 
 _USUAL = ("/home/jovyan", "/home/jovyan/work", "/opt/app-root/src", "/home/coder")
@@ -35,7 +35,7 @@ def adopt(settings: Settings, root: Path = Path("/")) -> Settings:
     mounted = read_mounts(root)
     if any(mount.path == settings.workspace for mount in mounted):
         return settings
-    if not (root / "etc/launcher/supervisord.conf").exists():
+    if not (root / folders.IN_OUR_IMAGE.lstrip("/")).exists():
         return settings
     adopted = _of_a_platform(settings, mounted) if by_platform else settings
     if adopted is settings and here and is_on_a_disk(here, mounted):

@@ -19,6 +19,7 @@ from launcher.detect.preload import read_preloads
 from launcher.detect.sharing import read_sharing
 from launcher.model.host import CA_CERTIFICATES, CACHE, CACHE_FOLDERS, Folder, Host, Whereabouts
 from launcher.model.machine import CpuBudget, DeviceNode, Hardware, Limits, PciDevice
+from launcher.settings import folders
 
 _NVIDIA = "0x10de"
 _OF_AN_ENGINE = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
@@ -112,7 +113,7 @@ def read_host(
 ) -> Host:
     """Return the box: platform, accounts, workspace, sshd, ports in use."""
     me = accounts.account_of(os.geteuid())
-    image = (root / "etc/launcher/supervisord.conf").exists()
+    image = (root / folders.IN_OUR_IMAGE.lstrip("/")).exists()
     account = accounts.find_account(me, user, image)
     groups = accounts.read_groups(root)
     status = accounts.read_status(root)

@@ -21,10 +21,11 @@ def loopback_of(name: str, root: Path = Path("/")) -> str:
         for line in (read_text(root / "etc/hosts") or "").splitlines()
         if name in (fields := line.partition("#")[0].split())[1:]
     ]
-    return found[0] if found and all(map(_is_loopback, found)) else ""
+    return found[0] if found and all(map(is_loopback, found)) else ""
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Return whether an address, as text, is one that leads to the machine itself."""
     return address.startswith("127.") or address == "::1"
 
 

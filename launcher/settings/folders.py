@@ -14,6 +14,7 @@ from launcher.paths import walk
 
 RUN = "/run/launcher"
 STATE = "/var/lib/launcher"
+IN_OUR_IMAGE = "/etc/launcher/supervisord.conf"  # is there in it, and on no plain machine
 # Below the root folder; `hooks` says what each is.
 HOOKS = (
     "etc/launcher/hooks.d",
@@ -86,7 +87,7 @@ def is_of_this_container(path: str) -> bool:
 
     On a plain machine everything is in one namespace, and a second box is meant.
     """
-    return os.path.exists("/etc/launcher/supervisord.conf") and _runs_here(path)
+    return os.path.exists(IN_OUR_IMAGE) and _runs_here(path)
 
 
 def _runs_here(path: str) -> bool:

@@ -41,9 +41,7 @@ class Seen(NamedTuple):
 
     @property
     def services(self) -> Mapping[str, Mapping[str, Any]]:
-        found = self.report.get("services")
-        entries = found.items() if isinstance(found, dict) else ()
-        return {name: entry for name, entry in entries if isinstance(entry, dict)}
+        return _tables(self.report.get("services"))
 
     @property
     def memory_kills(self) -> int:
@@ -54,18 +52,17 @@ class Seen(NamedTuple):
     @property
     def xids(self) -> Mapping[str, Mapping[str, int]]:
         """How often each Xid came, by the index of the GPU."""
-        found = self.report.get("gpus")
-        xids = found.get("xids") if isinstance(found, dict) else None
-        entries = xids.items() if isinstance(xids, dict) else ()
-        return {str(gpu): codes for gpu, codes in entries if isinstance(codes, dict)}
+        return _tables(self._gpus.get("xids"))
 
     @property
     def troubles(self) -> Mapping[str, Mapping[str, str]]:
         """What of each GPU got worse and is so still, by the id of its check."""
+        return _tables(self._gpus.get("troubles"))
+
+    @property
+    def _gpus(self) -> Mapping[str, Any]:
         found = self.report.get("gpus")
-        troubles = found.get("troubles") if isinstance(found, dict) else None
-        entries = troubles.items() if isinstance(troubles, dict) else ()
-        return {str(gpu): known for gpu, known in entries if isinstance(known, dict)}
+        return found if isinstance(found, dict) else {}
 
     @property
     def more_memory(self) -> str:
@@ -85,6 +82,12 @@ class Seen(NamedTuple):
         up = f", up {age_in_words(self.uptime)}" if self.uptime is not None else ""
         why = degraded(self.report).removeprefix(self.state)
         return f"{self.state}{up}{f',{printable(why)}' if why else ''}"
+
+
+def _tables(found: object) -> Mapping[str, Mapping[str, Any]]:
+    """Return the entries of a report's table that are tables themselves; who wrote it may err."""
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
 def age_in_words(seconds: float | None) -> str:

@@ -17,6 +17,7 @@ from launcher.cluster.check.wire import (
     encode,
 )
 
+OWN_MASTER = "--master-addr with this node's own name or address"
 _SPARE = 5.0  # seconds for the words after the last measurement
 
 
@@ -57,15 +58,19 @@ def answer(here: Here, line: Line) -> Outcome:
         if here.report.rank == 0:
             return _alone(
                 here,
-                f"this is node 0, and {here.report.master} is not one of its addresses: "
-                f"who answers there is no node of a check ({err})",
-                "--master-addr with this node's own name or address",
+                f"{not_its_own(here)}: who answers there is no node of a check ({err})",
+                OWN_MASTER,
             )
         return _alone(here, f"node 0 was there, and then not: {err}")
     finally:
         line.close()
         for door in doors:
             door.close()
+
+
+def not_its_own(here: Here) -> str:
+    """Return what is wrong with the master's address, on node 0."""
+    return f"this is node 0, and {here.report.master} is not one of its addresses"
 
 
 def _do(here: Here, asked: Message, doors: list[echo.Echo]) -> Message:

@@ -101,9 +101,8 @@ def _strangers(here: Here, refused: Sequence[str]) -> Iterator[Finding]:
         )  # fmt: skip
     if here.report.rank == 0 and here.is_master is False:
         yield Finding(
-            "reach", f"this is node 0, and {here.report.master} is not one of its addresses",
-            "the others go to whoever has it", "--master-addr with this node's own name or address",
-            fatal=False,
+            "reach", answer.not_its_own(here), "the others go to whoever has it",
+            answer.OWN_MASTER, fatal=False,
         )  # fmt: skip
 
 

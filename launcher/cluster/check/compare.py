@@ -8,6 +8,7 @@ from itertools import islice
 
 from launcher.cluster.check.facts import Finding, NodeReport, Pair
 from launcher.cluster.ranks import kinds
+from launcher.detect.hosts import is_loopback
 from launcher.model.named_tuple import NamedTuple
 
 CLOCK = 2.0  # seconds apart that say that nobody sets a clock; torch takes 15 for a death
@@ -96,12 +97,12 @@ def compare(reports: Sequence[NodeReport]) -> Iterator[Finding]:
 def _names_of(report: NodeReport) -> Iterator[Finding]:
     """Yield what is wrong with a node's own address, its name and the interface it was given."""
     a_line = "a line in its /etc/hosts with the address that the others see"
-    if _is_loopback(report.address):
+    if is_loopback(report.address):
         yield Finding(
             "machines", f"{report.shown} is {report.address} to itself, which is loopback",
             "no other node reaches it there", a_line,
         )  # fmt: skip
-    elif report.nodes > 1 and (not report.own_name or _is_loopback(report.own_name)):
+    elif report.nodes > 1 and (not report.own_name or is_loopback(report.own_name)):
         what = f"is {report.own_name}, which is loopback" if report.own_name else "has no address"
         yield Finding(
             "machines", f"the host name of {report.shown} {what}",
@@ -115,10 +116,6 @@ def _names_of(report: NodeReport) -> Iterator[Finding]:
             "the library ends with an error there, or takes loopback",
             f"unset it, or {report.interface or 'the interface that leads to the others'}",
         )  # fmt: skip
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address == "::1"
 
 
 def _ranks(reports: Sequence[NodeReport]) -> Iterator[Finding]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from testing import fresh_python
 
-ROOT = Path(__file__).parents[3]
 # Each took longer than the command did.
 SLOW = {
     "ast", "dataclasses", "difflib", "email", "importlib.metadata", "inspect", "ipaddress",
@@ -16,12 +13,7 @@ OF_THE_DOCTOR = {"subprocess"}  # it starts programs that ask the driver
 
 
 def imported(code: str) -> set[str]:
-    begin = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"{begin}{code}\nprint(*sys.modules)"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return set(done.stdout.split())
+    return set(fresh_python.run(f"{code}\nprint(*sys.modules)", "-S").split())
 
 
 def test_the_table_of_commands() -> None:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).parents[3]
+from testing import fresh_python
 
 
 def run(code: str) -> str:
-    begin = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from launcher.detect import driver\n"
-        "driver._import_nvml()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", begin + code], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+    begin = "from launcher.detect import driver\ndriver._import_nvml()\n"
+    return fresh_python.run(begin + code)
 
 
 def test_it_imports_pynvml_without_what_that_brings_along() -> None:

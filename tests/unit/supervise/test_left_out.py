@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from testing import fresh_python
+
 LEFT_OUT = {
     "decimal", "email", "gzip", "hashlib", "html", "http", "http.client", "importlib.metadata",
     "importlib.resources", "mimetypes", "platform", "random", "shutil", "ssl", "supervisor.web",
@@ -19,15 +16,11 @@ MOST = 170  # modules in supervise, beside those that every Python has
 
 def run(code: str) -> str:
     begin = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "before = set(sys.modules)\n"
         "from launcher.pid1 import boot, supervisor\n"
         "loop = supervisor._import_loop()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", begin + code], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+    return fresh_python.run(begin + code)
 
 
 def test_it_is_not_imported() -> None:
